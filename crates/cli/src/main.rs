@@ -1,0 +1,3 @@
+//! The `vlinders` binary: parses the command line and hands over to one command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Housekeeping checks and the test command.
+
+fn main() {}
