@@ -1,0 +1,33 @@
+//! `cargo xtask test`: what "all tests" means, in which order.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::{check, clients, tools};
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Leave out the Python and Node clients, which need those languages and their package registries
+    #[arg(long)]
+    skip_clients: bool,
+}
+
+/// Check the rooms, run the Rust tests and the documentation's examples, then the clients.
+///
+/// # Errors
+/// The first part that fails.
+pub(crate) fn run(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
+    check::run(root)?;
+    if tools::found("cargo-nextest") {
+        crate::run(crate::cargo(root).args(["nextest", "run", "--workspace", "--no-fail-fast"]))?;
+    } else {
+        crate::run(crate::cargo(root).args(["test", "--workspace", "--all-targets", "--no-fail-fast"]))?;
+    }
+    crate::run(crate::cargo(root).args(["test", "--workspace", "--doc"]))?;
+    if args.skip_clients {
+        eprintln!("the Python and Node clients were left out");
+        return Ok(());
+    }
+    clients::run(root)
+}

@@ -1,0 +1,72 @@
+//! What the tests need beyond Rust: found, installed where that is possible, else named with the remedy.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::bail;
+
+/// A program that tests call, with the Debian package that brings it.
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+    /// Arguments of a call that succeeds when the tool is usable.
+    pub(crate) probe: &'static [&'static str],
+}
+
+/// Python with virtual environments, for the Python client.
+pub(crate) const PYTHON: Tool =
+    Tool { program: "python3", package: "python3-venv", probe: &["-c", "import venv, ensurepip"] };
+/// Node 18 or newer, for the Node client.
+pub(crate) const NODE: Tool = Tool {
+    program: "node",
+    package: "nodejs",
+    probe: &["-e", "process.exit(+process.versions.node.split('.')[0] >= 18 ? 0 : 1)"],
+};
+/// Installs the Node client.
+pub(crate) const NPM: Tool = Tool { program: "npm", package: "npm", probe: &["--version"] };
+
+/// A program of this name is on the PATH.
+pub(crate) fn found(program: &str) -> bool {
+    succeeds(Command::new("sh").args(["-c", &format!("command -v {program}")]))
+}
+
+/// Make sure that all of `tools` work: what is missing is installed by apt-get when we are root and it exists.
+///
+/// # Errors
+/// Names every tool that is still missing, and what to do.
+pub(crate) fn ensure(tools: &[Tool]) -> anyhow::Result<()> {
+    let missing = |tool: &&Tool| !succeeds(Command::new(tool.program).args(tool.probe));
+    let packages: Vec<_> = tools.iter().filter(missing).map(|tool| tool.package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if can_install() {
+        crate::run(Command::new("apt-get").args(["update", "-q"]))?;
+        crate::run(Command::new("apt-get").args(["install", "-q", "-y", "--no-install-recommends"]).args(&packages))?;
+    }
+    let still: Vec<_> = tools.iter().filter(missing).collect();
+    if still.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = still.iter().map(|tool| tool.program).collect();
+    let packages: Vec<_> = still.iter().map(|tool| tool.package).collect();
+    bail!(
+        "the client tests need {}, which cannot be installed from here.\n  Debian, Ubuntu:  sudo apt-get install {}\n  or leave these tests out:  cargo xtask test --skip-clients",
+        names.join(", "),
+        packages.join(" ")
+    )
+}
+
+fn can_install() -> bool {
+    found("apt-get") && Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0\n"))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
+/// The binary that a plain `cargo build` makes.
+pub(crate) fn built_binary(root: &Path) -> std::path::PathBuf {
+    root.join("target").join("debug").join("vlinders")
+}
