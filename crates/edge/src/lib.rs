@@ -1,1 +1,26 @@
-//! PLACEHOLDER
+//! What every HTTP server of ours shares: admission, errors, keys, limits, metrics, streams, shutdown.
+
+mod access;
+mod admission;
+mod auth;
+mod body;
+mod connection;
+mod cors;
+mod error;
+mod metrics;
+mod shutdown;
+mod sse;
+mod write_timeout;
+
+pub use self::{
+    access::{AccessLog, RequestId, access_log},
+    admission::{Admission, Permit, Rejected},
+    auth::{ApiKeys, InvalidApiKeys},
+    body::{BodyLimits, read_body, read_json},
+    connection::{ConnectionLimits, Connections},
+    cors::{CorsOrigins, InvalidOrigin, cors},
+    error::{ApiError, ErrorKind, catch_panics, method_not_allowed, not_found},
+    metrics::{Labels, METRICS_CONTENT_TYPE, Metrics, buckets},
+    shutdown::{Shutdown, ShutdownCause},
+    sse::{Progress, SseBody, SseOptions, SseSource, SseWriter, sse_response},
+};
