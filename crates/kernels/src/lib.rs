@@ -1,1 +1,39 @@
-//! PLACEHOLDER
+//! The operations that models are made of, one per file.
+//!
+//! Activations are contiguous f32 tensors; weights and KV caches stay in the dtype of the checkpoint. Every
+//! operation is **batch invariant, bit for bit**: what it computes for one token depends on that token (and its
+//! KV) alone, never on other rows, on the number of threads, on chunking or on the instruction set.
+//!
+//! CPU kernels are written once over sixteen abstract lanes and compiled for each instruction set, which is
+//! chosen at run time. [`reference`] has the plain f64 twin of each.
+
+#![allow(unsafe_code, reason = "vector instructions, raw tiles and scoped threads are what this crate is for")]
+
+mod activation;
+mod aligned;
+mod attention;
+mod element;
+mod embedding;
+mod error;
+mod kv;
+mod linear;
+mod norm;
+mod pool;
+pub mod reference;
+mod rope;
+mod simd;
+mod tensor;
+mod weight;
+
+pub use self::{
+    activation::silu_mul,
+    attention::{AttentionBatch, AttentionSpec, paged_attention},
+    embedding::embedding,
+    error::{KernelError, Result},
+    kv::{KvLayer, kv_write},
+    linear::linear,
+    norm::{add_rms_norm, rms_norm},
+    pool::{num_threads, set_num_threads},
+    rope::rope,
+    weight::{PackedWeight, PackedWeightBuilder},
+};

@@ -1,0 +1,68 @@
+//! Storing new keys and values into their slots.
+
+use candle_core::{Storage, Tensor};
+
+use super::KvLayer;
+use crate::element::{Element, LANES, with_element};
+use crate::error::{KernelError, Result};
+use crate::pool::parallel_for;
+use crate::tensor::{Shared, activations, floats};
+
+const OP: &str = "kv_write";
+
+/// Store token `i` of `k` and `v` `[n, kv_heads, head_dim]` in slot `slots[i]` = block * block_size + offset,
+/// rounded to the cache's dtype. Where a slot is given twice, the last one counts.
+///
+/// # Errors
+/// Shapes that do not fit the cache, a slot beyond its end; nothing is written then.
+pub fn kv_write(layer: &KvLayer, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+    let (k, v) = (activations(OP, "k", k)?, activations(OP, "v", v)?);
+    let shape = layer.shape();
+    let wanted = [slots.len(), shape.kv_heads, shape.head_dim];
+    for (name, tensor) in [("k", &k), ("v", &v)] {
+        if tensor.dims() != wanted {
+            return Err(KernelError::shape(OP, format!("{name} is {:?}, the cache needs {wanted:?}", tensor.dims())));
+        }
+    }
+    let limit = shape.num_blocks * shape.block_size;
+    if let Some(slot) = slots.iter().find(|slot| **slot as usize >= limit) {
+        return Err(KernelError::OutOfRange { op: OP, what: "slot", index: *slot as usize, limit });
+    }
+    let (k_storage, k_layout) = k.storage_and_layout();
+    let (v_storage, v_layout) = v.storage_and_layout();
+    let (Storage::Cpu(k_storage), Storage::Cpu(v_storage)) = (&*k_storage, &*v_storage) else {
+        return Err(KernelError::shape(OP, "k and v must be on the cpu, where the cache is"));
+    };
+    let (k, v) = (floats(k_storage, k_layout)?, floats(v_storage, v_layout)?);
+    with_element!(shape.dtype, E => write::<E>(layer, k, v, slots))
+}
+
+/// `k` and `v` hold `slots.len()` tokens, and every slot lies in the cache.
+fn write<E: Element>(layer: &KvLayer, k: &[f32], v: &[f32], slots: &[u32]) -> Result<()> {
+    let shape = layer.shape();
+    let (keys, values) = layer.tiles_mut::<E>();
+    let (keys, values) = (Shared::new(keys), Shared::new(values));
+    let d = shape.head_dim;
+    let heads_per_chunk = if slots.len() * d >= 4096 { 1 } else { shape.kv_heads };
+    parallel_for(shape.kv_heads.div_ceil(heads_per_chunk), &|chunk| {
+        let heads = chunk * heads_per_chunk..shape.kv_heads.min((chunk + 1) * heads_per_chunk);
+        for (token, slot) in slots.iter().enumerate() {
+            let (block, offset) = (*slot as usize / shape.block_size, *slot as usize % shape.block_size);
+            let position = offset % LANES;
+            for head in heads.clone() {
+                let from = (token * shape.kv_heads + head) * d;
+                let tile = shape.tile_start(block, head, offset / LANES);
+                for i in 0..d {
+                    // SAFETY: block, head and group lie in the cache, `i < head_dim`, and `position < 16`. A head
+                    // is written by one chunk only, and no read runs: the layer is not shared between threads.
+                    unsafe {
+                        let key = tile + i * LANES + E::slot(position);
+                        let value = tile + (i / LANES * LANES + position) * LANES + E::slot(i % LANES);
+                        keys.get().add(key).write(E::from_f32(k[from + i]));
+                        values.get().add(value).write(E::from_f32(v[from + i]));
+                    }
+                }
+            }
+        }
+    })
+}

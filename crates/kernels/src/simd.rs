@@ -1,0 +1,161 @@
+//! Sixteen lanes of f32, the unit in which every kernel is written, and the choice of instruction set.
+//!
+//! A kernel is generic over [`Lanes`] and exists once; the portable type does lane by lane what the vector
+//! types do, so all of them give the same bits. Nothing here sums across lanes in an order of its own.
+
+mod math;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+use half::{bf16, f16};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::avx2::Avx2;
+pub(crate) use self::{
+    math::{exp, sigmoid, tanh},
+    portable::Portable,
+};
+
+/// Sixteen f32 lanes.
+///
+/// # Safety
+/// Every method needs the instruction set that the type stands for; [`Isa::detect`] says which one is there.
+/// Methods that take a pointer need it to be valid for sixteen elements, of any alignment.
+pub(crate) trait Lanes: Copy {
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn load_f16(from: *const f16) -> Self;
+    /// Interleaved order, see [`crate::element`].
+    unsafe fn load_bf16(from: *const bf16) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// `self * by + plus`, rounded once.
+    unsafe fn fma(self, by: Self, plus: Self) -> Self;
+    /// `if self > other { self } else { other }`, so the right side where either is NaN.
+    unsafe fn max(self, other: Self) -> Self;
+    /// `if self < other { self } else { other }`, so the right side where either is NaN.
+    unsafe fn min(self, other: Self) -> Self;
+    /// `self * 2^exponent` for whole exponents from -252 to 254, in two steps so that neither overflows early.
+    unsafe fn scale_by_power(self, exponent: Self) -> Self;
+    /// Lanes `from..to` of `self`, `other` elsewhere.
+    unsafe fn keep_range(self, from: usize, to: usize, other: Self) -> Self;
+    /// Bring the cache line at `address` nearer; never faults.
+    unsafe fn prefetch(address: *const u8);
+
+    /// The first `len` elements (at most sixteen), zeros after them.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, len: usize) -> Self {
+        // SAFETY: `len` elements are readable by the caller's promise, sixteen when all are asked for.
+        unsafe {
+            if len >= 16 {
+                return Self::load(from);
+            }
+            let mut lanes = [0.0f32; 16];
+            std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), len);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Write the first `len` lanes (at most sixteen).
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, len: usize) {
+        // SAFETY: `len` elements are writable by the caller's promise, sixteen when all are asked for.
+        unsafe {
+            if len >= 16 {
+                return self.store(to);
+            }
+            let mut lanes = [0.0f32; 16];
+            self.store(lanes.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
+        }
+    }
+
+    /// All lanes summed as a fixed tree.
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the array has sixteen elements; the instruction set is the caller's promise.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut width = 8;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+
+    /// The greatest lane; a NaN anywhere may be passed over.
+    #[inline(always)]
+    unsafe fn greatest(self) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: as in `sum`.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut width = 8;
+        while width > 0 {
+            for i in 0..width {
+                let (a, b) = (lanes[i], lanes[i + width]);
+                lanes[i] = if a > b { a } else { b };
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// The instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every machine has.
+    Portable,
+}
+
+// === impl Isa ===
+
+impl Isa {
+    /// The best one that this machine has.
+    pub(crate) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            return Self::Avx2;
+        }
+        Self::Portable
+    }
+}
+
+/// Compile an `unsafe fn name(args)` whose body is generic over lanes for every instruction set, choosing at run time.
+///
+/// `multiversion! { unsafe fn name<E: Element>(isa, a: A, b: B) = body::<L, E> }` makes `name(isa, a, b)`.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident $(<$($g:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+        $(#[$meta])*
+        /// # Safety
+        /// `isa` must come from [`crate::simd::Isa::detect`] or be portable; the rest is the body's contract.
+        $vis unsafe fn $name $(<$($g: $bound),+>)? (isa: $crate::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the outer caller's promise.
+                unsafe { $body::<$crate::simd::Avx2 $(, $($g),+)?>($($arg),*) }
+            }
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the outer caller's promise; the instruction set was detected.
+                $crate::simd::Isa::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                // SAFETY: the outer caller's promise.
+                $crate::simd::Isa::Portable => unsafe {
+                    $body::<$crate::simd::Portable $(, $($g),+)?>($($arg),*)
+                },
+            }
+        }
+    };
+}
+pub(crate) use multiversion;

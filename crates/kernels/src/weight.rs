@@ -1,0 +1,115 @@
+//! A weight matrix in the order in which kernels read it.
+//!
+//! Rows of the matrix (output features) are taken sixteen at a time; a tile holds, for each input feature, the
+//! sixteen weights that it is multiplied with, side by side: `[out / 16][in][16]`, in the stored dtype. One
+//! load then feeds sixteen sums, memory is read front to back, and no sum ever crosses lanes.
+
+mod builder;
+
+use candle_core::DType;
+
+pub use self::builder::PackedWeightBuilder;
+use crate::aligned::AlignedBuf;
+use crate::element::{Element, LANES, with_element};
+use crate::error::Result;
+
+/// An `[out, in]` matrix as stored in a checkpoint, in f32, f16 or bf16, packed for [`linear`](crate::linear).
+pub struct PackedWeight {
+    data: AlignedBuf,
+    dtype: DType,
+    out: usize,
+    inn: usize,
+}
+
+// === impl PackedWeight ===
+
+impl PackedWeight {
+    /// Pack a whole matrix given row by row as little-endian bytes, the way safetensors stores it.
+    ///
+    /// # Errors
+    /// A dtype other than f32, f16 and bf16, an empty shape, a number of bytes that is not the shape's, or no memory.
+    pub fn pack(dtype: DType, out: usize, inn: usize, row_major: &[u8]) -> Result<Self> {
+        let mut builder = Self::builder(dtype, out, inn)?;
+        builder.rows(0, row_major)?;
+        builder.finish()
+    }
+
+    /// A matrix that is filled by runs of rows: while a file streams in, or from several tensors (q, k and v).
+    ///
+    /// # Errors
+    /// A dtype other than f32, f16 and bf16, an empty shape, or no memory.
+    pub fn builder(dtype: DType, out: usize, inn: usize) -> Result<PackedWeightBuilder> {
+        PackedWeightBuilder::new(dtype, out, inn)
+    }
+
+    /// Rows of the matrix: the length of an output of [`linear`](crate::linear).
+    #[must_use]
+    pub fn out_features(&self) -> usize {
+        self.out
+    }
+
+    /// Columns of the matrix: the length of an input.
+    #[must_use]
+    pub fn in_features(&self) -> usize {
+        self.inn
+    }
+
+    /// The stored dtype.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Bytes held, padding included.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The matrix in f32, row by row.
+    #[must_use]
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut rows = vec![0.0; self.out * self.inn];
+        for (row, values) in rows.chunks_exact_mut(self.inn).enumerate() {
+            self.read_row(row, values);
+        }
+        rows
+    }
+
+    /// Tiles of sixteen rows, the last one padded with zeros.
+    pub(crate) fn num_tiles(&self) -> usize {
+        self.out.div_ceil(LANES)
+    }
+
+    /// The first element; tile `t` begins `t * in_features * 16` elements further.
+    ///
+    /// `E` must be the stored type, which `with_element!(self.dtype(), …)` gives.
+    pub(crate) fn tiles<E: Element>(&self) -> *const E {
+        debug_assert_eq!(self.data.len(), self.num_tiles() * self.inn * LANES * size_of::<E>());
+        self.data.as_ptr().cast()
+    }
+
+    /// Widen row `row` into `values`.
+    pub(crate) fn read_row(&self, row: usize, values: &mut [f32]) {
+        assert!(row < self.out && values.len() == self.inn, "row {row} of {}", self.out);
+        with_element!(self.dtype, E => {
+            let first = row / LANES * self.inn * LANES + E::slot(row % LANES);
+            // SAFETY: `row` is one of the rows, so all places of its lane lie in the tiles of type `E`.
+            unsafe {
+                let lane = self.tiles::<E>().add(first);
+                for (k, value) in values.iter_mut().enumerate() {
+                    *value = lane.add(k * LANES).read().to_f32();
+                }
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for PackedWeight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackedWeight([{}, {}] {:?})", self.out, self.inn, self.dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests;
