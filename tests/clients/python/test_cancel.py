@@ -27,39 +27,49 @@ def long_answer(client, server, max_model_len):
     return start
 
 
-def freed_at_once(server, leave) -> None:
-    """Leaves while requests are running; the gauges then have to be back within `AT_ONCE`."""
-    assert server.running() > 0, "the answer was over before it could be cancelled"
-    assert server.kv_usage() > 0
-    leave()
-    took = server.wait_until_idle()
-    assert took <= AT_ONCE, f"freed only after {took * 1000:.0f} ms"
+def freed_at_once(server, begin) -> None:
+    """`begin` starts requests and returns how to leave them; the gauges then have to be back within
+    `AT_ONCE`. A busy machine may hold up one attempt, but not three."""
+    times = []
+    for _ in range(3):
+        leave = begin()
+        assert server.running() > 0, "the answer was over before it could be cancelled"
+        assert server.kv_usage() > 0
+        leave()
+        times.append(server.wait_until_idle())
+        if times[-1] <= AT_ONCE:
+            return
+    pytest.fail(f"freed only after {min(times) * 1000:.0f} ms")
 
 
 def test_closing_a_stream(long_answer, server):
-    stream = long_answer()
-    for _ in range(3):
-        next(stream)
-    freed_at_once(server, stream.close)
+    def begin():
+        stream = long_answer()
+        for _ in range(3):
+            next(stream)
+        return stream.close
+
+    freed_at_once(server, begin)
 
 
 def test_closing_many_streams(long_answer, server):
-    streams = [long_answer(f"Tell me about moth number {i}.") for i in range(16)]
-    for stream in streams:
-        next(stream)
-    assert server.running() > 1
-
-    def leave():
+    def begin():
+        streams = [long_answer(f"Tell me about moth number {i}.") for i in range(16)]
         for stream in streams:
-            stream.close()
+            next(stream)
+        assert server.running() > 1
+        return lambda: [stream.close() for stream in streams]
 
-    freed_at_once(server, leave)
+    freed_at_once(server, begin)
 
 
 def test_closing_a_stream_of_several_choices(long_answer, server):
-    stream = long_answer(n=4)
-    next(stream)
-    freed_at_once(server, stream.close)
+    def begin():
+        stream = long_answer(n=4)
+        next(stream)
+        return stream.close
+
+    freed_at_once(server, begin)
 
 
 def test_leaving_before_a_whole_answer(server):
@@ -67,10 +77,14 @@ def test_leaving_before_a_whole_answer(server):
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Go on"}], "ignore_eos": True}
     body = json.dumps(body | {"n": 4, "temperature": 1}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
-    peer = server.connect()
-    peer.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body)
-    server.wait_until(lambda: server.running() == 4, "all choices are running")
-    freed_at_once(server, peer.close)
+
+    def begin():
+        peer = server.connect()
+        peer.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body)
+        server.wait_until(lambda: server.running() == 4, "all choices are running")
+        return peer.close
+
+    freed_at_once(server, begin)
 
 
 def test_leaving_the_queue(long_answer, server):
