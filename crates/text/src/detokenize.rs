@@ -57,8 +57,7 @@ impl Detokenizer {
         skip_special: bool,
     ) -> Self {
         let visible = |id: &u32| !(skip_special && vocabulary.is_special(*id));
-        let mut tail: Vec<u32> =
-            prompt_tail.iter().rev().copied().filter(visible).take(CONTEXT).collect();
+        let mut tail: Vec<u32> = prompt_tail.iter().rev().copied().filter(visible).take(CONTEXT).collect();
         tail.reverse();
         let state = match vocabulary.joining() {
             Joining::Bytes(leading) => {
@@ -173,6 +172,3 @@ impl Window {
         self.tokenizer.decode(ids, false).unwrap_or_default()
     }
 }
-
-#[cfg(test)]
-mod tests;

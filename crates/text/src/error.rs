@@ -62,16 +62,16 @@ pub enum TextError {
     /// A template argument that would replace what the request says elsewhere.
     #[error("chat_template_kwargs may not contain `{0}`, which the request sets elsewhere")]
     ReservedKwarg(String),
-    /// A message is not an object, or its content is neither text, nor a list of parts, nor null.
-    #[error("messages[{index}] {problem}")]
+    /// A message is not an object.
+    #[error("messages[{index}] is not an object with `role` and `content`")]
     InvalidMessage {
         /// Position of the message in the request.
         index: usize,
-        /// What is wrong with it.
-        problem: &'static str,
     },
     /// The template takes text only, and a part of the content is something else.
-    #[error("messages[{index}] has content of type `{kind}`, and the chat template of this model takes text only")]
+    #[error(
+        "messages[{index}] has content of type `{kind}`, and the chat template of this model takes text only"
+    )]
     UnsupportedContent {
         /// Position of the message in the request.
         index: usize,

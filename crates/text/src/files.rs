@@ -110,7 +110,8 @@ impl TextFiles {
             }
             Some(Value::Array(list)) => {
                 for entry in list {
-                    let (Some(name), Some(text)) = (entry["name"].as_str(), entry["template"].as_str()) else {
+                    let (Some(name), Some(text)) = (entry["name"].as_str(), entry["template"].as_str())
+                    else {
                         return Err(broken(file, "each chat_template needs a `name` and a `template`"));
                     };
                     let source = Source { origin: format!("{file}:{name}"), text: text.to_owned() };
@@ -221,6 +222,3 @@ pub(crate) fn contents(
 pub(crate) fn broken(file: &str, reason: &str) -> TextError {
     TextError::BrokenFile { file: file.to_owned(), reason: reason.to_owned() }
 }
-
-#[cfg(test)]
-mod tests;

@@ -42,7 +42,7 @@ pub(crate) fn to_arg(value: &Value) -> Arg {
         Value::String(text) => Arg::from(text.as_str()),
         Value::Array(list) => list.iter().map(to_arg).collect(),
         Value::Object(fields) => {
-            fields.iter().map(|(key, value)| (key.as_str(), to_arg(value))).collect()
+            Arg::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), to_arg(value))))
         }
     }
 }
@@ -54,9 +54,7 @@ pub(crate) fn message(
     habits: &Habits,
     mark: Option<&str>,
 ) -> Result<Arg, TextError> {
-    let fields = message
-        .as_object()
-        .ok_or(TextError::InvalidMessage { index, problem: "is not an object" })?;
+    let fields = message.as_object().ok_or(TextError::InvalidMessage { index })?;
     let mut args: Vec<(&str, Arg)> = Vec::with_capacity(fields.len());
     for (key, value) in fields {
         let arg = match key.as_str() {
@@ -66,28 +64,25 @@ pub(crate) fn message(
         };
         args.push((key, arg));
     }
-    Ok(args.into_iter().collect())
+    Ok(Arg::from_pairs(args))
 }
 
 fn content(index: usize, content: &Value, habits: &Habits, mark: Option<&str>) -> Result<Arg, TextError> {
     let marked = |text: &str| text.to_owned() + mark.unwrap_or_default();
     match content {
-        Value::Null if mark.is_some() => {
-            Err(TextError::CannotContinue("needs a last message with content"))
-        }
+        Value::Null if mark.is_some() => Err(TextError::CannotContinue("needs a last message with content")),
         Value::Null if habits.empty_for_null => Ok(Arg::from("")),
         Value::Null => Ok(Arg::from(())),
         Value::String(text) if habits.takes_text => Ok(Arg::from(marked(text))),
         Value::String(text) => {
-            let part: Arg = [("type", "text".into()), ("text", marked(text))].into_iter().collect();
+            let part = Arg::from_pairs([("type", "text".to_owned()), ("text", marked(text))]);
             Ok([part].into_iter().collect())
         }
         Value::Array(parts) if habits.takes_parts => marked_parts(parts, mark),
         Value::Array(parts) => Ok(Arg::from(marked(&flatten(index, parts)?))),
-        _ => Err(TextError::InvalidMessage {
-            index,
-            problem: "has content that is neither a text nor a list of parts",
-        }),
+        _ if mark.is_some() => Err(TextError::CannotContinue("needs a last message with text")),
+        // Some templates take the result of a tool as an object.
+        other => Ok(to_arg(other)),
     }
 }
 

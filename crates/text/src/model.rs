@@ -221,6 +221,3 @@ impl Edges {
         ids.extend(self.append);
     }
 }
-
-#[cfg(test)]
-mod tests;

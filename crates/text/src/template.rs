@@ -4,6 +4,7 @@
 //! `{% generation %}` tag, the functions `raise_exception` and `strftime_now` and its own `tojson`.
 //! minijinja comes close to Jinja2; the modules below close the rest of the distance.
 
+mod builtins;
 mod generation_tag;
 mod habits;
 mod json;

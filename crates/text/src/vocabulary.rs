@@ -119,7 +119,12 @@ fn plan(decoder: &Value) -> Option<(Vec<Step>, Leading)> {
             "Fuse" => fused = true,
             // Afterwards there is one string, which a table of tokens can not rewrite.
             "Replace" if !fused => steps.push(Step::Replace {
-                from: part.get("pattern")?.get("String")?.as_str().filter(|from| !from.is_empty())?.to_owned(),
+                from: part
+                    .get("pattern")?
+                    .get("String")?
+                    .as_str()
+                    .filter(|from| !from.is_empty())?
+                    .to_owned(),
                 to: part.get("content")?.as_str()?.to_owned(),
             }),
             "Strip" if fused && part.get("content")?.as_str()? == " " && part.get("stop")?.as_u64()? == 0 => {
@@ -194,6 +199,3 @@ fn byte_of(c: char) -> Option<u8> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,7 +31,7 @@ pub(super) fn replace(source: &str) -> String {
 /// Length of the statement that `tag` begins with, and what replaces it.
 fn statement(tag: &str) -> (usize, Option<String>) {
     let length = expression_length(tag, "%}");
-    let inner = tag[2..length].strip_suffix("%}").unwrap_or(&tag[2..length]);
+    let Some(inner) = tag[2..length].strip_suffix("%}") else { return (length, None) };
     let word = inner.trim_matches(['-', '+']).trim();
     match word {
         "raw" => (raw_length(tag, length), None),

@@ -25,7 +25,8 @@ const PROBE: &str = "vlinders-probe";
 impl Habits {
     /// `render` renders messages under the given habits, or fails.
     pub(crate) fn find(render: impl Fn(Vec<Value>, Self) -> Option<String>) -> Self {
-        let as_is = Self { takes_text: true, takes_parts: true, parse_arguments: false, empty_for_null: false };
+        let as_is =
+            Self { takes_text: true, takes_parts: true, parse_arguments: false, empty_for_null: false };
         let shows = |content: Value| {
             let text = render(vec![json!({"role": "user", "content": content})], as_is);
             // A list that is printed rather than understood shows the names of its fields.
@@ -53,7 +54,8 @@ impl Habits {
         let as_json = |prompt: &Option<String>| prompt.as_ref().is_some_and(|p| p.contains("\"probe_key\""));
         let with_object = call(object, content);
         let with_text = call(text, content);
-        let parse_arguments = as_json(&with_object) || !as_json(&with_text);
+        // Best is what the model wrote, to the letter: then its tokens are those of the cache.
+        let parse_arguments = !as_json(&with_text);
 
         let sample = if parse_arguments { with_object } else { with_text };
         let empty_for_null = sample.is_some_and(|prompt| prompt.contains("None"));
@@ -66,6 +68,3 @@ impl Default for Habits {
         Self { takes_text: true, takes_parts: false, parse_arguments: true, empty_for_null: false }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -195,6 +195,3 @@ fn text_at(pair: &Value, index: usize) -> Result<String, Error> {
 fn failed(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::BadSerialization, reason)
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 
 use minijinja::{
     Error, ErrorKind, Output, State, Value,
-    value::{Kwargs, ValueKind, from_args},
+    value::{Kwargs, Tuple, ValueKind, from_args},
 };
 use minijinja_contrib::pycompat;
 
@@ -167,7 +167,7 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value,
                 _ => text.rsplit_once(separator).map(|(a, b)| [a, separator, b]),
             };
             let missing = if name == "partition" { [text, "", ""] } else { ["", "", text] };
-            parts.unwrap_or(missing).into_iter().map(Value::from).collect()
+            Tuple::from(parts.unwrap_or(missing).map(Value::from).to_vec()).into()
         }),
         "removeprefix" => {
             from_args(args).map(|(prefix,): (&str,)| text.strip_prefix(prefix).unwrap_or(text).into())
@@ -208,10 +208,9 @@ fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
     let most = most.or(kwargs.get("maxsplit")?).and_then(|most| usize::try_from(most).ok());
     kwargs.assert_all_used()?;
     let Some(separator) = separator else { return Ok(split_whitespace(text, from_right, most)) };
-    let separator = separator
-        .as_str()
-        .filter(|separator| !separator.is_empty())
-        .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "the separator must be a text, and not empty"))?;
+    let separator = separator.as_str().filter(|separator| !separator.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidOperation, "the separator must be a text, and not empty")
+    })?;
     let parts: Vec<&str> = match (most, from_right) {
         (None, _) => text.split(separator).collect(),
         (Some(most), false) => text.splitn(most.saturating_add(1), separator).collect(),
@@ -282,6 +281,3 @@ fn title(text: &str) -> String {
     }
     out
 }
-
-#[cfg(test)]
-mod tests;

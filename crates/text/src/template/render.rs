@@ -1,13 +1,15 @@
 //! Compiles a model's templates and renders conversations with them.
 
-use std::{borrow::Cow, error::Error as _, fmt, io};
+use std::{error::Error as _, fmt::Write as _, io};
 
 use chrono::{Local, NaiveDateTime};
-use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig, value::ValueKind,
-};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
 
-use super::{Habits, generation_tag, json, python};
+use super::{
+    Habits,
+    builtins::{self, Raised},
+    generation_tag, python,
+};
 use crate::{
     RenderInput, TextError,
     files::{Source, TextFiles},
@@ -29,10 +31,6 @@ struct Compiled {
     name: String,
     habits: Habits,
 }
-
-/// What `raise_exception` was given.
-#[derive(Debug)]
-struct Raised(String);
 
 /// A string that stops to grow.
 struct Bounded(Vec<u8>);
@@ -128,7 +126,7 @@ impl ChatTemplate {
             values.as_ref().map_or(Value::from(()), |values| values.iter().map(to_arg).collect())
         };
         let now = input.now;
-        let context: Value = self
+        let variables = self
             .special_tokens
             .iter()
             .map(|(name, content)| (name.as_str(), content.clone()))
@@ -139,11 +137,10 @@ impl ChatTemplate {
                 ("documents", list(&input.documents)),
                 ("add_generation_prompt", Value::from(input.add_generation_prompt)),
                 ("strftime_now", Value::from_function(move |format: &str| strftime(now, format))),
-            ])
-            .collect();
+            ]);
         let template = self.environment.get_template(&compiled.name).map_err(failure)?;
         let mut output = Bounded(Vec::new());
-        template.render_captured_to(context, &mut output).map_err(failure)?;
+        template.render_captured_to(Value::from_pairs(variables), &mut output).map_err(failure)?;
         String::from_utf8(output.0).map_err(|error| TextError::TemplateFailed(error.to_string()))
     }
 
@@ -169,31 +166,23 @@ fn environment() -> Environment<'static> {
     environment.set_debug(true);
     environment.set_formatter(python::formatter);
     environment.set_unknown_method_callback(python::method);
-    environment.add_filter("tojson", json::tojson);
-    environment.add_filter("string", python::string);
-    environment.add_test("sequence", |value: &Value| {
-        matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined)
-    });
-    environment.add_test("iterable", |value: &Value| value.as_str().is_some() || value.try_iter().is_ok());
-    environment.add_function("raise_exception", |message: Cow<'_, str>| -> Result<Value, Error> {
-        let raised = Raised(message.into_owned());
-        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(raised))
-    });
+    builtins::add(&mut environment);
     environment
 }
 
 fn add(environment: &mut Environment<'static>, source: &Source) -> Result<Compiled, TextError> {
     let text = generation_tag::replace(&source.text);
-    environment.add_template_owned(source.origin.clone(), text).map_err(|error| TextError::TemplateSyntax {
-        origin: source.origin.clone(),
-        line: error.line().unwrap_or(1),
-        reason: error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
+    environment.add_template_owned(source.origin.clone(), text).map_err(|error| {
+        TextError::TemplateSyntax {
+            origin: source.origin.clone(),
+            line: error.line().unwrap_or(1),
+            reason: error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
+        }
     })?;
     Ok(Compiled { name: source.origin.clone(), habits: Habits::default() })
 }
 
 fn strftime(now: Option<NaiveDateTime>, format: &str) -> Result<String, Error> {
-    use fmt::Write as _;
     let now = now.unwrap_or_else(|| Local::now().naive_local());
     let mut text = String::new();
     write!(text, "{}", now.format(format)).map_err(|_| {
@@ -218,16 +207,6 @@ fn failure(error: Error) -> TextError {
     }
 }
 
-// === impl Raised ===
-
-impl fmt::Display for Raised {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Raised {}
-
 // === impl Bounded ===
 
 impl io::Write for Bounded {
@@ -243,6 +222,3 @@ impl io::Write for Bounded {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,9 @@
+//! The crate against what Hugging Face's libraries make of the same templates and tokenizers
+//! (`tests/goldens`), and against the demo model's own files.
+
+mod broken_files;
+mod demo;
+mod detokenizer;
+mod folder;
+mod templates;
+mod tokenizers;
