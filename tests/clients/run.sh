@@ -133,7 +133,7 @@ unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID http_proxy 
 status=0
 (cd "$here/python" && PYTHONDONTWRITEBYTECODE=1 "$work/venv/bin/python" -m pytest -q -p no:cacheprovider "$@") || status=$?
 if [ $# -eq 0 ]; then
-    node --test "$here"/node/*.test.js || status=$?
+    node --test --test-reporter=spec "$here"/node/*.test.js || status=$?
 fi
 if [ $status -ne 0 ]; then
     echo "tests/clients: the servers' logs are in $work" >&2

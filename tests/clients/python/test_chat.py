@@ -170,6 +170,6 @@ def test_helper_that_gathers_a_stream(client):
         model=MODEL, messages=[{"role": "user", "content": QUESTION}], temperature=0, max_tokens=16
     ) as stream:
         texts = [event.delta for event in stream if event.type == "content.delta"]
-        final = stream.get_final_completion()
+        final = stream.current_completion_snapshot
     assert "".join(texts) == final.choices[0].message.content
     assert final.choices[0].finish_reason in ("stop", "length")
