@@ -45,16 +45,16 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
+/// Gives the bytes of a file of the model folder, by name, if it is there.
+pub(crate) type Reader<'a> = dyn Fn(&str) -> io::Result<Option<Cow<'static, [u8]>>> + 'a;
+
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 // === impl TextFiles ===
 
 impl TextFiles {
     /// Reads what is there; every one of these files may be absent.
-    pub(crate) fn read(
-        read: &dyn Fn(&str) -> io::Result<Option<Cow<'static, [u8]>>>,
-        template_override: Option<String>,
-    ) -> Result<Self, TextError> {
+    pub(crate) fn read(read: &Reader<'_>, template_override: Option<String>) -> Result<Self, TextError> {
         let tokenizer_config = object(read, TOKENIZER_CONFIG)?.unwrap_or_default();
         let special_tokens_map = object(read, "special_tokens_map.json")?.unwrap_or_default();
         let generation_config = object(read, "generation_config.json")?.unwrap_or_default();
@@ -85,7 +85,7 @@ impl TextFiles {
     /// tokenizers; the last is where it kept the templates of processors.
     fn find_templates(
         &mut self,
-        read: &dyn Fn(&str) -> io::Result<Option<Cow<'static, [u8]>>>,
+        read: &Reader<'_>,
         tokenizer_config: &Map<String, Value>,
     ) -> Result<(), TextError> {
         self.template = source(read, "chat_template.jinja")?;
@@ -194,28 +194,19 @@ fn token_ids(value: Option<&Value>, file: &str) -> Result<Vec<u32>, TextError> {
         .ok_or_else(|| broken(file, "`eos_token_id` is neither a token id nor a list of token ids"))
 }
 
-fn object(
-    read: &dyn Fn(&str) -> io::Result<Option<Cow<'static, [u8]>>>,
-    file: &str,
-) -> Result<Option<Map<String, Value>>, TextError> {
+fn object(read: &Reader<'_>, file: &str) -> Result<Option<Map<String, Value>>, TextError> {
     let Some(bytes) = contents(read, file)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| broken(file, &error.to_string()))
 }
 
-fn source(
-    read: &dyn Fn(&str) -> io::Result<Option<Cow<'static, [u8]>>>,
-    file: &str,
-) -> Result<Option<Source>, TextError> {
+fn source(read: &Reader<'_>, file: &str) -> Result<Option<Source>, TextError> {
     let Some(bytes) = contents(read, file)? else { return Ok(None) };
     let text = String::from_utf8(bytes.into_owned()).map_err(|error| broken(file, &error.to_string()))?;
     Ok(Some(Source { origin: file.to_owned(), text }))
 }
 
 /// The bytes of a file, if it is there.
-pub(crate) fn contents(
-    read: &dyn Fn(&str) -> io::Result<Option<Cow<'static, [u8]>>>,
-    file: &str,
-) -> Result<Option<Cow<'static, [u8]>>, TextError> {
+pub(crate) fn contents(read: &Reader<'_>, file: &str) -> Result<Option<Cow<'static, [u8]>>, TextError> {
     read(file).map_err(|source| TextError::UnreadableFile { file: file.to_owned(), source })
 }
 

@@ -35,8 +35,12 @@ struct Compiled {
 /// A string that stops to grow.
 struct Bounded(Vec<u8>);
 
-/// Steps of the template engine. Templates take some hundred for a message; this many take about a second.
-const FUEL: u64 = 20_000_000;
+/// Steps of the template engine. Templates take some hundred for a message; this many take a good part of
+/// a second, and bound the memory of a template to some 300 MiB.
+const FUEL: u64 = 5_000_000;
+
+/// Steps for the samples of [`Habits::find`], which are short.
+const PROBE_FUEL: u64 = 100_000;
 
 /// Bytes of a prompt: more than any context holds.
 const MAX_OUTPUT: usize = 32 << 20;
@@ -70,10 +74,13 @@ impl ChatTemplate {
         let chat = add(&mut environment, chat)?;
         let tools = files.tool_template.as_ref().map(|source| add(&mut environment, source)).transpose()?;
         let mut template = Self { environment, special_tokens, chat, tools };
-        template.chat.habits = template.find_habits(&template.chat);
-        if let Some(tools) = &template.tools {
-            let habits = template.find_habits(tools);
-            template.tools = Some(Compiled { name: tools.name.clone(), habits });
+        template.environment.set_fuel(Some(PROBE_FUEL));
+        let chat_habits = template.find_habits(&template.chat);
+        let tool_habits = template.tools.as_ref().map(|tools| template.find_habits(tools));
+        template.environment.set_fuel(Some(FUEL));
+        template.chat.habits = chat_habits;
+        if let (Some(tools), Some(habits)) = (&mut template.tools, tool_habits) {
+            tools.habits = habits;
         }
         Ok(Some(template))
     }
@@ -162,7 +169,6 @@ fn environment() -> Environment<'static> {
     // As Jinja2's own: an undefined value prints as nothing, and asking it for an attribute fails.
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_recursion_limit(RECURSION_LIMIT);
-    environment.set_fuel(Some(FUEL));
     environment.set_debug(true);
     environment.set_formatter(python::formatter);
     environment.set_unknown_method_callback(python::method);
@@ -201,7 +207,7 @@ fn failure(error: Error) -> TextError {
         cause = inner.source();
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => TextError::TemplateLimit { limit: "20 million steps" },
+        ErrorKind::OutOfFuel => TextError::TemplateLimit { limit: "5 million steps" },
         ErrorKind::WriteFailure => TextError::TemplateLimit { limit: "32 MiB of output" },
         _ => TextError::TemplateFailed(error.to_string()),
     }

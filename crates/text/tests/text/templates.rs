@@ -190,6 +190,20 @@ fn content_that_is_not_there_does_not_print_as_none() {
 }
 
 #[test]
+fn long_conversations_are_within_the_limits() {
+    for form in ["llama3", "mistral", "qwen3", "deepseek", "gemma3"] {
+        let messages: Value = (0..5_001)
+            .map(|turn| {
+                let role = if turn % 2 == 0 { "user" } else { "assistant" };
+                json!({"role": role, "content": "The butterfly has four wings. ".repeat(10)})
+            })
+            .collect();
+        let prompt = render(form, messages, |_| {}).unwrap();
+        assert!(prompt.len() > 1_400_000, "{form}: {}", prompt.len());
+    }
+}
+
+#[test]
 fn a_template_can_not_hang_or_fill_the_memory() {
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}\
                    {% set x = a %}{% endfor %}{% endfor %}{% endfor %}";

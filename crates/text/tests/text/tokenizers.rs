@@ -119,11 +119,11 @@ fn bytes_of_tokens_are_exact() {
 }
 
 #[test]
-fn a_megabyte_of_anything_is_encoded() {
+fn long_runs_of_anything_are_encoded() {
     for name in TOKENIZERS {
         let model = Folder::with_tokenizer(name).load().unwrap();
         for unit in ["a", " ", "\n", "0", "🦋", "The butterfly has four wings. ", "ab\u{301}"] {
-            let text = unit.repeat((1 << 20) / unit.len());
+            let text = unit.repeat((1 << 17) / unit.len());
             let ids = model.encode(&text, false).unwrap();
             assert!(ids.len() >= text.len() / 200, "{name}: {unit:?}");
         }
