@@ -56,7 +56,7 @@ pub(crate) fn deserialize<'de, T: Fields, D: Deserializer<'de>>(deserializer: D)
 /// Implements [`Fields`] and `Deserialize` for a struct whose fields are all optional on the wire.
 /// `required` names those that must be `Some`, `shared` the field that holds a group of further fields.
 macro_rules! fields {
-    ($name:ident { $($field:ident),* $(,)? } $(shared $shared:ident: $group:ty)? $(required $required:ident)?) => {
+    ($name:ident { $($field:ident),* $(,)? } $(shared $shared:ident: $group:ident)? $(required $required:ident)?) => {
         impl $crate::fields::Fields for $name {
             fn read<'de, A: serde::de::MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
                 match key {

@@ -45,9 +45,9 @@ pub async fn read_json<T: DeserializeOwned>(request: Request, limits: BodyLimits
 pub async fn read_body(request: Request, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     let announced = number(&parts.headers, &CONTENT_LENGTH);
-    if announced.is_some_and(|length| length > limits.max_bytes as u64) {
-        // A client that expects "100 Continue" has sent nothing yet.
-        if !parts.headers.contains_key(EXPECT) {
+    if let Some(length) = announced.filter(|length| *length > limits.max_bytes as u64) {
+        // A client that expects "100 Continue" has sent nothing yet, and a huge body is not worth the wait.
+        if length <= LINGER_BYTES as u64 && !parts.headers.contains_key(EXPECT) {
             linger(body).await;
         }
         return Err(too_large(limits.max_bytes));

@@ -84,7 +84,7 @@ fn wrong_values_name_the_field() {
         (r#""n":99999999999"#, "n"),
         (r#""messages":[{"role":"wizard","content":"x"}]"#, "messages[0].role"),
         (r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}]"#, "messages[0].content[0].type"),
-        (r#""logit_bias":{"five":1}"#, "logit_bias.five"),
+        (r#""logit_bias":{"five":1}"#, "logit_bias"),
         (r#""tools":[{"type":"retrieval"}]"#, "tools[0]"),
         (r#""tools":[{"type":"function","function":{}}]"#, "tools[0]"),
         (r#""tool_choice":"maybe""#, "tool_choice"),
@@ -118,7 +118,7 @@ fn broken_json_is_one_error() {
         assert_eq!(fault(body).0, "invalid_json", "{body}");
     }
     assert_eq!(fault("[]"), ("invalid_type", None));
-    let deep = format!("{{\"x\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
+    let deep = format!("{{\"documents\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
     assert_eq!(fault(&deep).0, "invalid_json");
 }
 

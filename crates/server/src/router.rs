@@ -1,0 +1,49 @@
+//! Which path goes where, and through which layers.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use vlinders_edge::{AccessLog, ApiKeys, access_log, catch_panics, cors, method_not_allowed, not_found};
+
+use crate::openapi::openapi;
+use crate::routes::{
+    chat_completions, completions, detokenize, get_model, health, list_models, ready, render_metrics, tokenize,
+    version,
+};
+use crate::server::Server;
+
+/// Asked every few seconds by the platform.
+const QUIET: &[&str] = &["/health", "/ready", "/metrics"];
+
+/// The whole API of a server.
+#[must_use]
+pub fn router(server: Server) -> Router {
+    let keys = server.config().api_keys.clone();
+    let guarded = Router::new()
+        .route("/v1/chat/completions", post(chat_completions))
+        .route("/v1/completions", post(completions))
+        .route("/v1/models", get(list_models))
+        .route("/v1/models/{*id}", get(get_model))
+        .route("/tokenize", post(tokenize))
+        .route("/detokenize", post(detokenize))
+        .route_layer(from_fn_with_state(keys, ApiKeys::guard));
+    let open = Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(render_metrics))
+        .route("/version", get(version))
+        .route("/openapi.json", get(openapi));
+    let log = AccessLog::new(server.metrics().registry().clone(), QUIET);
+    let cors = cors(&server.config().cors);
+    let router = guarded
+        .merge(open)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(server)
+        .layer(catch_panics());
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(from_fn_with_state(log, access_log))
+}

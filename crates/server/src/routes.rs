@@ -1,0 +1,37 @@
+//! The routes, one file each, and what their answers have in common.
+
+mod chat;
+mod completions;
+mod metrics;
+mod models;
+mod probes;
+mod tokenize;
+
+use std::sync::Arc;
+
+use crate::model::{ServedModel, now};
+
+pub(crate) use self::{
+    chat::chat_completions,
+    completions::completions,
+    metrics::render_metrics,
+    models::{get_model, list_models},
+    probes::{health, ready, version},
+    tokenize::{detokenize, tokenize},
+};
+
+/// What every answer and every chunk of it repeats.
+#[derive(Debug, Clone)]
+pub(crate) struct Envelope {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: Arc<ServedModel>,
+}
+
+impl Envelope {
+    /// For a new answer of `model`; `prefix` is that of its id.
+    pub(crate) fn new(prefix: &str, model: &Arc<ServedModel>) -> Self {
+        let id = format!("{prefix}-{}", uuid::Uuid::new_v4().simple());
+        Self { id, created: now(), model: Arc::clone(model) }
+    }
+}

@@ -1,0 +1,97 @@
+//! When things happened in the life of one answer, and what the metrics hear of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use vlinders_api::FinishReason;
+
+use crate::metrics::{ModelMetrics, Outcome};
+
+/// Times one answer. Dropped before its end, it counts as aborted.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    metrics: Arc<ModelMetrics>,
+    arrival: Instant,
+    scheduled: Option<Instant>,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+    prompt_tokens: usize,
+    ended: bool,
+}
+
+// === impl Timer ===
+
+impl Timer {
+    /// For an answer to a request that arrived at `arrival`.
+    pub(crate) fn new(metrics: Arc<ModelMetrics>, arrival: Instant, prompt_tokens: usize) -> Self {
+        Self {
+            metrics,
+            arrival,
+            scheduled: None,
+            first_token: None,
+            last_token: None,
+            prompt_tokens,
+            ended: false,
+        }
+    }
+
+    /// The answer takes part in steps.
+    pub(crate) fn scheduled(&mut self) {
+        let now = Instant::now();
+        self.scheduled = Some(now);
+        self.metrics.queue.record((now - self.arrival).as_secs_f64());
+    }
+
+    /// A token has come.
+    pub(crate) fn token(&mut self) {
+        let now = Instant::now();
+        match self.last_token.replace(now) {
+            Some(last) => self.metrics.between_tokens.record((now - last).as_secs_f64()),
+            None => {
+                self.first_token = Some(now);
+                self.metrics.first_token.record((now - self.arrival).as_secs_f64());
+                if let Some(scheduled) = self.scheduled {
+                    self.metrics.prefill.record((now - scheduled).as_secs_f64());
+                }
+            }
+        }
+    }
+
+    /// The answer is complete.
+    pub(crate) fn finished(&mut self, reason: FinishReason, num_tokens: usize) {
+        let now = Instant::now();
+        self.end(Outcome::Finished(reason));
+        let metrics = &self.metrics;
+        metrics.end_to_end.record((now - self.arrival).as_secs_f64());
+        metrics.prompt_tokens.record(self.prompt_tokens as f64);
+        metrics.output_tokens.record(num_tokens as f64);
+        if let Some(scheduled) = self.scheduled {
+            metrics.inference.record((now - scheduled).as_secs_f64());
+        }
+        if let (Some(first), Some(last)) = (self.first_token, self.last_token) {
+            let decode = (last - first).as_secs_f64();
+            metrics.decode.record(decode);
+            if num_tokens > 1 {
+                metrics.per_output_token.record(decode / (num_tokens - 1) as f64);
+            }
+        }
+    }
+
+    /// The engine failed.
+    pub(crate) fn failed(&mut self) {
+        self.end(Outcome::Failed);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if !self.ended {
+            self.ended = true;
+            self.metrics.count(outcome);
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.end(Outcome::Aborted);
+    }
+}
