@@ -13,7 +13,7 @@ class Config:
     hidden_size: int = 160
     intermediate_size: int = 448
     num_hidden_layers: int = 6
-    num_attention_heads: int = 6
+    num_attention_heads: int = 8
     num_key_value_heads: int = 2
     head_dim: int = 32
     max_position_embeddings: int = 2048

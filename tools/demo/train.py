@@ -137,7 +137,7 @@ def train(options, tokenizer, template):
     if options.resume:
         state = torch.load(checkpoint)
         model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip(optimizers, state.get("optimizers", []), strict=False):
             optimizer.load_state_dict(saved)
         start_step, seed = state["step"], options.seed + state["step"]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)

@@ -22,7 +22,7 @@ pub static FILES: &[(&str, &[u8])] = &[
     ("tokenizer.json", include_bytes!("../assets/tokenizer.json")),
     ("tokenizer_config.json", include_bytes!("../assets/tokenizer_config.json")),
     ("chat_template.jinja", include_bytes!("../assets/chat_template.jinja")),
-    ("model.safetensors", Aligned::BYTES),
+    ("model.safetensors", &WEIGHTS.0),
     ("MODEL_CARD.md", include_bytes!("../assets/MODEL_CARD.md")),
 ];
 
@@ -39,14 +39,11 @@ pub fn file(name: &str) -> Option<&'static [u8]> {
     FILES.iter().find(|(known, _)| *known == name).map(|(_, content)| *content)
 }
 
+const NUM_WEIGHT_BYTES: usize = include_bytes!("../assets/model.safetensors").len();
+
+static WEIGHTS: Aligned<NUM_WEIGHT_BYTES> = Aligned(*include_bytes!("../assets/model.safetensors"));
+
 /// Puts the weights on an 8-byte boundary: `include_bytes!` alone promises none, and a reader may want to
 /// look at the tensors in place.
 #[repr(C, align(8))]
-struct Aligned<Bytes: ?Sized>(Bytes);
-
-impl Aligned<()> {
-    const BYTES: &'static [u8] = {
-        static WEIGHTS: &Aligned<[u8]> = &Aligned(*include_bytes!("../assets/model.safetensors"));
-        &WEIGHTS.0
-    };
-}
+struct Aligned<const N: usize>([u8; N]);
