@@ -65,6 +65,7 @@ fn check_form(form: &str) {
 
 macro_rules! forms {
     ($($test:ident: $form:literal),+ $(,)?) => {
+        const FORMS: &[&str] = &[$($form),+];
         $(#[test] fn $test() { check_form($form); })+
     };
 }
@@ -124,6 +125,24 @@ fn parts_become_text_where_the_template_takes_text_only() {
     let image = json!([{"type": "image_url", "image_url": {"url": "x"}}]);
     let error = render("chatml", json!([{"role": "user", "content": image}]), |_| {}).unwrap_err();
     assert!(error.to_string().contains("messages[0] has content of type `image_url`"), "{error}");
+}
+
+#[test]
+fn every_form_shows_the_text_of_parts() {
+    let parts = json!([{"type": "text", "text": "first part"}, {"type": "text", "text": "second part"}]);
+    for form in FORMS {
+        let prompt = render(form, json!([{"role": "user", "content": parts}]), |_| {}).unwrap();
+        assert!(prompt.contains("first part") && prompt.contains("second part"), "{form}: {prompt}");
+        assert!(!prompt.contains("'text'") && !prompt.contains("\"text\""), "{form}: {prompt}");
+    }
+}
+
+#[test]
+fn a_model_is_shared_between_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let model = Folder::with_tokenizer("byte-bpe").load().unwrap();
+    shared(&model);
+    shared(&model.detokenizer(&[], true));
 }
 
 #[test]
