@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("edge", &["api"]),
     ("server", &["api", "edge", "engine", "text"]),
     ("head", &["api", "edge"]),
-    ("cli", &["api", "demo", "edge", "engine", "head", "layers", "runner", "server", "text"]),
+    ("cli", &["api", "demo", "edge", "engine", "head", "runner", "server", "text"]),
     ("xtask", &[]),
 ];
 

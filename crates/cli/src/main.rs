@@ -1,3 +1,17 @@
 //! The `vlinders` binary: parses the command line and hands over to one command.
 
-fn main() {}
+mod args;
+mod bench;
+mod chat;
+mod client;
+mod command;
+mod config;
+mod files;
+mod logging;
+mod progress;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    command::run(args::parse())
+}

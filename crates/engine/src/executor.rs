@@ -8,6 +8,7 @@ use crate::plan::{SeqId, StepPlan};
 /// the tokens it sampled, keyed by [`SeqId`].
 pub trait Executor: Send + 'static {
     /// Run one step: write the KV of all fed tokens, and sample for each work item with `sample` set.
+    /// A plan may have no work and only say who is gone, so that memory does not stay taken while nothing runs.
     ///
     /// # Errors
     /// An error is about the executor as a whole, not about one sequence: the engine stops and
@@ -26,7 +27,9 @@ pub struct StepOutput {
     /// One entry for each work item with `sample` set, in the order of the plan.
     pub sampled: Vec<Sampled>,
     /// Log-probabilities of prompt tokens, for sequences that asked for them
-    /// ([`crate::SamplingParams::prompt_logprobs`]), for the positions of this step.
+    /// ([`crate::SamplingParams::prompt_logprobs`]): those that the tokens of this step give, so the run of a
+    /// chunk starts one behind its first position. When a prompt is recomputed, what was reported once may be
+    /// reported again or left out.
     pub prompt_logprobs: Vec<(SeqId, PromptLogprobs)>,
 }
 

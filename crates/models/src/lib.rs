@@ -1,1 +1,16 @@
-//! PLACEHOLDER
+//! One architecture per file: its config.json and its forward pass, in the vocabulary of `layers`.
+//!
+//! To add one: a file with a `Config` and a `CausalLm`, a line in `architectures!`, a golden test.
+
+mod llama;
+mod mistral;
+mod model;
+mod qwen2;
+mod qwen3;
+mod registry;
+mod window;
+
+pub use self::{
+    model::CausalLm,
+    registry::{Architecture, ModelError, ModelSpec, ARCHITECTURES},
+};

@@ -1,1 +1,32 @@
-//! PLACEHOLDER
+//! Loads a model and executes step plans: what stands between `engine` and `models`.
+//!
+//! [`load`] turns the files of a model into a [`LocalExecutor`], [`inspect`] says from headers alone whether that
+//! would work.
+
+mod error;
+mod files;
+mod fingerprint;
+mod inspect;
+mod load;
+mod local;
+mod memory;
+mod options;
+mod progress;
+mod sample;
+mod sequence;
+mod sizing;
+
+pub use self::{
+    error::RunnerError,
+    files::ModelFiles,
+    inspect::{inspect, Inspection},
+    load::{load, LoadedModel, ModelInfo},
+    local::LocalExecutor,
+    memory::available_memory,
+    options::LoadOptions,
+    progress::{LoadPhase, LoadProgress, LoadReport, NoProgress},
+    sample::{History, Sampler},
+    sizing::MemoryFit,
+};
+pub use candle_core::DType;
+pub use vlinders_kernels::set_num_threads;

@@ -141,39 +141,41 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// Against a model in which each block has the content it was last sealed with.
+    /// Against a model in which each block has the content it was last sealed with. Of two blocks that are sealed
+    /// with the same content, only the first can be found.
     #[test]
     fn blocks_have_one_content_while_they_are_held(num_blocks in 1..6_usize, ops in vec(op(), 0..80)) {
         let pool = BlockPool::new(num_blocks);
         let mut filling: Vec<MutableBlock> = Vec::new();
-        let mut full: Vec<(SharedBlock, u32)> = Vec::new();
+        let mut full: Vec<(SharedBlock, u32, bool)> = Vec::new();
         for op in ops {
             match op {
                 Op::Allocate => match pool.allocate() {
                     Some(block) => {
                         prop_assert!(filling.iter().all(|other| other.id() != block.id()));
-                        prop_assert!(full.iter().all(|(other, _)| other.id() != block.id()));
+                        prop_assert!(full.iter().all(|(other, _, _)| other.id() != block.id()));
                         filling.push(block);
                     }
                     None => prop_assert_eq!(pool.num_held(), num_blocks),
                 },
                 Op::Seal(which, content) if !filling.is_empty() => {
                     let block = filling.swap_remove(which % filling.len());
-                    full.push((block.seal(Some(hash(content))), content));
+                    let first = pool.find(hash(content)).is_none();
+                    full.push((block.seal(Some(hash(content))), content, first));
                 }
                 Op::Find(content) => {
-                    let held = full.iter().any(|(_, other)| *other == content);
+                    let held = full.iter().any(|(_, other, first)| *other == content && *first);
                     if let Some(block) = pool.find(hash(content)) {
-                        let same = full.iter().filter(|(other, _)| other.id() == block.id());
-                        prop_assert!(same.clone().all(|(_, other)| *other == content));
-                        full.push((block, content));
+                        let same = full.iter().filter(|(other, _, _)| other.id() == block.id());
+                        prop_assert!(same.clone().all(|(_, other, _)| *other == content));
+                        full.push((block, content, true));
                     } else {
                         prop_assert!(!held, "what is held is found");
                     }
                 }
                 Op::Clone(which) if !full.is_empty() => {
-                    let (block, content) = &full[which % full.len()];
-                    full.push((block.clone(), *content));
+                    let (block, content, first) = &full[which % full.len()];
+                    full.push((block.clone(), *content, *first));
                 }
                 Op::DropMutable(which) if !filling.is_empty() => {
                     filling.swap_remove(which % filling.len());
@@ -184,7 +186,7 @@ proptest! {
                 _ => {}
             }
             pool.assert_consistent();
-            let mut ids: Vec<_> = full.iter().map(|(block, _)| block.id()).collect();
+            let mut ids: Vec<_> = full.iter().map(|(block, _, _)| block.id()).collect();
             ids.extend(filling.iter().map(MutableBlock::id));
             ids.sort_unstable();
             ids.dedup();

@@ -1,0 +1,43 @@
+//! Which models, and settings that override those of models.yaml. Shared by `serve`, `worker` and `check`.
+
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Models")]
+pub(crate) struct ModelArgs {
+    /// A Hugging Face folder to use instead of models.yaml, or `builtin:vlinders-demo`
+    #[arg(value_name = "FOLDER", conflicts_with = "models")]
+    pub(crate) folder: Option<String>,
+
+    /// The id clients ask for, with FOLDER [default: the folder's name]
+    #[arg(long, value_name = "NAME", requires = "folder")]
+    pub(crate) name: Option<String>,
+
+    /// The models to use [default: ./models.yaml if it exists, else the built-in model]
+    #[arg(long, value_name = "FILE", env = "VLINDERS_MODELS")]
+    pub(crate) models: Option<PathBuf>,
+
+    /// Longest sequence, prompt and answer together, in tokens [default: what the model's config.json says]
+    #[arg(long, value_name = "TOKENS", env = "VLINDERS_MAX_MODEL_LEN")]
+    pub(crate) max_model_len: Option<usize>,
+
+    /// Type of the weights: auto, float32, float16 or bfloat16 [default: auto, that of the checkpoint]
+    #[arg(long, value_name = "TYPE", env = "VLINDERS_DTYPE")]
+    pub(crate) dtype: Option<String>,
+
+    /// Type of the KV cache: auto, float32, float16 or bfloat16 [default: auto, that of the weights]
+    #[arg(long, value_name = "TYPE", env = "VLINDERS_KV_CACHE_DTYPE")]
+    pub(crate) kv_cache_dtype: Option<String>,
+
+    /// The most sequences computed together [default: 64]
+    #[arg(long, value_name = "N", env = "VLINDERS_MAX_NUM_SEQS")]
+    pub(crate) max_num_seqs: Option<usize>,
+
+    /// Token budget of one step: prompts are cut into pieces of this size [default: 512]
+    #[arg(long, value_name = "TOKENS", env = "VLINDERS_MAX_BATCHED_TOKENS")]
+    pub(crate) max_batched_tokens: Option<usize>,
+
+    /// Share of the machine's memory that weights and KV cache of all models may take [default: 0.8]
+    #[arg(long, value_name = "0..1", env = "VLINDERS_MEMORY_FRACTION")]
+    pub(crate) memory_fraction: Option<f64>,
+}

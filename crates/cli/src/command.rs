@@ -1,0 +1,28 @@
+//! Runs the command that was asked for, and decides the exit status and how an error is told.
+
+mod check;
+mod completions;
+mod serve;
+mod version;
+
+use std::process::ExitCode;
+
+use crate::args::{Args, Command};
+use crate::{bench, chat};
+
+/// Run a command to its end.
+pub(crate) fn run(args: Args) -> ExitCode {
+    let outcome: anyhow::Result<ExitCode> = match args.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Worker(args) => serve::run_worker(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Version(args) => version::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,27 @@
+//! The configuration as resolved: command line over environment over file over default.
+//!
+//! `raw` is what a file says, with the place of every value; `models` and `server` decide what holds. Behind this
+//! module nothing is optional that has a default, and nothing needs to be checked again.
+
+mod dtype;
+mod keys;
+mod layers;
+mod models;
+mod problem;
+mod raw;
+mod server;
+mod syntax;
+mod units;
+
+pub(crate) use self::{
+    dtype::Dtype,
+    keys::{first_key, server_keys},
+    layers::{Resolved, resolve},
+    models::{ModelConfig, ModelPath},
+    problem::{ConfigError, Problem},
+    server::{LimitsConfig, LogSettings, ServerConfig},
+    units::{format_bytes, format_count, format_duration, parse_duration},
+};
+
+#[cfg(test)]
+mod tests;

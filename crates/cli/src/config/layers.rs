@@ -1,0 +1,166 @@
+//! Puts the layers together: command line and environment (both in `args`) over files over defaults.
+
+use std::path::{Path, PathBuf};
+
+use super::dtype::{self, Dtype};
+use super::models::{self, ModelConfig, ModelPath, is_fraction};
+use super::problem::{ConfigError, Problem};
+use super::server::{self, ServerConfig, check_filter};
+use crate::args::{ModelArgs, ServerArgs};
+
+/// All that a command needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resolved {
+    /// Enabled models, at least one.
+    pub(crate) models: Vec<ModelConfig>,
+    pub(crate) server: ServerConfig,
+    /// For the log: where the settings come from.
+    pub(crate) origin: Origin,
+}
+
+/// Where models and server settings were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) models: String,
+    pub(crate) server: String,
+}
+
+/// Resolve the configuration of a process that runs in `folder`.
+///
+/// # Errors
+/// Every problem found, of all files and options.
+pub(crate) fn resolve(model: &ModelArgs, server: &ServerArgs, folder: &Path) -> Result<Resolved, ConfigError> {
+    let mut problems = Vec::new();
+    let (models, models_origin) = resolve_models(model, folder).unwrap_or_else(|error| {
+        problems.extend(error.0);
+        Default::default()
+    });
+    let (server, server_origin) = resolve_server(server, folder).unwrap_or_else(|error| {
+        problems.extend(error.0);
+        Default::default()
+    });
+    if !problems.is_empty() {
+        return Err(ConfigError(problems));
+    }
+    Ok(Resolved { models, server, origin: Origin { models: models_origin, server: server_origin } })
+}
+
+fn resolve_models(args: &ModelArgs, folder: &Path) -> Result<(Vec<ModelConfig>, String), ConfigError> {
+    let (mut models, origin) = if let Some(path) = &args.folder {
+        (vec![from_folder(path, args.name.as_deref(), folder)?], "the command line".to_owned())
+    } else if let Some(file) = file_to_read(args.models.as_deref(), "models.yaml", folder) {
+        (models::read(&file, &read(&file, "--models")?)?, file.display().to_string())
+    } else {
+        let builtin = ModelConfig::new(vlinders_demo::MODEL_NAME, ModelPath::Builtin);
+        (vec![builtin], "the built-in model, since there is no models.yaml".to_owned())
+    };
+    let overrides = Overrides::check(args)?;
+    for model in &mut models {
+        overrides.apply(model);
+    }
+    Ok((models, origin))
+}
+
+fn from_folder(path: &str, name: Option<&str>, folder: &Path) -> Result<ModelConfig, Problem> {
+    let found =
+        ModelPath::find(path, folder).map_err(|(found, remedy)| Problem::option("FOLDER", found, remedy))?;
+    let own_name = match &found {
+        ModelPath::Builtin => vlinders_demo::MODEL_NAME.to_owned(),
+        ModelPath::Folder(path) => {
+            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+            path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+        }
+    };
+    Ok(ModelConfig::new(name.unwrap_or(&own_name), found))
+}
+
+/// Settings of the command line that hold for every model.
+struct Overrides<'a> {
+    args: &'a ModelArgs,
+    dtype: Option<Option<Dtype>>,
+    kv_cache_dtype: Option<Option<Dtype>>,
+}
+
+impl<'a> Overrides<'a> {
+    fn check(args: &'a ModelArgs) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let mut dtype = |option: &str, name: &Option<String>| {
+            let name = name.as_ref()?;
+            let parsed = Dtype::parse(name);
+            if parsed.is_none() {
+                let found = format!("`{name}` is no number type that can be used here");
+                problems.push(Problem::option(option, found, format!("write {}", dtype::VALID)));
+            }
+            parsed
+        };
+        let checked =
+            Self { dtype: dtype("--dtype", &args.dtype), kv_cache_dtype: dtype("--kv-cache-dtype", &args.kv_cache_dtype), args };
+        let counts = [
+            ("--max-model-len", args.max_model_len),
+            ("--max-num-seqs", args.max_num_seqs),
+            ("--max-batched-tokens", args.max_batched_tokens),
+        ];
+        for (option, count) in counts {
+            if count == Some(0) {
+                problems.push(Problem::option(option, "found 0", "give a whole number of 1 or more"));
+            }
+        }
+        if let Some(fraction) = args.memory_fraction.filter(|fraction| !is_fraction(*fraction)) {
+            let remedy = "give a number above 0 and at most 1, such as 0.8";
+            problems.push(Problem::option("--memory-fraction", format!("found {fraction}"), remedy));
+        }
+        if problems.is_empty() { Ok(checked) } else { Err(ConfigError(problems)) }
+    }
+
+    fn apply(&self, model: &mut ModelConfig) {
+        model.max_model_len = self.args.max_model_len.or(model.max_model_len);
+        model.dtype = self.dtype.unwrap_or(model.dtype);
+        model.kv_cache_dtype = self.kv_cache_dtype.unwrap_or(model.kv_cache_dtype);
+        model.max_num_seqs = self.args.max_num_seqs.unwrap_or(model.max_num_seqs);
+        model.max_batched_tokens = self.args.max_batched_tokens.unwrap_or(model.max_batched_tokens);
+        model.memory_fraction = self.args.memory_fraction.unwrap_or(model.memory_fraction);
+    }
+}
+
+fn resolve_server(args: &ServerArgs, folder: &Path) -> Result<(ServerConfig, String), ConfigError> {
+    let (mut config, origin) = match file_to_read(args.file.as_deref(), "server.yaml", folder) {
+        Some(file) => (server::read(&file, &read(&file, "--server")?)?, file.display().to_string()),
+        None => (ServerConfig::default(), "defaults, since there is no server.yaml".to_owned()),
+    };
+    for (option, count) in [("--workers", args.workers), ("--compute-threads", args.compute_threads)] {
+        if count == Some(0) {
+            return Err(Problem::option(option, "found 0", "give a whole number of 1 or more").into());
+        }
+    }
+    config.host = args.host.clone().unwrap_or(config.host);
+    config.port = args.port.unwrap_or(config.port);
+    config.workers = args.workers.unwrap_or(config.workers);
+    config.compute_threads = args.compute_threads.or(config.compute_threads);
+    config.api_key_file = args.api_key_file.clone().or(config.api_key_file);
+    config.shutdown_grace = args.shutdown_grace.unwrap_or(config.shutdown_grace);
+    config.log.format = args.log_format.unwrap_or(config.log.format);
+    if let Some(level) = &args.log_level {
+        config.log.filter = check_filter(level)
+            .map_err(|remedy| Problem::option("--log-level", format!("found `{level}`"), remedy))?;
+    }
+    Ok((config, origin))
+}
+
+/// The file that was asked for, or `name` if it lies in `folder`.
+fn file_to_read(asked: Option<&Path>, name: &str, folder: &Path) -> Option<PathBuf> {
+    match asked {
+        Some(file) => Some(file.to_owned()),
+        None => {
+            let file = folder.join(name);
+            // `./models.yaml` reads better in messages than an absolute path.
+            file.is_file().then(|| if folder == Path::new(".") { PathBuf::from(name) } else { file })
+        }
+    }
+}
+
+fn read(file: &Path, option: &str) -> Result<String, Problem> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let remedy = format!("check the path given with {option} and its permissions");
+        Problem::file(file, format!("cannot be read: {error}"), remedy)
+    })
+}

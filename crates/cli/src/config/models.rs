@@ -1,0 +1,267 @@
+//! models.yaml as resolved: what each model is and which settings hold for it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_saphyr::Spanned;
+
+use super::dtype::{self, Dtype};
+use super::problem::{ConfigError, Problem};
+use super::raw::{Field, RawModel, RawModels};
+use super::syntax::Source;
+
+/// Scheme of a model that is part of the binary.
+const BUILTIN: &str = "builtin:";
+const DEFAULT_MAX_NUM_SEQS: usize = 64;
+const DEFAULT_MAX_BATCHED_TOKENS: usize = 512;
+const DEFAULT_MAX_WAITING: usize = 1024;
+const DEFAULT_MEMORY_FRACTION: f64 = 0.8;
+
+/// One model to serve.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelConfig {
+    /// The id clients ask for.
+    pub(crate) name: String,
+    pub(crate) path: ModelPath,
+    /// More ids for the same model.
+    pub(crate) aliases: Vec<String>,
+    /// Prompt and answer together; `None` is what the model's own configuration says.
+    pub(crate) max_model_len: Option<usize>,
+    /// `None` is that of the checkpoint.
+    pub(crate) dtype: Option<Dtype>,
+    /// `None` is that of the weights.
+    pub(crate) kv_cache_dtype: Option<Dtype>,
+    /// A file that replaces the model's own chat template.
+    pub(crate) chat_template: Option<PathBuf>,
+    /// Sequences computed together.
+    pub(crate) max_num_seqs: usize,
+    /// Token budget of a step.
+    pub(crate) max_batched_tokens: usize,
+    /// Requests that may wait; one more is refused with 429.
+    pub(crate) max_waiting: usize,
+    pub(crate) prefix_caching: bool,
+    /// Share of the machine's memory that weights and KV cache may take.
+    pub(crate) memory_fraction: f64,
+    /// Find tool calls in the form of Hermes and Qwen; without it they stay text.
+    pub(crate) hermes_tools: bool,
+}
+
+/// Where a model's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ModelPath {
+    /// Inside this binary.
+    Builtin,
+    /// A Hugging Face folder.
+    Folder(PathBuf),
+}
+
+// === impl ModelConfig ===
+
+impl ModelConfig {
+    /// A model with every setting at its default.
+    pub(super) fn new(name: &str, path: ModelPath) -> Self {
+        Self {
+            name: name.to_owned(),
+            hermes_tools: path == ModelPath::Builtin,
+            path,
+            aliases: Vec::new(),
+            max_model_len: None,
+            dtype: None,
+            kv_cache_dtype: None,
+            chat_template: None,
+            max_num_seqs: DEFAULT_MAX_NUM_SEQS,
+            max_batched_tokens: DEFAULT_MAX_BATCHED_TOKENS,
+            max_waiting: DEFAULT_MAX_WAITING,
+            prefix_caching: true,
+            memory_fraction: DEFAULT_MEMORY_FRACTION,
+        }
+    }
+}
+
+// === impl ModelPath ===
+
+impl ModelPath {
+    /// Find the model that `text` names: `builtin:NAME`, or a folder, relative to `base`.
+    ///
+    /// # Errors
+    /// What was found, and a remedy.
+    pub(super) fn find(text: &str, base: &Path) -> Result<Self, (String, String)> {
+        if let Some(name) = text.strip_prefix(BUILTIN) {
+            if name == vlinders_demo::MODEL_NAME {
+                return Ok(Self::Builtin);
+            }
+            let remedy = format!("this binary holds one model: {BUILTIN}{}", vlinders_demo::MODEL_NAME);
+            return Err((format!("no built-in model is called `{name}`"), remedy));
+        }
+        let path = base.join(text);
+        if path.is_dir() {
+            return Ok(Self::Folder(path));
+        }
+        if path.extension().is_some_and(|extension| extension == "gguf") {
+            let remedy = "use a Hugging Face folder with safetensors files";
+            return Err((format!("`{text}` is a GGUF file; these are not supported yet"), remedy.to_owned()));
+        }
+        if path.is_file() {
+            let remedy = "give the folder that holds config.json, tokenizer.json and *.safetensors";
+            return Err((format!("`{text}` is a file"), remedy.to_owned()));
+        }
+        let shown = std::path::absolute(&path).unwrap_or(path);
+        let remedy = if text.matches('/').count() == 1 && !text.starts_with(['/', '.']) {
+            format!(
+                "models are not downloaded by this server; fetch it first, for instance with `hf download {text} \
+                 --local-dir {text}`, or correct the path"
+            )
+        } else {
+            "correct the path, or mount the volume that holds the model".to_owned()
+        };
+        Err((format!("there is no folder {}", shown.display()), remedy))
+    }
+}
+
+/// Decide on the text of a models.yaml. Relative paths count from the folder of the file.
+pub(super) fn read(file: &Path, text: &str) -> Result<Vec<ModelConfig>, ConfigError> {
+    let source = Source { file, text };
+    let raw: RawModels = source.parse()?;
+    let mut problems = Vec::new();
+    let mut taken = BTreeMap::new();
+    let mut models = Vec::new();
+    for model in &raw.models.value {
+        let mut resolver = Resolver { source: &source, problems: &mut problems };
+        let names = std::iter::once(&model.name).chain(model.aliases.iter().flatten());
+        for name in names {
+            resolver.claim(name, &mut taken);
+        }
+        if model.enabled.as_ref().is_none_or(|enabled| enabled.value) {
+            models.push(resolver.model(model));
+        }
+    }
+    if raw.models.value.is_empty() {
+        let remedy = "add one, such as `- { name: demo, path: builtin:vlinders-demo }`";
+        problems.push(source.problem(&raw.models, "no model is listed", remedy));
+    } else if models.is_empty() {
+        problems.push(source.problem(&raw.models, "no model is enabled", "set `enabled: true` for one of them"));
+    }
+    if problems.is_empty() { Ok(models) } else { Err(ConfigError(problems)) }
+}
+
+/// Resolves one model and collects what is wrong with it.
+struct Resolver<'a> {
+    source: &'a Source<'a>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Resolver<'_> {
+    fn report<T>(&mut self, at: &Spanned<T>, found: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(self.source.problem(at, found, remedy));
+    }
+
+    fn claim(&mut self, name: &Spanned<String>, taken: &mut BTreeMap<String, u64>) {
+        if name.value.trim().is_empty() {
+            self.report(name, "an empty name", "give the id that clients ask for");
+        } else if let Some(line) = taken.get(&name.value) {
+            let found = format!("`{}` is already taken on line {line}", name.value);
+            self.report(name, found, "names and aliases of all models must differ, also of those not enabled");
+        } else {
+            taken.insert(name.value.clone(), name.referenced.line());
+        }
+    }
+
+    fn model(&mut self, raw: &RawModel) -> ModelConfig {
+        self.reject_unavailable(raw);
+        let base = self.source.file.parent().unwrap_or(Path::new("."));
+        let path = ModelPath::find(&raw.path.value, base).unwrap_or_else(|(found, remedy)| {
+            self.report(&raw.path, found, remedy);
+            ModelPath::Builtin
+        });
+        let default = ModelConfig::new(&raw.name.value, path);
+        ModelConfig {
+            aliases: raw.aliases.iter().flatten().map(|alias| alias.value.clone()).collect(),
+            max_model_len: self.count(&raw.max_model_len),
+            dtype: self.dtype(&raw.dtype),
+            kv_cache_dtype: self.dtype(&raw.kv_cache_dtype),
+            chat_template: self.file(&raw.chat_template, base),
+            max_num_seqs: self.count(&raw.max_num_seqs).unwrap_or(default.max_num_seqs),
+            max_batched_tokens: self.count(&raw.max_batched_tokens).unwrap_or(default.max_batched_tokens),
+            max_waiting: self.count(&raw.max_waiting).unwrap_or(default.max_waiting),
+            prefix_caching: raw.prefix_caching.as_ref().is_none_or(|on| on.value),
+            memory_fraction: self.fraction(&raw.memory_fraction).unwrap_or(default.memory_fraction),
+            hermes_tools: self.hermes_tools(&raw.tool_parser).unwrap_or(default.hermes_tools),
+            ..default
+        }
+    }
+
+    /// Fields of the format that ask for something this version can not do.
+    fn reject_unavailable(&mut self, raw: &RawModel) {
+        match &raw.tensor_parallel_size {
+            Some(size) if size.value == 0 => self.report(size, "found 0", "write 1"),
+            Some(size) if size.value > 1 => {
+                let found = format!("found {}; tensor parallelism is not available yet", size.value);
+                self.report(size, found, "write 1, or remove the line");
+            }
+            _ => {}
+        }
+        if let Some(device) = raw.device.as_ref().filter(|device| !["cpu", "auto"].contains(&&*device.value)) {
+            let found = format!("device `{}` is not available yet", device.value);
+            self.report(device, found, "write cpu or auto, or remove the line");
+        }
+        for field in [&raw.reasoning_parser, &raw.quantization].into_iter().flatten() {
+            if field.value != "none" {
+                let found = format!("`{}` is not available yet", field.value);
+                self.report(field, found, "write none, or remove the line");
+            }
+        }
+    }
+
+    fn hermes_tools(&mut self, field: &Field<String>) -> Option<bool> {
+        let field = field.as_ref()?;
+        match field.value.as_str() {
+            "hermes" => Some(true),
+            "none" => Some(false),
+            other => {
+                self.report(field, format!("`{other}` is no tool parser"), "write hermes or none, or remove the line");
+                None
+            }
+        }
+    }
+
+    fn count(&mut self, field: &Field<u64>) -> Option<usize> {
+        let field = field.as_ref()?;
+        match usize::try_from(field.value) {
+            Ok(0) => self.report(field, "found 0", "write a whole number of 1 or more, or remove the line"),
+            Ok(count) if count <= u32::MAX as usize => return Some(count),
+            _ => self.report(field, format!("found {}", field.value), format!("write at most {}", u32::MAX)),
+        }
+        None
+    }
+
+    fn dtype(&mut self, field: &Field<String>) -> Option<Dtype> {
+        let field = field.as_ref()?;
+        Dtype::parse(&field.value).unwrap_or_else(|| {
+            let found = format!("`{}` is no number type that can be used here", field.value);
+            self.report(field, found, format!("write {}", dtype::VALID));
+            None
+        })
+    }
+
+    fn fraction(&mut self, field: &Field<f64>) -> Option<f64> {
+        let field = field.as_ref()?;
+        if is_fraction(field.value) {
+            return Some(field.value);
+        }
+        self.report(field, format!("found {}", field.value), "write a number above 0 and at most 1, such as 0.8");
+        None
+    }
+
+    fn file(&mut self, field: &Field<String>, base: &Path) -> Option<PathBuf> {
+        let field = field.as_ref()?;
+        let path = base.join(&field.value);
+        if !path.is_file() {
+            self.report(field, format!("there is no file {}", path.display()), "correct the path, or remove the line");
+        }
+        Some(path)
+    }
+}
+
+pub(super) fn is_fraction(number: f64) -> bool {
+    number > 0.0 && number <= 1.0
+}

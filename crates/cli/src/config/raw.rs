@@ -1,0 +1,95 @@
+//! What models.yaml and server.yaml say, with the place of every value, before any decision.
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+/// A value and where it stands.
+pub(super) type Field<T> = Option<Spanned<T>>;
+
+/// All of models.yaml.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModels {
+    pub(super) models: Spanned<Vec<RawModel>>,
+}
+
+/// One model of models.yaml.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub(super) name: Spanned<String>,
+    pub(super) path: Spanned<String>,
+    pub(super) tensor_parallel_size: Field<u64>,
+    pub(super) max_model_len: Field<u64>,
+    pub(super) enabled: Field<bool>,
+    pub(super) dtype: Field<String>,
+    pub(super) quantization: Field<String>,
+    pub(super) kv_cache_dtype: Field<String>,
+    pub(super) aliases: Option<Vec<Spanned<String>>>,
+    pub(super) chat_template: Field<String>,
+    pub(super) tool_parser: Field<String>,
+    pub(super) reasoning_parser: Field<String>,
+    pub(super) max_num_seqs: Field<u64>,
+    pub(super) max_batched_tokens: Field<u64>,
+    pub(super) max_waiting: Field<u64>,
+    pub(super) prefix_caching: Field<bool>,
+    pub(super) device: Field<String>,
+    pub(super) memory_fraction: Field<f64>,
+}
+
+/// All of server.yaml.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawServerFile {
+    pub(super) server: RawServer,
+    pub(super) logging: RawLogging,
+    pub(super) limits: RawLimits,
+    pub(super) cors: RawCors,
+    pub(super) auth: RawAuth,
+    pub(super) shutdown: RawShutdown,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawServer {
+    pub(super) host: Field<String>,
+    pub(super) port: Field<u64>,
+    pub(super) workers: Field<u64>,
+    pub(super) compute_threads: Field<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLogging {
+    pub(super) level: Field<String>,
+    pub(super) format: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub(super) max_body_bytes: Field<String>,
+    pub(super) request_timeout: Field<String>,
+    pub(super) max_in_flight: Field<u64>,
+    pub(super) max_n: Field<u64>,
+    pub(super) max_stop: Field<u64>,
+    pub(super) max_logprobs: Field<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCors {
+    pub(super) allowed_origins: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAuth {
+    pub(super) api_key_file: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawShutdown {
+    pub(super) grace: Field<String>,
+}

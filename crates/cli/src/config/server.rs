@@ -1,0 +1,211 @@
+//! server.yaml as resolved: address, threads, logs, limits, and who may come in.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_saphyr::Spanned;
+
+use super::problem::{ConfigError, Problem};
+use super::raw::{Field, RawServerFile};
+use super::syntax::{Source, suggest};
+use super::units::{parse_bytes, parse_duration};
+use crate::args::LogFormat;
+
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// How the process serves.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ServerConfig {
+    /// Name or address to listen on.
+    pub(crate) host: String,
+    /// 0 takes any free one.
+    pub(crate) port: u16,
+    /// Threads that handle HTTP.
+    pub(crate) workers: usize,
+    /// Threads that compute; `None` is as many as the process has cores.
+    pub(crate) compute_threads: Option<usize>,
+    pub(crate) log: LogSettings,
+    pub(crate) limits: LimitsConfig,
+    /// Web origins that browsers may call from; `*` is any, empty is none.
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// How long running requests may go on after SIGTERM.
+    pub(crate) shutdown_grace: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LogSettings {
+    /// A level, or filters in the form of tracing-subscriber.
+    pub(crate) filter: String,
+    pub(crate) format: LogFormat,
+}
+
+/// What one client may ask of the server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LimitsConfig {
+    pub(crate) max_body_bytes: usize,
+    /// From the arrival of a request to the last byte of its answer.
+    pub(crate) request_timeout: Duration,
+    /// Requests being served or waiting, all models together; one more is refused with 429.
+    pub(crate) max_in_flight: usize,
+    /// Answers to one request.
+    pub(crate) max_n: usize,
+    /// Stop strings of one request.
+    pub(crate) max_stop: usize,
+    /// Alternatives with log-probabilities.
+    pub(crate) max_logprobs: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            host: "0.0.0.0".to_owned(),
+            port: 8000,
+            workers: 2,
+            compute_threads: None,
+            log: LogSettings { filter: "info".to_owned(), format: LogFormat::Text },
+            limits: LimitsConfig {
+                max_body_bytes: 10 << 20,
+                request_timeout: Duration::from_secs(600),
+                max_in_flight: 2048,
+                max_n: 128,
+                max_stop: 4,
+                max_logprobs: 20,
+            },
+            allowed_origins: vec!["*".to_owned()],
+            api_key_file: None,
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Decide on the text of a server.yaml. Relative paths count from the folder of the file.
+pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError> {
+    let source = Source { file, text };
+    let raw: RawServerFile = source.parse()?;
+    let mut resolver = Resolver { source: &source, problems: Vec::new() };
+    let default = ServerConfig::default();
+    let config = ServerConfig {
+        host: resolver.host(&raw.server.host).unwrap_or(default.host),
+        port: resolver.port(&raw.server.port).unwrap_or(default.port),
+        workers: resolver.count(&raw.server.workers).unwrap_or(default.workers),
+        compute_threads: resolver.count(&raw.server.compute_threads),
+        log: LogSettings {
+            filter: resolver.filter(&raw.logging.level).unwrap_or(default.log.filter),
+            format: resolver.format(&raw.logging.format).unwrap_or(default.log.format),
+        },
+        limits: LimitsConfig {
+            max_body_bytes: resolver.bytes(&raw.limits.max_body_bytes).unwrap_or(default.limits.max_body_bytes),
+            request_timeout: resolver
+                .duration(&raw.limits.request_timeout)
+                .unwrap_or(default.limits.request_timeout),
+            max_in_flight: resolver.count(&raw.limits.max_in_flight).unwrap_or(default.limits.max_in_flight),
+            max_n: resolver.count(&raw.limits.max_n).unwrap_or(default.limits.max_n),
+            max_stop: resolver.count(&raw.limits.max_stop).unwrap_or(default.limits.max_stop),
+            max_logprobs: resolver.count(&raw.limits.max_logprobs).unwrap_or(default.limits.max_logprobs),
+        },
+        allowed_origins: resolver.origins(raw.cors.allowed_origins.as_deref()).unwrap_or(default.allowed_origins),
+        api_key_file: raw.auth.api_key_file.map(|path| file.parent().unwrap_or(Path::new(".")).join(path.value)),
+        shutdown_grace: resolver.duration(&raw.shutdown.grace).unwrap_or(default.shutdown_grace),
+    };
+    if resolver.problems.is_empty() { Ok(config) } else { Err(ConfigError(resolver.problems)) }
+}
+
+/// Check a level or filter; used for the command line too.
+///
+/// # Errors
+/// The remedy.
+pub(super) fn check_filter(text: &str) -> Result<String, String> {
+    let is_word = text.chars().all(|c| c.is_ascii_alphabetic());
+    let lower = text.to_ascii_lowercase();
+    if is_word {
+        return if LEVELS.contains(&&*lower) { Ok(lower) } else { Err(suggest(&lower, &LEVELS)) };
+    }
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; write a level ({}), or filters such as `info,hyper=warn`", LEVELS.join(", "))),
+    }
+}
+
+/// Resolves the sections and collects what is wrong with them.
+struct Resolver<'a> {
+    source: &'a Source<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Resolver<'_> {
+    fn report<T>(&mut self, at: &Spanned<T>, found: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(self.source.problem(at, found, remedy));
+    }
+
+    fn parsed<T>(&mut self, field: &Field<String>, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let field = field.as_ref()?;
+        parse(&field.value).map_err(|remedy| self.report(field, format!("found `{}`", field.value), remedy)).ok()
+    }
+
+    fn duration(&mut self, field: &Field<String>) -> Option<Duration> {
+        self.parsed(field, parse_duration)
+    }
+
+    fn bytes(&mut self, field: &Field<String>) -> Option<usize> {
+        self.parsed(field, |text| {
+            let bytes = parse_bytes(text)?;
+            usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or("write a size above 0".to_owned())
+        })
+    }
+
+    fn filter(&mut self, field: &Field<String>) -> Option<String> {
+        self.parsed(field, check_filter)
+    }
+
+    fn format(&mut self, field: &Field<String>) -> Option<LogFormat> {
+        self.parsed(field, |text| match text {
+            "json" => Ok(LogFormat::Json),
+            "text" => Ok(LogFormat::Text),
+            _ => Err("write json or text".to_owned()),
+        })
+    }
+
+    fn host(&mut self, field: &Field<String>) -> Option<String> {
+        self.parsed(field, |text| match text.trim() {
+            "" => Err("write an address such as 0.0.0.0 or 127.0.0.1".to_owned()),
+            host if host.contains('/') => Err("write an address only, such as 0.0.0.0; the port has its own line".to_owned()),
+            host => Ok(host.to_owned()),
+        })
+    }
+
+    fn port(&mut self, field: &Field<u64>) -> Option<u16> {
+        let field = field.as_ref()?;
+        u16::try_from(field.value)
+            .map_err(|_| self.report(field, format!("found {}", field.value), "write a port of 0 to 65535"))
+            .ok()
+    }
+
+    fn count(&mut self, field: &Field<u64>) -> Option<usize> {
+        let field = field.as_ref()?;
+        match usize::try_from(field.value) {
+            Ok(count @ 1..=0xffff_ffff) => Some(count),
+            _ => {
+                let remedy = "write a whole number of 1 or more, or remove the line";
+                self.report(field, format!("found {}", field.value), remedy);
+                None
+            }
+        }
+    }
+
+    fn origins(&mut self, origins: Option<&[Spanned<String>]>) -> Option<Vec<String>> {
+        let origins = origins?;
+        for origin in origins {
+            let text = &origin.value;
+            let is_origin = text
+                .split_once("://")
+                .is_some_and(|(scheme, host)| ["http", "https"].contains(&scheme) && !host.is_empty() && !host.contains('/'));
+            if text != "*" && !is_origin {
+                let remedy = "write `*`, or origins such as https://chat.example.org, without a path";
+                self.report(origin, format!("`{text}` is no web origin"), remedy);
+            }
+        }
+        Some(origins.iter().map(|origin| origin.value.clone()).collect())
+    }
+}

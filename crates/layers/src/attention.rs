@@ -1,0 +1,96 @@
+//! Causal self-attention over the paged cache, with grouped heads.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use vlinders_kernels::{self as kernels, AttentionSpec};
+
+use crate::{Batch, KvStore, LayerError, Linear, RmsNorm, Rope, Weights};
+
+/// The shape of one attention layer.
+#[derive(Debug, Clone)]
+pub struct AttentionConfig {
+    /// Size of a hidden state.
+    pub hidden: usize,
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and of values; divides `heads`.
+    pub kv_heads: usize,
+    /// Numbers of one head.
+    pub head_dim: usize,
+    /// Whether q, k and v have biases.
+    pub qkv_bias: bool,
+    /// Whether the output has a bias.
+    pub out_bias: bool,
+    /// Epsilon of the norms over each head of q and k, in models that have them.
+    pub qk_norm_eps: Option<f64>,
+    /// How many positions a token sees, itself included; all when `None`.
+    pub window: Option<usize>,
+}
+
+/// Queries, keys and values as one matrix, rotary embedding, paged attention, output.
+pub struct Attention {
+    layer: usize,
+    config: AttentionConfig,
+    spec: AttentionSpec,
+    qkv: Linear,
+    out: Linear,
+    norms: Option<(RmsNorm, RmsNorm)>,
+    rope: Arc<Rope>,
+}
+
+// === impl Attention ===
+
+impl Attention {
+    /// `q_proj`, `k_proj`, `v_proj`, `o_proj` (and `q_norm`, `k_norm`) under the prefix of `weights`.
+    /// `layer` is the index of its cache.
+    ///
+    /// # Errors
+    /// When a tensor can not be had.
+    pub fn new(
+        weights: &Weights,
+        layer: usize,
+        config: AttentionConfig,
+        rope: Arc<Rope>,
+    ) -> Result<Self, LayerError> {
+        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let outputs = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
+        let qkv = Linear::stacked(weights, config.hidden, &outputs, config.qkv_bias)?;
+        let out = Linear::new(&weights.pp("o_proj"), q, config.hidden, config.out_bias)?;
+        let norm = |name, eps| RmsNorm::new(&weights.pp(name), config.head_dim, eps);
+        let norms = match config.qk_norm_eps {
+            Some(eps) => Some((norm("q_norm", eps)?, norm("k_norm", eps)?)),
+            None => None,
+        };
+        let scale = (config.head_dim as f64).powf(-0.5) as f32;
+        let spec = AttentionSpec { scale, window: config.window, soft_cap: None };
+        Ok(Self { layer, config, spec, qkv, out, norms, rope })
+    }
+
+    /// `[tokens, hidden]` to `[tokens, hidden]`; writes keys and values of these tokens first.
+    ///
+    /// # Errors
+    /// When a kernel refuses the shapes.
+    pub fn forward(&self, x: &Tensor, batch: &Batch, kv: &KvStore) -> Result<Tensor, LayerError> {
+        let AttentionConfig { heads, kv_heads, head_dim, .. } = self.config;
+        let tokens = x.dim(0)?;
+        let qkv = self.qkv.forward(x)?;
+        let part = |first: usize, heads: usize| {
+            let part = qkv.narrow(1, first * head_dim, heads * head_dim)?;
+            part.contiguous()?.reshape((tokens, heads, head_dim))
+        };
+        let mut q = part(0, heads)?;
+        let mut k = part(heads, kv_heads)?;
+        let v = part(heads + kv_heads, kv_heads)?;
+        if let Some((q_norm, k_norm)) = &self.norms {
+            q = q_norm.forward(&q)?;
+            k = k_norm.forward(&k)?;
+        }
+        let q = self.rope.forward(&q, batch.positions())?;
+        let k = self.rope.forward(&k, batch.positions())?;
+        let cache = kv.layer(self.layer)?;
+        kernels::kv_write(cache, &k, &v, batch.slots())?;
+        let seen = kernels::paged_attention(&q, cache, batch.attention(), &self.spec)?;
+        self.out.forward(&seen)
+    }
+}

@@ -1,0 +1,254 @@
+//! A checkpoint: the tensors of one or more safetensors files, by name.
+//!
+//! Opening reads headers only and checks them. [`Checkpoint::load`] then streams what a [`LoadPlan`] asks for.
+
+mod convert;
+mod header;
+mod load;
+mod shard;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::DType;
+use serde::Deserialize;
+
+use self::shard::Shard;
+pub use self::load::{LoadStats, LoadedTensors};
+use crate::{LayerError, LoadPlan};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The tensors of a model, by name, and where they lie.
+#[derive(Debug)]
+pub struct Checkpoint {
+    place: String,
+    shards: Vec<Shard>,
+    tensors: HashMap<String, TensorInfo>,
+    headers: Vec<Vec<u8>>,
+}
+
+/// One tensor of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    shard: usize,
+    offset: u64,
+    bytes: u64,
+    shape: Vec<usize>,
+    dtype: Option<DType>,
+    dtype_name: String,
+}
+
+/// model.safetensors.index.json
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+// === impl Checkpoint ===
+
+impl Checkpoint {
+    /// Open the weights of a Hugging Face folder: model.safetensors, or the shards its index names.
+    ///
+    /// # Errors
+    /// When there are none, one is missing, truncated or has a header that makes no sense.
+    pub fn open(folder: &Path) -> Result<Self, LayerError> {
+        let place = folder.display().to_string();
+        let single = folder.join(SINGLE);
+        if single.is_file() {
+            return Self::from_shards(place, vec![Shard::open(&single)?]);
+        }
+        let index_path = folder.join(INDEX);
+        if !index_path.is_file() {
+            return Err(LayerError::NoWeights { place });
+        }
+        let index_name = index_path.display().to_string();
+        let text = std::fs::read(&index_path)
+            .map_err(|source| LayerError::Io { file: index_name.clone(), source })?;
+        Self::from_index(place, &index_name, &text, |file| {
+            let path = folder.join(file);
+            path.is_file().then(|| Shard::open(&path)).transpose()
+        })
+    }
+
+    /// Open weights that are part of the binary: file names and contents, as in a folder.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn embedded(files: &[(&'static str, &'static [u8])]) -> Result<Self, LayerError> {
+        let place = "the embedded model".to_owned();
+        let find = |wanted: &str| files.iter().find(|(name, _)| *name == wanted);
+        if let Some((name, bytes)) = find(SINGLE) {
+            return Self::from_shards(place, vec![Shard::embedded(name, bytes)]);
+        }
+        let Some((index_name, text)) = find(INDEX) else { return Err(LayerError::NoWeights { place }) };
+        Self::from_index(place, index_name, text, |file| {
+            Ok(find(file).map(|(name, bytes)| Shard::embedded(name, bytes)))
+        })
+    }
+
+    fn from_index(
+        place: String,
+        index_name: &str,
+        text: &[u8],
+        open: impl Fn(&str) -> Result<Option<Shard>, LayerError>,
+    ) -> Result<Self, LayerError> {
+        let bad = |reason: String| LayerError::BadIndex { file: index_name.to_owned(), reason };
+        let index: Index = serde_json::from_slice(text).map_err(|e| bad(e.to_string()))?;
+        let mut files: Vec<&String> = index.weight_map.values().collect();
+        files.sort_unstable();
+        files.dedup();
+        let mut shards = Vec::with_capacity(files.len());
+        for file in &files {
+            if file.contains(['/', '\\']) || !file.ends_with(".safetensors") {
+                return Err(bad(format!("{file:?} is not the name of a safetensors file in the same folder")));
+            }
+            let shard = open(file)?.ok_or_else(|| LayerError::MissingShard {
+                file: (*file).clone(),
+                index: index_name.to_owned(),
+            })?;
+            shards.push(shard);
+        }
+        let checkpoint = Self::from_shards(place, shards)?;
+        for (tensor, file) in &index.weight_map {
+            let held = checkpoint.tensors.get(tensor).map(|info| files[info.shard]);
+            if held != Some(file) {
+                return Err(LayerError::NotInShard {
+                    tensor: tensor.clone(),
+                    file: file.clone(),
+                    index: index_name.to_owned(),
+                });
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn from_shards(place: String, shards: Vec<Shard>) -> Result<Self, LayerError> {
+        let mut tensors = HashMap::new();
+        let mut headers = Vec::with_capacity(shards.len());
+        for (i, shard) in shards.iter().enumerate() {
+            if shard.len < header::LENGTH_BYTES {
+                return Err(LayerError::Truncated {
+                    file: shard.name.clone(),
+                    expected: header::LENGTH_BYTES,
+                    found: shard.len,
+                });
+            }
+            let mut buffer = Vec::new();
+            let mut first = [0; header::LENGTH_BYTES as usize];
+            first.copy_from_slice(&shard.read(0, header::LENGTH_BYTES as usize, &mut buffer)?);
+            let length = header::json_length(&shard.name, shard.len, first)?;
+            let json = shard.read(header::LENGTH_BYTES, length as usize, &mut buffer)?.into_owned();
+            tensors.extend(header::parse(&shard.name, i, shard.len, &json)?);
+            headers.push(json);
+        }
+        Ok(Self { place, shards, tensors, headers })
+    }
+
+    /// Names and places of all tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.tensors.iter().map(|(name, info)| (name.as_str(), info))
+    }
+
+    /// The type in which a tensor is stored, when there is such a tensor of a type that can be loaded.
+    #[must_use]
+    pub fn dtype(&self, tensor: &str) -> Option<DType> {
+        self.tensors.get(tensor)?.dtype
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(|s| s.len).sum()
+    }
+
+    /// What identifies these weights without reading them all: each header, and up to `samples` pieces of
+    /// `sample_bytes` spread evenly over the data of each file.
+    ///
+    /// # Errors
+    /// When reading fails.
+    pub fn sample(
+        &self,
+        samples: u64,
+        sample_bytes: u64,
+        mut visit: impl FnMut(&[u8]),
+    ) -> Result<(), LayerError> {
+        let mut buffer = Vec::new();
+        for (shard, header) in self.shards.iter().zip(&self.headers) {
+            visit(header);
+            let start = header::LENGTH_BYTES + header.len() as u64;
+            let data = shard.len - start;
+            for i in 0..samples {
+                let offset = start + data / samples * i;
+                let len = sample_bytes.min(shard.len - offset);
+                visit(&shard.read(offset, len as usize, &mut buffer)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that keeps `plan` from being loaded: missing tensors, wrong shapes, wrong types.
+    #[must_use]
+    pub fn problems(&self, plan: &LoadPlan) -> Vec<LayerError> {
+        let matrices = plan.matrices().iter().flat_map(|m| {
+            m.parts.iter().map(|part| self.check(&part.tensor, &[part.rows, m.cols]).err())
+        });
+        let vectors = plan
+            .vectors()
+            .iter()
+            .flat_map(|v| v.parts.iter().map(|part| self.check(&part.tensor, &[part.rows]).err()));
+        matrices.chain(vectors).flatten().collect()
+    }
+
+    /// Where a tensor lies, once it is known to be as the model needs it.
+    fn check(&self, tensor: &str, expected: &[usize]) -> Result<(&TensorInfo, DType), LayerError> {
+        let info = self.tensors.get(tensor).ok_or_else(|| LayerError::MissingTensor {
+            tensor: tensor.to_owned(),
+            place: self.place.clone(),
+        })?;
+        let file = || self.shards[info.shard].name.clone();
+        if info.shape != expected {
+            return Err(LayerError::WrongShape {
+                tensor: tensor.to_owned(),
+                file: file(),
+                expected: expected.to_vec(),
+                found: info.shape.clone(),
+            });
+        }
+        let dtype = info.dtype.ok_or_else(|| LayerError::WrongDtype {
+            tensor: tensor.to_owned(),
+            file: file(),
+            found: info.dtype_name.clone(),
+        })?;
+        Ok((info, dtype))
+    }
+}
+
+// === impl TensorInfo ===
+
+impl TensorInfo {
+    /// Its dimensions.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its type, when it is one that can be loaded.
+    #[must_use]
+    pub fn dtype(&self) -> Option<DType> {
+        self.dtype
+    }
+
+    /// Its type, as the file names it.
+    #[must_use]
+    pub fn dtype_name(&self) -> &str {
+        &self.dtype_name
+    }
+
+    /// Bytes it takes in its file.
+    #[must_use]
+    pub fn num_bytes(&self) -> u64 {
+        self.bytes
+    }
+}

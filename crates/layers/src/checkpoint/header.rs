@@ -1,0 +1,142 @@
+//! The header of a safetensors file: which tensor is where.
+//!
+//! Format: eight bytes of length (little-endian), that many bytes of JSON, then the data. The JSON maps each name
+//! to dtype, shape and the half-open byte range in the data; ranges follow each other without gaps and end
+//! with the file (<https://github.com/huggingface/safetensors#format>). All of that is checked here, so nothing
+//! behind it can read out of bounds.
+
+use std::collections::HashMap;
+
+use candle_core::DType;
+use serde::Deserialize;
+
+use super::TensorInfo;
+use crate::LayerError;
+
+/// A header longer than this is refused, as the reference implementation does.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Bytes of the length in front of the header.
+pub(super) const LENGTH_BYTES: u64 = 8;
+
+/// One entry as the JSON has it.
+#[derive(Deserialize)]
+struct RawTensor {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (u64, u64),
+}
+
+/// Length of the JSON, from the first eight bytes of a file of `file_len` bytes.
+pub(super) fn json_length(file: &str, file_len: u64, first: [u8; 8]) -> Result<u64, LayerError> {
+    let length = u64::from_le_bytes(first);
+    if length > MAX_HEADER_BYTES {
+        return Err(bad(file, format!("its header claims {length} bytes, the most is {MAX_HEADER_BYTES}")));
+    }
+    if LENGTH_BYTES + length > file_len {
+        return Err(LayerError::Truncated {
+            file: file.to_owned(),
+            expected: LENGTH_BYTES + length,
+            found: file_len,
+        });
+    }
+    Ok(length)
+}
+
+/// Parse and check the JSON; offsets of the result count from the start of the file.
+pub(super) fn parse(
+    file: &str,
+    shard: usize,
+    file_len: u64,
+    json: &[u8],
+) -> Result<HashMap<String, TensorInfo>, LayerError> {
+    let raw: HashMap<String, serde_json::Value> =
+        serde_json::from_slice(json).map_err(|e| bad(file, format!("its header is not JSON: {e}")))?;
+    let data_start = LENGTH_BYTES + json.len() as u64;
+    let mut tensors = HashMap::with_capacity(raw.len());
+    let mut ranges = Vec::with_capacity(raw.len());
+    for (name, value) in raw {
+        if name == "__metadata__" {
+            continue;
+        }
+        let tensor: RawTensor =
+            serde_json::from_value(value).map_err(|e| bad(file, format!("the entry of {name}: {e}")))?;
+        let (begin, end) = tensor.data_offsets;
+        let size = match bits(&tensor.dtype) {
+            Some(bits) => byte_size(&tensor.shape, bits),
+            // a type to come: nothing can be said of its size, and it is refused where it is needed
+            None => end.checked_sub(begin),
+        };
+        let size = size.ok_or_else(|| bad(file, format!("the size of {name} overflows")))?;
+        if end.checked_sub(begin) != Some(size) {
+            return Err(bad(
+                file,
+                format!(
+                    "{name} is {} of shape {:?}, which takes {size} bytes, but its offsets are {begin} to {end}",
+                    tensor.dtype, tensor.shape
+                ),
+            ));
+        }
+        ranges.push((begin, end));
+        let dtype = match tensor.dtype.as_str() {
+            "F32" => Some(DType::F32),
+            "F16" => Some(DType::F16),
+            "BF16" => Some(DType::BF16),
+            _ => None,
+        };
+        let offset = data_start
+            .checked_add(begin)
+            .ok_or_else(|| bad(file, format!("the offsets of {name} overflow")))?;
+        let info =
+            TensorInfo { shard, offset, bytes: size, shape: tensor.shape, dtype, dtype_name: tensor.dtype };
+        tensors.insert(name, info);
+    }
+    check_ranges(file, data_start, file_len, ranges)?;
+    Ok(tensors)
+}
+
+/// Ranges must follow each other from 0 to the end of the file.
+fn check_ranges(
+    file: &str,
+    data_start: u64,
+    file_len: u64,
+    mut ranges: Vec<(u64, u64)>,
+) -> Result<(), LayerError> {
+    ranges.sort_unstable();
+    let mut end = 0;
+    for (begin, next) in ranges {
+        if begin != end {
+            return Err(bad(file, format!("its tensors overlap or leave a gap at byte {end} of the data")));
+        }
+        end = next;
+    }
+    let expected = data_start.saturating_add(end);
+    match file_len {
+        found if found < expected => Err(LayerError::Truncated { file: file.to_owned(), expected, found }),
+        found if found > expected => {
+            Err(bad(file, format!("{} bytes follow the last tensor", found - expected)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bits of one number of this type.
+fn bits(dtype: &str) -> Option<u64> {
+    Some(match dtype {
+        "F64" | "I64" | "U64" | "C64" => 64,
+        "F32" | "I32" | "U32" => 32,
+        "F16" | "BF16" | "I16" | "U16" => 16,
+        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" => 8,
+        "F6_E2M3" | "F6_E3M2" => 6,
+        "F4" => 4,
+        _ => return None,
+    })
+}
+
+fn byte_size(shape: &[usize], bits: u64) -> Option<u64> {
+    let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))?;
+    Some(elements.checked_mul(bits)?.div_ceil(8))
+}
+
+fn bad(file: &str, reason: String) -> LayerError {
+    LayerError::BadHeader { file: file.to_owned(), reason }
+}

@@ -1,0 +1,235 @@
+//! Streams weights from files into packed matrices.
+//!
+//! Several threads claim runs of rows in the order in which they lie in the files, so the disk sees large, nearly
+//! sequential reads with several in flight; while one thread packs its run, others read. What comes next
+//! is announced to the system beforehand. At most a few megabytes per thread are held besides the weights.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device, Tensor};
+use vlinders_kernels::{PackedWeight, PackedWeightBuilder};
+
+use super::convert::{convert, widened};
+use super::Checkpoint;
+use crate::{LayerError, LoadPlan};
+
+/// Bytes of one read.
+const RUN_BYTES: usize = 8 << 20;
+/// Reads in flight: more than cores, since a network volume is slow to answer.
+const MAX_WORKERS: usize = 8;
+
+/// The tensors of a model, in the form in which layers use them, by the name of their first part.
+#[derive(Debug, Default)]
+pub struct LoadedTensors {
+    pub(crate) matrices: HashMap<String, Arc<PackedWeight>>,
+    pub(crate) vectors: HashMap<String, Tensor>,
+}
+
+/// How a load went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoadStats {
+    /// Bytes read.
+    pub bytes: u64,
+    /// Wall time of the whole load.
+    pub wall: Duration,
+    /// The share of `wall` that was spent waiting for reads.
+    pub read: Duration,
+    /// The share of `wall` that was spent converting and packing.
+    pub convert: Duration,
+}
+
+/// A run of rows of one tensor: what one thread reads at once.
+struct Run {
+    shard: usize,
+    offset: u64,
+    len: usize,
+    dtype: DType,
+    place: Place,
+}
+
+/// Where a run goes.
+enum Place {
+    Matrix { matrix: usize, first_row: usize },
+    Vector { vector: usize, first: usize },
+}
+
+/// What is being filled.
+struct Filling {
+    matrices: Vec<Mutex<PackedWeightBuilder>>,
+    dtypes: Vec<DType>,
+    vectors: Vec<Mutex<Vec<f32>>>,
+}
+
+// === impl Checkpoint ===
+
+impl Checkpoint {
+    /// Load what `plan` asks for. Matrices keep the type of the file, or take `dtype`; vectors are widened to f32.
+    /// `progress` is called with bytes done and bytes in all, from several threads.
+    ///
+    /// # Errors
+    /// The first of [`Checkpoint::problems`], or what reading says.
+    pub fn load(
+        &self,
+        plan: &LoadPlan,
+        dtype: Option<DType>,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<(LoadedTensors, LoadStats), LayerError> {
+        let started = Instant::now();
+        let (mut runs, filling) = self.prepare(plan, dtype)?;
+        runs.sort_unstable_by_key(|run| (run.shard, run.offset));
+        let total = runs.iter().map(|run| run.len as u64).sum();
+        let workers = runs.len().clamp(1, MAX_WORKERS);
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let done = AtomicU64::new(0);
+        let (read_ns, convert_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        let work = || -> Result<(), LayerError> {
+            let (mut buffer, mut converted) = (Vec::new(), Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(run) = runs.get(i) else { break };
+                if let Some(ahead) = runs.get(i + workers) {
+                    self.shards[ahead.shard].prefetch(ahead.offset, ahead.len as u64);
+                }
+                let before = Instant::now();
+                let bytes = self.shards[run.shard].read(run.offset, run.len, &mut buffer)?;
+                let between = Instant::now();
+                filling.put(run, &bytes, &mut converted)?;
+                read_ns.fetch_add((between - before).as_nanos() as u64, Ordering::Relaxed);
+                convert_ns.fetch_add(between.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                let len = run.len as u64;
+                progress(done.fetch_add(len, Ordering::Relaxed) + len, total);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let watched = || work().inspect_err(|_| stop.store(true, Ordering::Relaxed));
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(watched)).collect();
+            let mut outcome = watched();
+            for other in others {
+                let joined = other.join().unwrap_or_else(|_| Err(worker_died()));
+                outcome = outcome.and(joined);
+            }
+            outcome
+        })?;
+        let loaded = filling.finish(plan)?;
+        let wall = started.elapsed();
+        let (read, convert) = (read_ns.into_inner() as f64, convert_ns.into_inner() as f64);
+        let read_share = if read + convert > 0.0 { read / (read + convert) } else { 0.0 };
+        let read = wall.mul_f64(read_share);
+        Ok((loaded, LoadStats { bytes: total, wall, read, convert: wall - read }))
+    }
+
+    /// Check every tensor of the plan, cut it into runs, and make room for it.
+    fn prepare(&self, plan: &LoadPlan, dtype: Option<DType>) -> Result<(Vec<Run>, Filling), LayerError> {
+        let mut runs = Vec::new();
+        let mut filling = Filling { matrices: Vec::new(), dtypes: Vec::new(), vectors: Vec::new() };
+        for (matrix, spec) in plan.matrices().iter().enumerate() {
+            let mut target = dtype;
+            let mut first_row = 0;
+            for part in &spec.parts {
+                let (info, stored) = self.check(&part.tensor, &[part.rows, spec.cols])?;
+                target = target.or(Some(stored));
+                let row_bytes = spec.cols * stored.size_in_bytes();
+                let rows_per_run = (RUN_BYTES / row_bytes.max(1)).max(16) / 16 * 16;
+                for start in (0..part.rows).step_by(rows_per_run) {
+                    let rows = rows_per_run.min(part.rows - start);
+                    runs.push(Run {
+                        shard: info.shard,
+                        offset: info.offset + (start * row_bytes) as u64,
+                        len: rows * row_bytes,
+                        dtype: stored,
+                        place: Place::Matrix { matrix, first_row: first_row + start },
+                    });
+                }
+                first_row += part.rows;
+            }
+            let target = target.unwrap_or(DType::F32);
+            filling.dtypes.push(target);
+            filling.matrices.push(Mutex::new(PackedWeight::builder(target, first_row, spec.cols)?));
+        }
+        for (vector, spec) in plan.vectors().iter().enumerate() {
+            let mut first = 0;
+            for part in &spec.parts {
+                let (info, stored) = self.check(&part.tensor, &[part.rows])?;
+                runs.push(Run {
+                    shard: info.shard,
+                    offset: info.offset,
+                    len: part.rows * stored.size_in_bytes(),
+                    dtype: stored,
+                    place: Place::Vector { vector, first },
+                });
+                first += part.rows;
+            }
+            filling.vectors.push(Mutex::new(vec![0.0; first]));
+        }
+        Ok((runs, filling))
+    }
+}
+
+// === impl Filling ===
+
+impl Filling {
+    fn put(&self, run: &Run, bytes: &[u8], converted: &mut Vec<u8>) -> Result<(), LayerError> {
+        match run.place {
+            Place::Matrix { matrix, first_row } => {
+                let target = self.dtypes[matrix];
+                let bytes = if target == run.dtype {
+                    bytes
+                } else {
+                    convert(bytes, run.dtype, target, converted);
+                    converted
+                };
+                let mut builder = self.matrices[matrix].lock().unwrap_or_else(PoisonError::into_inner);
+                builder.rows(first_row, bytes)?;
+            }
+            Place::Vector { vector, first } => {
+                let mut values = self.vectors[vector].lock().unwrap_or_else(PoisonError::into_inner);
+                let mut at = first;
+                widened(bytes, run.dtype, |x| {
+                    values[at] = x;
+                    at += 1;
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, plan: &LoadPlan) -> Result<LoadedTensors, LayerError> {
+        let mut loaded = LoadedTensors::default();
+        for (builder, spec) in self.matrices.into_iter().zip(plan.matrices()) {
+            let builder = builder.into_inner().unwrap_or_else(PoisonError::into_inner);
+            loaded.matrices.insert(spec.key().to_owned(), Arc::new(builder.finish()?));
+        }
+        for (values, spec) in self.vectors.into_iter().zip(plan.vectors()) {
+            let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let len = values.len();
+            loaded.vectors.insert(spec.key().to_owned(), Tensor::from_vec(values, len, &Device::Cpu)?);
+        }
+        Ok(loaded)
+    }
+}
+
+// === impl LoadedTensors ===
+
+impl LoadedTensors {
+    /// Bytes that the weights take in memory.
+    #[must_use]
+    pub fn num_bytes(&self) -> u64 {
+        let matrices: usize = self.matrices.values().map(|m| m.num_bytes()).sum();
+        let vectors: usize = self.vectors.values().map(|v| v.elem_count() * 4).sum();
+        (matrices + vectors) as u64
+    }
+
+    /// The type of most weights.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.matrices.values().max_by_key(|m| m.num_bytes()).map_or(DType::F32, |m| m.dtype())
+    }
+}
+
+fn worker_died() -> LayerError {
+    LayerError::Tensor(candle_core::Error::msg("a loading thread ended unexpectedly"))
+}

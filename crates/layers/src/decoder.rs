@@ -1,0 +1,228 @@
+//! The decoder that most open models share: pre-norm blocks with a residual stream.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::{
+    Attention, AttentionConfig, Batch, Embedding, KvShape, KvStore, LayerError, LmHead, Mlp, RmsNorm, Rope,
+    RopeConfig, Weights,
+};
+
+/// Sizes above this are taken for a broken config: they would overflow or exhaust memory.
+const MAX_SIZE: usize = 1 << 24;
+const MAX_LAYERS: usize = 4096;
+
+/// The shape of a decoder.
+#[derive(Debug, Clone)]
+pub struct DecoderConfig {
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Size of a hidden state.
+    pub hidden_size: usize,
+    /// Size inside of the feed-forward network.
+    pub intermediate_size: usize,
+    /// Blocks.
+    pub num_hidden_layers: usize,
+    /// Heads of queries.
+    pub num_attention_heads: usize,
+    /// Heads of keys and of values.
+    pub num_key_value_heads: usize,
+    /// Numbers of one head.
+    pub head_dim: usize,
+    /// Epsilon of all norms.
+    pub rms_norm_eps: f64,
+    /// Whether the head shares the table of the embedding.
+    pub tie_word_embeddings: bool,
+    /// Whether q, k and v have biases.
+    pub qkv_bias: bool,
+    /// Whether the output of attention has a bias.
+    pub out_bias: bool,
+    /// Whether the feed-forward network has biases.
+    pub mlp_bias: bool,
+    /// Whether each head of q and k is normed.
+    pub qk_norm: bool,
+    /// How many positions a token sees, for each layer; all when `None`.
+    pub windows: Vec<Option<usize>>,
+    /// The rotary embedding.
+    pub rope: RopeConfig,
+}
+
+/// Embedding, blocks, last norm and head, under the names of Llama.
+pub struct Decoder {
+    config: DecoderConfig,
+    embedding: Embedding,
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+    head: LmHead,
+}
+
+struct Block {
+    input_norm: RmsNorm,
+    attention: Attention,
+    post_norm: RmsNorm,
+    mlp: Mlp,
+}
+
+// === impl DecoderConfig ===
+
+impl DecoderConfig {
+    /// Refuse sizes that no model has.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn validate(&self) -> Result<(), LayerError> {
+        let sizes = [
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("intermediate_size", self.intermediate_size, MAX_SIZE),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MAX_LAYERS),
+            ("num_key_value_heads", self.num_key_value_heads, MAX_LAYERS),
+            ("head_dim", self.head_dim, MAX_LAYERS),
+            ("max_position_embeddings", self.rope.max_position_embeddings, 1 << 30),
+        ];
+        for (field, size, max) in sizes {
+            if size == 0 || size > max {
+                return Err(LayerError::config(field, format!("must be from 1 to {max}, is {size}")));
+            }
+        }
+        if self.num_attention_heads % self.num_key_value_heads != 0 {
+            let reason = format!(
+                "must divide num_attention_heads ({}), is {}",
+                self.num_attention_heads, self.num_key_value_heads
+            );
+            return Err(LayerError::config("num_key_value_heads", reason));
+        }
+        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
+            let reason = format!("must not be negative, is {}", self.rms_norm_eps);
+            return Err(LayerError::config("rms_norm_eps", reason));
+        }
+        if self.windows.len() != self.num_hidden_layers {
+            let reason =
+                format!("has {} entries for {} layers", self.windows.len(), self.num_hidden_layers);
+            return Err(LayerError::config("layer_types", reason));
+        }
+        if self.windows.contains(&Some(0)) {
+            return Err(LayerError::config("sliding_window", "must be at least 1"));
+        }
+        Ok(())
+    }
+
+    fn attention(&self, layer: usize) -> AttentionConfig {
+        AttentionConfig {
+            hidden: self.hidden_size,
+            heads: self.num_attention_heads,
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            qkv_bias: self.qkv_bias,
+            out_bias: self.out_bias,
+            qk_norm_eps: self.qk_norm.then_some(self.rms_norm_eps),
+            window: self.windows.get(layer).copied().flatten(),
+        }
+    }
+}
+
+// === impl Decoder ===
+
+impl Decoder {
+    /// `model.embed_tokens`, `model.layers.*`, `model.norm` and `lm_head` under the prefix of `weights`.
+    ///
+    /// # Errors
+    /// When the config is refused or a tensor can not be had.
+    pub fn new(config: DecoderConfig, weights: &Weights) -> Result<Self, LayerError> {
+        config.validate()?;
+        let model = weights.pp("model");
+        let rope = Arc::new(Rope::new(&config.rope, config.head_dim, weights.max_positions())?);
+        let embedding = Embedding::new(&model.pp("embed_tokens"), config.vocab_size, config.hidden_size)?;
+        let layers = model.pp("layers");
+        let blocks = (0..config.num_hidden_layers)
+            .map(|i| Block::new(&config, &layers.pp(i), i, Arc::clone(&rope)))
+            .collect::<Result<_, _>>()?;
+        let norm = RmsNorm::new(&model.pp("norm"), config.hidden_size, config.rms_norm_eps)?;
+        let head = if config.tie_word_embeddings {
+            LmHead::tied(&embedding)
+        } else {
+            LmHead::new(&weights.pp("lm_head"), config.vocab_size, config.hidden_size)?
+        };
+        Ok(Self { config, embedding, blocks, norm, head })
+    }
+
+    /// Hidden states of all tokens of the batch, `[tokens, hidden]`, after the last norm.
+    ///
+    /// # Errors
+    /// When a kernel refuses.
+    pub fn forward(&self, batch: &Batch, kv: &KvStore) -> Result<Tensor, LayerError> {
+        let mut x = self.embedding.forward(batch.tokens())?;
+        let mut residual = None;
+        for block in &self.blocks {
+            let (out, sum) = block.forward(x, residual, batch, kv)?;
+            (x, residual) = (out, Some(sum));
+        }
+        match residual {
+            Some(residual) => Ok(self.norm.forward_add(&x, &residual)?.0),
+            None => self.norm.forward(&x),
+        }
+    }
+
+    /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, LayerError> {
+        self.head.forward(hidden)
+    }
+
+    /// Number of token ids.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    /// What a token takes in the cache.
+    #[must_use]
+    pub fn kv_shape(&self) -> KvShape {
+        KvShape {
+            layers: self.config.num_hidden_layers,
+            kv_heads: self.config.num_key_value_heads,
+            head_dim: self.config.head_dim,
+        }
+    }
+
+}
+
+// === impl Block ===
+
+impl Block {
+    fn new(
+        config: &DecoderConfig,
+        weights: &Weights,
+        layer: usize,
+        rope: Arc<Rope>,
+    ) -> Result<Self, LayerError> {
+        let norm = |name| RmsNorm::new(&weights.pp(name), config.hidden_size, config.rms_norm_eps);
+        Ok(Self {
+            input_norm: norm("input_layernorm")?,
+            attention: Attention::new(&weights.pp("self_attn"), layer, config.attention(layer), rope)?,
+            post_norm: norm("post_attention_layernorm")?,
+            mlp: Mlp::new(&weights.pp("mlp"), config.hidden_size, config.intermediate_size, config.mlp_bias)?,
+        })
+    }
+
+    /// The output, not yet added to the residual stream, and that stream.
+    fn forward(
+        &self,
+        x: Tensor,
+        residual: Option<Tensor>,
+        batch: &Batch,
+        kv: &KvStore,
+    ) -> Result<(Tensor, Tensor), LayerError> {
+        let (normed, residual) = match residual {
+            Some(residual) => self.input_norm.forward_add(&x, &residual)?,
+            None => (self.input_norm.forward(&x)?, x),
+        };
+        let attended = self.attention.forward(&normed, batch, kv)?;
+        let (normed, residual) = self.post_norm.forward_add(&attended, &residual)?;
+        Ok((self.mlp.forward(&normed)?, residual))
+    }
+}

@@ -1,0 +1,126 @@
+//! What can be wrong with a checkpoint or a config, and the errors of the layers.
+
+use std::io;
+
+use vlinders_comm::CommError;
+use vlinders_kernels::KernelError;
+
+/// An error of this crate. Those about files name the file, and the tensor where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The operating system refused.
+    #[error("can not read {file}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A folder without weights.
+    #[error("{place} holds no weights: expected model.safetensors, or model.safetensors.index.json and its shards")]
+    NoWeights {
+        /// The folder.
+        place: String,
+    },
+    /// The index of a sharded checkpoint can not be used.
+    #[error("{file}: {reason}")]
+    BadIndex {
+        /// The index.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The index names a file that is not there.
+    #[error("{index} names the shard {file}, which does not exist; download it, or the whole checkpoint again")]
+    MissingShard {
+        /// The file that is missing.
+        file: String,
+        /// The index.
+        index: String,
+    },
+    /// The index says that a tensor is in a shard that does not hold it.
+    #[error("{index} says that {tensor} is in {file}, which does not hold it")]
+    NotInShard {
+        /// The tensor.
+        tensor: String,
+        /// The shard.
+        file: String,
+        /// The index.
+        index: String,
+    },
+    /// The start of a safetensors file does not make sense.
+    #[error("{file} is not a valid safetensors file: {reason}")]
+    BadHeader {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is shorter than its header says.
+    #[error("{file} is truncated: it has {found} bytes and its header describes {expected}; download it again")]
+    Truncated {
+        /// The file.
+        file: String,
+        /// Bytes there should be.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// The model needs a tensor that no file holds.
+    #[error("{place} lacks the tensor {tensor}; does config.json belong to these weights?")]
+    MissingTensor {
+        /// The tensor.
+        tensor: String,
+        /// The checkpoint.
+        place: String,
+    },
+    /// A tensor has another shape than config.json implies.
+    #[error("{tensor} in {file} has shape {found:?}, config.json implies {expected:?}")]
+    WrongShape {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// The shape the model needs.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a type that is not computed with.
+    #[error("{tensor} in {file} is stored as {found}; F32, F16 and BF16 are supported")]
+    WrongDtype {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// Its type, as the file names it.
+        found: String,
+    },
+    /// config.json can not be used.
+    #[error("config.json: {field}: {reason}")]
+    Config {
+        /// The field, with its path.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A layer was built for other weights than were loaded: a fault of the model's code.
+    #[error("the tensor {0} was not part of the load plan")]
+    NotPlanned(String),
+    /// A kernel refused its arguments or failed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A tensor operation failed.
+    #[error("{0}")]
+    Tensor(#[from] candle_core::Error),
+    /// Another rank failed.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+}
+
+impl LayerError {
+    /// An error about a field of config.json.
+    pub fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Config { field: field.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,40 @@
+//! Root-mean-square normalisation.
+
+use candle_core::Tensor;
+use vlinders_kernels as kernels;
+
+use crate::{LayerError, Weights};
+
+/// `x / sqrt(mean(x²) + eps) * weight` over the last dimension.
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+// === impl RmsNorm ===
+
+impl RmsNorm {
+    /// `weight` under the prefix of `weights`, of length `size`.
+    ///
+    /// # Errors
+    /// When the tensor can not be had.
+    pub fn new(weights: &Weights, size: usize, eps: f64) -> Result<Self, LayerError> {
+        Ok(Self { weight: weights.vector("weight", size)?, eps })
+    }
+
+    /// `[.., size]` to the same shape.
+    ///
+    /// # Errors
+    /// When the kernel refuses the shapes.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
+        Ok(kernels::rms_norm(x, &self.weight, self.eps)?)
+    }
+
+    /// The norm of `x + residual`, and `x + residual`, in one pass.
+    ///
+    /// # Errors
+    /// When the kernel refuses the shapes.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor), LayerError> {
+        Ok(kernels::add_rms_norm(x, residual, &self.weight, self.eps)?)
+    }
+}

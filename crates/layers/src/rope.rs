@@ -1,0 +1,66 @@
+//! Rotary position embedding: tables of cosines and sines, one row for each position.
+//!
+//! All kinds of scaling end in such a table, so the kernel knows none of them. The row of a position depends on that
+//! position alone: it is the rotation that feeding one token at a time would apply. For `dynamic` scaling this
+//! is a choice, made since prompts are cut into chunks and prefixes are shared: the frequencies of position
+//! `p` are those for a sequence of `p + 1` tokens.
+
+mod config;
+mod frequencies;
+
+use candle_core::{Device, Tensor};
+use vlinders_kernels as kernels;
+
+pub use self::config::{RopeConfig, RopeKind};
+use crate::LayerError;
+
+/// Rotates queries and keys by their positions.
+pub struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+// === impl Rope ===
+
+impl Rope {
+    /// Tables for positions below `max_positions` and heads of `head_dim` numbers.
+    ///
+    /// # Errors
+    /// When `head_dim` and the config do not fit together.
+    pub fn new(config: &RopeConfig, head_dim: usize, max_positions: usize) -> Result<Self, LayerError> {
+        let rotated = config.rotated(head_dim)?;
+        let half = rotated / 2;
+        let mut cos = Vec::with_capacity(max_positions * half);
+        let mut sin = Vec::with_capacity(max_positions * half);
+        let mut frequencies = frequencies::frequencies(config, rotated, 1);
+        let scale = config.attention_factor();
+        for position in 0..max_positions {
+            if config.changes_at(position + 1) {
+                frequencies = frequencies::frequencies(config, rotated, position + 1);
+            }
+            for &frequency in &frequencies {
+                // the angle is rounded to f32, as the reference does, its cosine is not
+                let angle = f64::from(position as f32 * frequency);
+                cos.push((f64::from(angle.cos() as f32) * scale) as f32);
+                sin.push((f64::from(angle.sin() as f32) * scale) as f32);
+            }
+        }
+        let shape = (max_positions, half);
+        Ok(Self {
+            cos: Tensor::from_vec(cos, shape, &Device::Cpu)?,
+            sin: Tensor::from_vec(sin, shape, &Device::Cpu)?,
+        })
+    }
+
+    /// `[tokens, heads, head_dim]` to the same shape. Of each head the first rotated numbers are turned, the rest
+    /// is kept.
+    ///
+    /// # Errors
+    /// When a position is outside of the table.
+    pub fn forward(&self, x: &Tensor, positions: &[u32]) -> Result<Tensor, LayerError> {
+        Ok(kernels::rope(x, &self.cos, &self.sin, positions)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

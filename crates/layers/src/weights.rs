@@ -1,0 +1,224 @@
+//! How a layer gets its weights: by name, without knowing where they come from.
+//!
+//! A model is built twice by the same code. The first time [`Weights`] only records what is asked for and answers
+//! with placeholders; the record, a [`LoadPlan`], is checked against the checkpoint and loaded in the
+//! order of the files. The second time the loaded tensors are handed out.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use vlinders_comm::Communicator;
+use vlinders_kernels::PackedWeight;
+
+use crate::{LayerError, LoadedTensors};
+
+/// Weights under a prefix of a checkpoint, like `model.layers.0.self_attn`.
+#[derive(Clone)]
+pub struct Weights {
+    prefix: String,
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    source: RefCell<Source>,
+    max_positions: usize,
+    communicator: Arc<dyn Communicator>,
+}
+
+enum Source {
+    Plan(LoadPlan),
+    Loaded(LoadedTensors),
+}
+
+/// What a model needs of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadPlan {
+    matrices: Vec<MatrixSpec>,
+    vectors: Vec<VectorSpec>,
+}
+
+/// A matrix, made of one tensor or of several stacked by rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixSpec {
+    /// From top to bottom; never empty.
+    pub parts: Vec<Part>,
+    /// Columns of every part: input features.
+    pub cols: usize,
+}
+
+/// A vector, made of one tensor or of several joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorSpec {
+    /// In order; never empty.
+    pub parts: Vec<Part>,
+}
+
+/// One tensor of the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its full name.
+    pub tensor: String,
+    /// Its rows, or its length when it is a vector.
+    pub rows: usize,
+}
+
+// === impl Weights ===
+
+impl Weights {
+    /// Weights that record what a model asks for.
+    #[must_use]
+    pub fn planning(communicator: Arc<dyn Communicator>) -> Self {
+        Self::new(Source::Plan(LoadPlan::default()), 1, communicator)
+    }
+
+    /// Weights that hand out `loaded`. Rotary embeddings are made for positions below `max_positions`.
+    #[must_use]
+    pub fn loaded(loaded: LoadedTensors, max_positions: usize, communicator: Arc<dyn Communicator>) -> Self {
+        Self::new(Source::Loaded(loaded), max_positions, communicator)
+    }
+
+    fn new(source: Source, max_positions: usize, communicator: Arc<dyn Communicator>) -> Self {
+        let shared = Shared { source: RefCell::new(source), max_positions, communicator };
+        Self { prefix: String::new(), shared: Rc::new(shared) }
+    }
+
+    /// What was asked for so far; empty when these weights are loaded.
+    #[must_use]
+    pub fn plan(&self) -> LoadPlan {
+        match &*self.shared.source.borrow() {
+            Source::Plan(plan) => plan.clone(),
+            Source::Loaded(_) => LoadPlan::default(),
+        }
+    }
+
+    /// The weights under one more component of the name.
+    #[must_use]
+    pub fn pp(&self, component: impl std::fmt::Display) -> Self {
+        let prefix = match self.prefix.as_str() {
+            "" => component.to_string(),
+            prefix => format!("{prefix}.{component}"),
+        };
+        Self { prefix, shared: Rc::clone(&self.shared) }
+    }
+
+    /// Positions that will be asked for are below this.
+    #[must_use]
+    pub fn max_positions(&self) -> usize {
+        self.shared.max_positions
+    }
+
+    /// The ranks among which this model is split.
+    #[must_use]
+    pub fn communicator(&self) -> Arc<dyn Communicator> {
+        Arc::clone(&self.shared.communicator)
+    }
+
+    /// The matrix `name`, `[rows, cols]`.
+    ///
+    /// # Errors
+    /// When it was not part of the plan that was loaded.
+    pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Arc<PackedWeight>, LayerError> {
+        self.stacked_matrix(&[(name, rows)], cols)
+    }
+
+    /// Several matrices of `cols` columns as one, the first on top: one pass over the input computes them all.
+    ///
+    /// # Errors
+    /// When it was not part of the plan that was loaded.
+    pub fn stacked_matrix(
+        &self,
+        parts: &[(&str, usize)],
+        cols: usize,
+    ) -> Result<Arc<PackedWeight>, LayerError> {
+        let spec = MatrixSpec { parts: self.parts(parts), cols };
+        match &mut *self.shared.source.borrow_mut() {
+            Source::Plan(plan) => {
+                plan.matrices.push(spec);
+                Ok(Arc::new(PackedWeight::pack(DType::F32, 1, 1, &[0; 4])?))
+            }
+            Source::Loaded(loaded) => {
+                let found = loaded.matrices.get(spec.key()).cloned();
+                found.ok_or_else(|| LayerError::NotPlanned(spec.key().to_owned()))
+            }
+        }
+    }
+
+    /// The vector `name`, `[len]`, as f32.
+    ///
+    /// # Errors
+    /// When it was not part of the plan that was loaded.
+    pub fn vector(&self, name: &str, len: usize) -> Result<Tensor, LayerError> {
+        self.joined_vector(&[(name, len)])
+    }
+
+    /// Several vectors one behind the other, as f32.
+    ///
+    /// # Errors
+    /// When it was not part of the plan that was loaded.
+    pub fn joined_vector(&self, parts: &[(&str, usize)]) -> Result<Tensor, LayerError> {
+        let spec = VectorSpec { parts: self.parts(parts) };
+        match &mut *self.shared.source.borrow_mut() {
+            Source::Plan(plan) => {
+                plan.vectors.push(spec);
+                Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?)
+            }
+            Source::Loaded(loaded) => {
+                let found = loaded.vectors.get(spec.key()).cloned();
+                found.ok_or_else(|| LayerError::NotPlanned(spec.key().to_owned()))
+            }
+        }
+    }
+
+    fn parts(&self, parts: &[(&str, usize)]) -> Vec<Part> {
+        parts.iter().map(|&(name, rows)| Part { tensor: self.pp(name).prefix, rows }).collect()
+    }
+}
+
+// === impl LoadPlan ===
+
+impl LoadPlan {
+    /// The matrices, in the order in which the model asked for them.
+    #[must_use]
+    pub fn matrices(&self) -> &[MatrixSpec] {
+        &self.matrices
+    }
+
+    /// The vectors, in the order in which the model asked for them.
+    #[must_use]
+    pub fn vectors(&self) -> &[VectorSpec] {
+        &self.vectors
+    }
+
+    /// Full names of all tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = &str> {
+        let matrices = self.matrices.iter().flat_map(|m| &m.parts);
+        matrices.chain(self.vectors.iter().flat_map(|v| &v.parts)).map(|part| part.tensor.as_str())
+    }
+
+    /// Numbers in all tensors.
+    #[must_use]
+    pub fn num_parameters(&self) -> u64 {
+        let matrices = self.matrices.iter().flat_map(|m| m.parts.iter().map(|p| (p.rows * m.cols) as u64));
+        let vectors = self.vectors.iter().flat_map(|v| v.parts.iter().map(|p| p.rows as u64));
+        matrices.chain(vectors).sum()
+    }
+}
+
+// === impl MatrixSpec ===
+
+impl MatrixSpec {
+    /// The name under which it is found again: that of its first part.
+    pub(crate) fn key(&self) -> &str {
+        self.parts.first().map_or("", |part| part.tensor.as_str())
+    }
+}
+
+// === impl VectorSpec ===
+
+impl VectorSpec {
+    pub(crate) fn key(&self) -> &str {
+        self.parts.first().map_or("", |part| part.tensor.as_str())
+    }
+}

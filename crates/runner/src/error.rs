@@ -1,0 +1,62 @@
+//! What can go wrong between files and a running model.
+
+use std::io;
+
+use vlinders_layers::LayerError;
+use vlinders_models::ModelError;
+
+/// A model that can not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// The path is not a folder.
+    #[error("{0} is not a folder; give the path of a Hugging Face model folder")]
+    NotAFolder(String),
+    /// A file that every model has is missing.
+    #[error("{place} has no {file}")]
+    MissingFile {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: &'static str,
+    },
+    /// The operating system refused.
+    #[error("can not read {file}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The architecture is unknown, or config or weights can not be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An option that makes no sense.
+    #[error("{option}: {reason}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The cache can not hold one sequence of the length asked for.
+    #[error(
+        "max_model_len {max_model_len} needs {needed} bytes of KV cache, {available} are available; \
+         the largest max_model_len that fits is {largest}"
+    )]
+    CacheTooSmall {
+        /// The length asked for.
+        max_model_len: usize,
+        /// Bytes that one such sequence takes.
+        needed: u64,
+        /// Bytes that the cache may take.
+        available: u64,
+        /// The longest sequence that fits.
+        largest: usize,
+    },
+}
+
+impl From<LayerError> for RunnerError {
+    fn from(error: LayerError) -> Self {
+        Self::Model(error.into())
+    }
+}

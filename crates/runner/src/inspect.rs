@@ -1,0 +1,109 @@
+//! Whether a model can be loaded, from config and headers alone.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use candle_core::DType;
+use vlinders_comm::Single;
+use vlinders_layers::{Checkpoint, LoadPlan, Weights};
+use vlinders_models::ModelSpec;
+
+use crate::{available_memory, LoadOptions, MemoryFit, ModelFiles, RunnerError};
+
+/// What `vlinders check` shows of a model.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Its name in config.json.
+    pub architecture: &'static str,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// The longest context that the model was made for.
+    pub max_position_embeddings: usize,
+    /// Tensors that the model needs.
+    pub num_tensors: usize,
+    /// Everything that keeps the weights from being loaded: missing tensors, wrong shapes, wrong types.
+    pub problems: Vec<String>,
+    /// Tensors in the files that the model does not use, sorted.
+    pub unused: Vec<String>,
+    /// Type of most weights once loaded.
+    pub dtype: DType,
+    /// Type of keys and values.
+    pub kv_cache_dtype: DType,
+    /// Numbers in all weights.
+    pub num_parameters: u64,
+    /// Bytes of the files.
+    pub file_bytes: u64,
+    /// Bytes of weights in memory.
+    pub weight_bytes: u64,
+    /// Bytes of the cache for each token.
+    pub kv_bytes_per_token: u64,
+    /// Bytes of the cache for one sequence of the longest length asked for.
+    pub kv_bytes_per_sequence: u64,
+    /// Memory this process may take now, where the system tells.
+    pub available_memory: Option<u64>,
+    /// The cache that fits beside the weights, or why none does.
+    pub fit: Result<MemoryFit, String>,
+}
+
+/// Look at a model without loading it: reads config.json and the headers of the weights.
+///
+/// # Errors
+/// When config or headers can not be read at all; what is wrong with single tensors is in
+/// [`Inspection::problems`].
+pub fn inspect(files: &ModelFiles, options: &LoadOptions) -> Result<Inspection, RunnerError> {
+    options.validate()?;
+    let spec = ModelSpec::parse(&files.config()?)?;
+    let planning = Weights::planning(Arc::new(Single));
+    let outline = spec.build(&planning)?;
+    let plan = planning.plan();
+    let checkpoint = files.checkpoint()?;
+    let wanted: HashSet<&str> = plan.tensors().collect();
+    let mut unused: Vec<String> =
+        checkpoint.tensors().map(|(name, _)| name).filter(|n| !wanted.contains(n)).map(str::to_owned).collect();
+    unused.sort_unstable();
+    let (dtype, weight_bytes) = weights_in_memory(&plan, &checkpoint, options.dtype);
+    let kv_cache_dtype = options.kv_cache_dtype.unwrap_or(dtype);
+    let shape = outline.kv_shape();
+    let available = available_memory();
+    let left = available.map(|bytes| bytes.saturating_sub(weight_bytes));
+    let max_positions = spec.max_position_embeddings;
+    let fit = MemoryFit::new(options, shape, kv_cache_dtype, max_positions, left);
+    let per_token = shape.bytes_per_token(kv_cache_dtype) as u64;
+    let longest = options.max_model_len.unwrap_or(max_positions).next_multiple_of(options.block_size);
+    Ok(Inspection {
+        architecture: spec.architecture(),
+        vocab_size: outline.vocab_size(),
+        max_position_embeddings: max_positions,
+        num_tensors: wanted.len(),
+        problems: checkpoint.problems(&plan).iter().map(ToString::to_string).collect(),
+        unused,
+        dtype,
+        kv_cache_dtype,
+        num_parameters: plan.num_parameters(),
+        file_bytes: checkpoint.file_bytes(),
+        weight_bytes,
+        kv_bytes_per_token: per_token,
+        kv_bytes_per_sequence: per_token * longest as u64,
+        available_memory: available,
+        fit: fit.map_err(|error| error.to_string()),
+    })
+}
+
+/// Type of the largest share of the weights, and the bytes of all, once loaded.
+fn weights_in_memory(plan: &LoadPlan, checkpoint: &Checkpoint, dtype: Option<DType>) -> (DType, u64) {
+    let stored = |name: &str| checkpoint.dtype(name).unwrap_or(DType::F32);
+    let mut largest = (0, dtype.unwrap_or(DType::F32));
+    let mut total = 0;
+    for matrix in plan.matrices() {
+        let rows: usize = matrix.parts.iter().map(|part| part.rows).sum();
+        let dtype = dtype.unwrap_or_else(|| matrix.parts.first().map_or(DType::F32, |p| stored(&p.tensor)));
+        // rows are packed in tiles of sixteen
+        let bytes = (rows.next_multiple_of(16) * matrix.cols * dtype.size_in_bytes()) as u64;
+        total += bytes;
+        if bytes > largest.0 {
+            largest = (bytes, dtype);
+        }
+    }
+    let vectors = plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows as u64 * 4);
+    (largest.1, total + vectors.sum::<u64>())
+}

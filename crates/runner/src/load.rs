@@ -1,0 +1,129 @@
+//! From files to an executor: open, plan, read, size the cache, warm up.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::DType;
+use vlinders_comm::{Communicator, Single};
+use vlinders_layers::{KvStore, Weights};
+use vlinders_models::ModelSpec;
+
+use crate::fingerprint::fingerprint;
+use crate::{
+    available_memory, LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles,
+    RunnerError,
+};
+
+/// A model that is ready to execute plans.
+pub struct LoadedModel {
+    /// The model itself.
+    pub executor: LocalExecutor,
+    /// What others need to know of it.
+    pub info: ModelInfo,
+    /// How long loading took.
+    pub report: LoadReport,
+}
+
+/// What others need to know of a loaded model.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Its name in config.json.
+    pub architecture: &'static str,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Longest sequence.
+    pub max_model_len: usize,
+    /// The longest context that the model was made for.
+    pub max_position_embeddings: usize,
+    /// KV blocks.
+    pub num_blocks: usize,
+    /// Tokens of a block.
+    pub block_size: usize,
+    /// Type of most weights.
+    pub dtype: DType,
+    /// Type of keys and values.
+    pub kv_cache_dtype: DType,
+    /// Numbers in all weights.
+    pub num_parameters: u64,
+    /// Bytes of weights in memory.
+    pub weight_bytes: u64,
+    /// Bytes of the cache.
+    pub kv_bytes: u64,
+    /// Names weights, code and settings: `system_fingerprint` of the API.
+    pub fingerprint: String,
+}
+
+/// Load a model.
+///
+/// # Errors
+/// When a file is missing or broken, the architecture is not supported, or the cache does not fit.
+pub fn load(
+    files: &ModelFiles,
+    options: &LoadOptions,
+    progress: &dyn LoadProgress,
+) -> Result<LoadedModel, RunnerError> {
+    let started = Instant::now();
+    options.validate()?;
+    if let Some(threads) = options.threads {
+        vlinders_kernels::set_num_threads(threads);
+    }
+    progress.phase(LoadPhase::Open);
+    let config = files.config()?;
+    let spec = ModelSpec::parse(&config)?;
+    let communicator: Arc<dyn Communicator> = Arc::new(Single);
+    let planning = Weights::planning(Arc::clone(&communicator));
+    let outline = spec.build(&planning)?;
+    let plan = planning.plan();
+    let checkpoint = files.checkpoint()?;
+    let open = started.elapsed();
+
+    progress.phase(LoadPhase::Weights);
+    let bytes = |done, total| progress.bytes(done, total);
+    let (tensors, stats) = checkpoint.load(&plan, options.dtype, &bytes)?;
+
+    progress.phase(LoadPhase::WarmUp);
+    let before_warm_up = Instant::now();
+    let (dtype, weight_bytes) = (tensors.dtype(), tensors.num_bytes());
+    let kv_cache_dtype = options.kv_cache_dtype.unwrap_or(dtype);
+    let shape = outline.kv_shape();
+    let max_positions = spec.max_position_embeddings;
+    let fit = MemoryFit::new(options, shape, kv_cache_dtype, max_positions, available_memory())?;
+    if fit.max_model_len > max_positions {
+        let len = fit.max_model_len;
+        tracing::warn!(max_model_len = len, max_positions, "longer than the context the model was made for");
+    } else if fit.max_model_len < options.max_model_len.unwrap_or(max_positions) {
+        tracing::warn!(max_model_len = fit.max_model_len, max_positions, "context shortened to fit in memory");
+    }
+    let weights = Weights::loaded(tensors, fit.max_model_len, communicator);
+    let model = spec.build(&weights)?;
+    drop(weights);
+    let kv = KvStore::new(shape, kv_cache_dtype, fit.num_blocks, options.block_size)?;
+    let settings = format!("{dtype:?} {kv_cache_dtype:?}");
+    let info = ModelInfo {
+        architecture: spec.architecture(),
+        vocab_size: model.vocab_size(),
+        max_model_len: fit.max_model_len,
+        max_position_embeddings: max_positions,
+        num_blocks: fit.num_blocks,
+        block_size: options.block_size,
+        dtype,
+        kv_cache_dtype,
+        num_parameters: plan.num_parameters(),
+        weight_bytes,
+        kv_bytes: fit.kv_bytes,
+        fingerprint: fingerprint(&config, &checkpoint, &settings)?,
+    };
+    let mut executor = LocalExecutor::new(model, kv);
+    if options.warm_up {
+        executor.warm_up(fit.max_model_len)?;
+    }
+    let report = LoadReport {
+        open,
+        read: stats.read,
+        convert: stats.convert,
+        warm_up: before_warm_up.elapsed(),
+        total: started.elapsed(),
+        bytes: stats.bytes,
+    };
+    Ok(LoadedModel { executor, info, report })
+}

@@ -1,0 +1,81 @@
+//! How a model is loaded: types, lengths, memory.
+
+use candle_core::DType;
+
+use crate::RunnerError;
+
+/// How a model is loaded. Every field has a default that suits a machine that serves one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadOptions {
+    /// Convert weights to F32, F16 or BF16; `None` keeps the type of the files.
+    pub dtype: Option<DType>,
+    /// Type of keys and values; `None` takes that of the weights.
+    pub kv_cache_dtype: Option<DType>,
+    /// Longest sequence, prompt and answer together. `None` takes that of config.json, or less where the cache can
+    /// not hold as much.
+    pub max_model_len: Option<usize>,
+    /// Number of KV blocks; `None` takes what `memory_fraction` allows.
+    pub kv_blocks: Option<usize>,
+    /// The share of memory, available after loading the weights, that the cache may take; in (0, 1].
+    pub memory_fraction: f64,
+    /// Sequences that run at the same time; the cache is never larger than they can fill.
+    pub max_num_seqs: usize,
+    /// Tokens of a KV block.
+    pub block_size: usize,
+    /// Threads that compute; `None` leaves the choice to the kernels.
+    pub threads: Option<usize>,
+    /// Run a step before the first request, so that it finds everything in place.
+    pub warm_up: bool,
+}
+
+// === impl LoadOptions ===
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            dtype: None,
+            kv_cache_dtype: None,
+            max_model_len: None,
+            kv_blocks: None,
+            memory_fraction: 0.8,
+            max_num_seqs: 256,
+            block_size: 16,
+            threads: None,
+            warm_up: true,
+        }
+    }
+}
+
+impl LoadOptions {
+    pub(crate) fn validate(&self) -> Result<(), RunnerError> {
+        let bad = |option, reason: &str| Err(RunnerError::Option { option, reason: reason.to_owned() });
+        let known = |dtype: Option<DType>| {
+            matches!(dtype, None | Some(DType::F32) | Some(DType::F16) | Some(DType::BF16))
+        };
+        if !known(self.dtype) {
+            return bad("dtype", "must be float32, float16 or bfloat16");
+        }
+        if !known(self.kv_cache_dtype) {
+            return bad("kv_cache_dtype", "must be float32, float16 or bfloat16");
+        }
+        if !(self.memory_fraction > 0.0 && self.memory_fraction <= 1.0) {
+            return bad("memory_fraction", "must be above 0 and at most 1");
+        }
+        if self.max_model_len.is_some_and(|len| len == 0 || len > 1 << 30) {
+            return bad("max_model_len", "must be from 1 to 1073741824");
+        }
+        if self.kv_blocks == Some(0) {
+            return bad("kv_blocks", "must be at least 1");
+        }
+        if self.max_num_seqs == 0 {
+            return bad("max_num_seqs", "must be at least 1");
+        }
+        if self.block_size == 0 || self.block_size > 4096 {
+            return bad("block_size", "must be from 1 to 4096");
+        }
+        if self.threads == Some(0) {
+            return bad("threads", "must be at least 1");
+        }
+        Ok(())
+    }
+}
