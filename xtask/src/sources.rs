@@ -1,7 +1,7 @@
 //! Which files count as the project's Rust sources.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -48,6 +48,6 @@ pub(crate) fn read(root: &Path) -> anyhow::Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn relative(root: &Path, path: &PathBuf) -> String {
+fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }

@@ -42,7 +42,9 @@ pub(crate) fn ensure(tools: &[Tool]) -> anyhow::Result<()> {
     }
     if can_install() {
         crate::run(Command::new("apt-get").args(["update", "-q"]))?;
-        crate::run(Command::new("apt-get").args(["install", "-q", "-y", "--no-install-recommends"]).args(&packages))?;
+        crate::run(
+            Command::new("apt-get").args(["install", "-q", "-y", "--no-install-recommends"]).args(&packages),
+        )?;
     }
     let still: Vec<_> = tools.iter().filter(missing).collect();
     if still.is_empty() {

@@ -20,7 +20,10 @@ pub struct ParseError {
 /// The body is not UTF-8, not JSON, or a field has a wrong form.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ParseError> {
     let text = std::str::from_utf8(body).map_err(|error| ParseError {
-        message: format!("the request body is not valid UTF-8: the byte at offset {} is wrong", error.valid_up_to()),
+        message: format!(
+            "the request body is not valid UTF-8: the byte at offset {} is wrong",
+            error.valid_up_to()
+        ),
         param: None,
         code: "invalid_utf8",
     })?;

@@ -18,8 +18,8 @@ pub(crate) use self::{
     keys::{first_key, server_keys},
     layers::{Resolved, resolve},
     models::{ModelConfig, ModelPath},
-    problem::{ConfigError, Problem},
-    server::{LimitsConfig, LogSettings, ServerConfig},
+    problem::ConfigError,
+    server::{LogSettings, ServerConfig},
     units::{format_bytes, format_count, format_duration, parse_duration},
 };
 

@@ -20,7 +20,9 @@ impl ShownProgress {
     /// For `model`: a bar where somebody watches.
     pub(crate) fn new(model: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix}  {msg:10} {bar:32} {bytes}/{total_bytes} {bytes_per_sec}");
+            let style = ProgressStyle::with_template(
+                "{prefix}  {msg:10} {bar:32} {bytes}/{total_bytes} {bytes_per_sec}",
+            );
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style).with_prefix(model.to_owned())
         });

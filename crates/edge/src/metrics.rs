@@ -21,23 +21,23 @@ pub struct Metrics {
 pub mod buckets {
     /// Seconds to the first token.
     pub const FIRST_TOKEN: &[f64] = &[
-        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-        160.0, 640.0, 2560.0,
+        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
+        40.0, 80.0, 160.0, 640.0, 2560.0,
     ];
     /// Seconds between tokens.
     pub const BETWEEN_TOKENS: &[f64] = &[
-        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-        20.0, 40.0, 80.0,
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0,
+        7.5, 10.0, 20.0, 40.0, 80.0,
     ];
     /// Seconds a request or a part of it takes.
     pub const REQUEST: &[f64] = &[
-        0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0,
-        240.0, 480.0, 960.0, 1920.0, 7680.0,
+        0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0,
+        120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
     ];
     /// Tokens of a request.
     pub const TOKENS: &[f64] = &[
-        1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 50_000.0,
-        100_000.0,
+        1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0,
+        50_000.0, 100_000.0,
     ];
     /// Tokens of a step.
     pub const STEP_TOKENS: &[f64] =
@@ -82,19 +82,16 @@ impl Metrics {
     }
 
     /// A counter; the same name and labels give the same counter.
-    #[must_use]
     pub fn counter(&self, name: &'static str, labels: Labels<'_>) -> Counter {
         self.recorder.register_counter(&key(name, labels), &METADATA)
     }
 
     /// A gauge.
-    #[must_use]
     pub fn gauge(&self, name: &'static str, labels: Labels<'_>) -> Gauge {
         self.recorder.register_gauge(&key(name, labels), &METADATA)
     }
 
     /// A histogram.
-    #[must_use]
     pub fn histogram(&self, name: &'static str, labels: Labels<'_>) -> Histogram {
         self.recorder.register_histogram(&key(name, labels), &METADATA)
     }
@@ -118,7 +115,10 @@ impl std::fmt::Debug for Metrics {
 }
 
 fn key(name: &'static str, labels: Labels<'_>) -> Key {
-    Key::from_parts(name, labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>())
+    Key::from_parts(
+        name,
+        labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>(),
+    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@
 //! CPU kernels are written once over sixteen abstract lanes and compiled for each instruction set, which is
 //! chosen at run time. [`reference`] has the plain f64 twin of each.
 
-#![allow(unsafe_code, reason = "vector instructions, raw tiles and scoped threads are what this crate is for")]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions, raw tiles and scoped threads are what this crate is for"
+)]
 
 mod activation;
 mod aligned;

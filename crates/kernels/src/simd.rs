@@ -3,19 +3,16 @@
 //! A kernel is generic over [`Lanes`] and exists once; the portable type does lane by lane what the vector
 //! types do, so all of them give the same bits. Nothing here sums across lanes in an order of its own.
 
-mod math;
-mod portable;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod math;
+mod portable;
 
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::avx2::Avx2;
-pub(crate) use self::{
-    math::{exp, sigmoid, tanh},
-    portable::Portable,
-};
+pub(crate) use self::{math::exp, portable::Portable};
 
 /// Sixteen f32 lanes.
 ///
@@ -41,11 +38,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn min(self, other: Self) -> Self;
     /// `self * 2^exponent` for whole exponents from -252 to 254, in two steps so that neither overflows early.
     unsafe fn scale_by_power(self, exponent: Self) -> Self;
-    /// Lanes `from..to` of `self`, `other` elsewhere.
-    unsafe fn keep_range(self, from: usize, to: usize, other: Self) -> Self;
-    /// Bring the cache line at `address` nearer; never faults.
-    unsafe fn prefetch(address: *const u8);
-
     /// The first `len` elements (at most sixteen), zeros after them.
     #[inline(always)]
     unsafe fn load_first(from: *const f32, len: usize) -> Self {
@@ -89,23 +81,6 @@ pub(crate) trait Lanes: Copy {
         }
         lanes[0]
     }
-
-    /// The greatest lane; a NaN anywhere may be passed over.
-    #[inline(always)]
-    unsafe fn greatest(self) -> f32 {
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: as in `sum`.
-        unsafe { self.store(lanes.as_mut_ptr()) };
-        let mut width = 8;
-        while width > 0 {
-            for i in 0..width {
-                let (a, b) = (lanes[i], lanes[i + width]);
-                lanes[i] = if a > b { a } else { b };
-            }
-            width /= 2;
-        }
-        lanes[0]
-    }
 }
 
 /// The instruction sets that kernels are compiled for.
@@ -124,7 +99,10 @@ impl Isa {
     /// The best one that this machine has.
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
             return Self::Avx2;
         }
         Self::Portable

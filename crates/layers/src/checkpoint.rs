@@ -13,8 +13,8 @@ use std::path::Path;
 use candle_core::DType;
 use serde::Deserialize;
 
-use self::shard::Shard;
 pub use self::load::{LoadStats, LoadedTensors};
+use self::shard::Shard;
 use crate::{LayerError, LoadPlan};
 
 const SINGLE: &str = "model.safetensors";
@@ -102,7 +102,9 @@ impl Checkpoint {
         let mut shards = Vec::with_capacity(files.len());
         for file in &files {
             if file.contains(['/', '\\']) || !file.ends_with(".safetensors") {
-                return Err(bad(format!("{file:?} is not the name of a safetensors file in the same folder")));
+                return Err(bad(format!(
+                    "{file:?} is not the name of a safetensors file in the same folder"
+                )));
             }
             let shard = open(file)?.ok_or_else(|| LayerError::MissingShard {
                 file: (*file).clone(),
@@ -191,9 +193,10 @@ impl Checkpoint {
     /// Everything that keeps `plan` from being loaded: missing tensors, wrong shapes, wrong types.
     #[must_use]
     pub fn problems(&self, plan: &LoadPlan) -> Vec<LayerError> {
-        let matrices = plan.matrices().iter().flat_map(|m| {
-            m.parts.iter().map(|part| self.check(&part.tensor, &[part.rows, m.cols]).err())
-        });
+        let matrices = plan
+            .matrices()
+            .iter()
+            .flat_map(|m| m.parts.iter().map(|part| self.check(&part.tensor, &[part.rows, m.cols]).err()));
         let vectors = plan
             .vectors()
             .iter()

@@ -87,7 +87,7 @@ impl DecoderConfig {
                 return Err(LayerError::config(field, format!("must be from 1 to {max}, is {size}")));
             }
         }
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let reason = format!(
                 "must divide num_attention_heads ({}), is {}",
                 self.num_attention_heads, self.num_key_value_heads
@@ -99,8 +99,7 @@ impl DecoderConfig {
             return Err(LayerError::config("rms_norm_eps", reason));
         }
         if self.windows.len() != self.num_hidden_layers {
-            let reason =
-                format!("has {} entries for {} layers", self.windows.len(), self.num_hidden_layers);
+            let reason = format!("has {} entries for {} layers", self.windows.len(), self.num_hidden_layers);
             return Err(LayerError::config("layer_types", reason));
         }
         if self.windows.contains(&Some(0)) {
@@ -188,7 +187,6 @@ impl Decoder {
             head_dim: self.config.head_dim,
         }
     }
-
 }
 
 // === impl Block ===

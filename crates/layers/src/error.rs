@@ -17,7 +17,9 @@ pub enum LayerError {
         source: io::Error,
     },
     /// A folder without weights.
-    #[error("{place} holds no weights: expected model.safetensors, or model.safetensors.index.json and its shards")]
+    #[error(
+        "{place} holds no weights: expected model.safetensors, or model.safetensors.index.json and its shards"
+    )]
     NoWeights {
         /// The folder.
         place: String,
@@ -31,7 +33,9 @@ pub enum LayerError {
         reason: String,
     },
     /// The index names a file that is not there.
-    #[error("{index} names the shard {file}, which does not exist; download it, or the whole checkpoint again")]
+    #[error(
+        "{index} names the shard {file}, which does not exist; download it, or the whole checkpoint again"
+    )]
     MissingShard {
         /// The file that is missing.
         file: String,
@@ -57,7 +61,9 @@ pub enum LayerError {
         reason: String,
     },
     /// The file is shorter than its header says.
-    #[error("{file} is truncated: it has {found} bytes and its header describes {expected}; download it again")]
+    #[error(
+        "{file} is truncated: it has {found} bytes and its header describes {expected}; download it again"
+    )]
     Truncated {
         /// The file.
         file: String,

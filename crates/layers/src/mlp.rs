@@ -18,7 +18,12 @@ impl Mlp {
     ///
     /// # Errors
     /// When a tensor can not be had.
-    pub fn new(weights: &Weights, hidden: usize, intermediate: usize, bias: bool) -> Result<Self, LayerError> {
+    pub fn new(
+        weights: &Weights,
+        hidden: usize,
+        intermediate: usize,
+        bias: bool,
+    ) -> Result<Self, LayerError> {
         let outputs = [("gate_proj", intermediate), ("up_proj", intermediate)];
         let gate_up = Linear::stacked(weights, hidden, &outputs, bias)?;
         let down = Linear::new(&weights.pp("down_proj"), intermediate, hidden, bias)?;

@@ -12,5 +12,5 @@ mod window;
 
 pub use self::{
     model::CausalLm,
-    registry::{Architecture, ModelError, ModelSpec, ARCHITECTURES},
+    registry::{ARCHITECTURES, Architecture, ModelError, ModelSpec},
 };

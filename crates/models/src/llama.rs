@@ -1,7 +1,9 @@
 //! Llama 2, 3, 3.1 to 3.3, and what shares their form: grouped queries, optional biases, any rotary scaling.
 
 use serde::Deserialize;
-use vlinders_layers::{check_activation, parse_config, Decoder, DecoderConfig, LayerError, RopeConfig, Weights};
+use vlinders_layers::{
+    Decoder, DecoderConfig, LayerError, RopeConfig, Weights, check_activation, parse_config,
+};
 
 /// The fields of config.json.
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,9 @@
 //! Mistral 7B and its kin: Llama without biases, with a sliding window in every layer.
 
 use serde::Deserialize;
-use vlinders_layers::{check_activation, parse_config, Decoder, DecoderConfig, LayerError, RopeConfig, Weights};
+use vlinders_layers::{
+    Decoder, DecoderConfig, LayerError, RopeConfig, Weights, check_activation, parse_config,
+};
 
 /// The fields of config.json.
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,9 @@
 //! Qwen2 and Qwen2.5: biases on q, k and v; a sliding window from some layer on, where it is switched on.
 
 use serde::Deserialize;
-use vlinders_layers::{check_activation, parse_config, Decoder, DecoderConfig, LayerError, RopeConfig, Weights};
+use vlinders_layers::{
+    Decoder, DecoderConfig, LayerError, RopeConfig, Weights, check_activation, parse_config,
+};
 
 use crate::window::WindowConfig;
 

@@ -1,7 +1,9 @@
 //! Qwen3: norms on each head of q and k, heads whose size is given apart from the hidden size.
 
 use serde::Deserialize;
-use vlinders_layers::{check_activation, parse_config, Decoder, DecoderConfig, LayerError, RopeConfig, Weights};
+use vlinders_layers::{
+    Decoder, DecoderConfig, LayerError, RopeConfig, Weights, check_activation, parse_config,
+};
 
 use crate::window::WindowConfig;
 

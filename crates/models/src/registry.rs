@@ -1,7 +1,7 @@
 //! Which architectures there are, and how config.json chooses among them.
 
 use serde::Deserialize;
-use vlinders_layers::{parse_config, LayerError, Weights};
+use vlinders_layers::{LayerError, Weights, parse_config};
 
 use crate::CausalLm;
 
@@ -10,8 +10,11 @@ use crate::CausalLm;
 pub struct Architecture {
     /// As in the field `architectures`.
     pub name: &'static str,
-    build: fn(&[u8], &Weights) -> Result<Box<dyn CausalLm>, LayerError>,
+    build: Build,
 }
+
+/// Builds a model from config.json and weights.
+type Build = fn(&[u8], &Weights) -> Result<Box<dyn CausalLm>, LayerError>;
 
 /// A model that can be built: its architecture, and its config.json.
 pub struct ModelSpec {

@@ -1,6 +1,6 @@
 //! Time to sample one token from 128k logits.
 
-use criterion::{criterion_group, criterion_main, Criterion};
+use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use vlinders_engine::SamplingParams;
 use vlinders_runner::{History, Sampler};

@@ -8,7 +8,7 @@ use vlinders_comm::Single;
 use vlinders_layers::{Checkpoint, LoadPlan, Weights};
 use vlinders_models::ModelSpec;
 
-use crate::{available_memory, LoadOptions, MemoryFit, ModelFiles, RunnerError};
+use crate::{LoadOptions, MemoryFit, ModelFiles, RunnerError, available_memory};
 
 /// What `vlinders check` shows of a model.
 #[derive(Debug)]
@@ -58,8 +58,12 @@ pub fn inspect(files: &ModelFiles, options: &LoadOptions) -> Result<Inspection, 
     let plan = planning.plan();
     let checkpoint = files.checkpoint()?;
     let wanted: HashSet<&str> = plan.tensors().collect();
-    let mut unused: Vec<String> =
-        checkpoint.tensors().map(|(name, _)| name).filter(|n| !wanted.contains(n)).map(str::to_owned).collect();
+    let mut unused: Vec<String> = checkpoint
+        .tensors()
+        .map(|(name, _)| name)
+        .filter(|n| !wanted.contains(n))
+        .map(str::to_owned)
+        .collect();
     unused.sort_unstable();
     let (dtype, weight_bytes) = weights_in_memory(&plan, &checkpoint, options.dtype);
     let kv_cache_dtype = options.kv_cache_dtype.unwrap_or(dtype);

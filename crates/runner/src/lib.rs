@@ -19,8 +19,8 @@ mod sizing;
 pub use self::{
     error::RunnerError,
     files::ModelFiles,
-    inspect::{inspect, Inspection},
-    load::{load, LoadedModel, ModelInfo},
+    inspect::{Inspection, inspect},
+    load::{LoadedModel, ModelInfo, load},
     local::LocalExecutor,
     memory::available_memory,
     options::LoadOptions,

@@ -10,8 +10,8 @@ use vlinders_models::ModelSpec;
 
 use crate::fingerprint::fingerprint;
 use crate::{
-    available_memory, LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles,
-    RunnerError,
+    LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles, RunnerError,
+    available_memory,
 };
 
 /// A model that is ready to execute plans.
@@ -92,7 +92,11 @@ pub fn load(
         let len = fit.max_model_len;
         tracing::warn!(max_model_len = len, max_positions, "longer than the context the model was made for");
     } else if fit.max_model_len < options.max_model_len.unwrap_or(max_positions) {
-        tracing::warn!(max_model_len = fit.max_model_len, max_positions, "context shortened to fit in memory");
+        tracing::warn!(
+            max_model_len = fit.max_model_len,
+            max_positions,
+            "context shortened to fit in memory"
+        );
     }
     let weights = Weights::loaded(tensors, fit.max_model_len, communicator);
     let model = spec.build(&weights)?;

@@ -7,8 +7,8 @@ use vlinders_engine::{
 use vlinders_layers::{Batch, KvStore, LayerError, LogitRows};
 use vlinders_models::CausalLm;
 
-use crate::sequence::Sequence;
 use crate::Sampler;
+use crate::sequence::Sequence;
 
 /// Rows of logits that are held at once; a row is as long as the vocabulary.
 const LOGIT_ROWS: usize = 64;
@@ -113,7 +113,9 @@ impl LocalExecutor {
                     _ => RowUse::Unused,
                 };
                 self.uses.extend((work.start + 1..work.start + 1 + tokens.len() as u32).map(use_of));
-                if work.sample && let Some(last) = self.uses.last_mut() {
+                if work.sample
+                    && let Some(last) = self.uses.last_mut()
+                {
                     *last = RowUse::Sample { work: i };
                 }
             } else if rows == LogitRows::Last {

@@ -43,9 +43,8 @@ fn cgroup_v1(root: &Path) -> Option<u64> {
 
 /// Limit less use of one control group; `None` when it has no limit.
 fn group_left(folder: &Path, limit: &str, used: &str, droppable: &str) -> Option<u64> {
-    let number = |file: &str| -> Option<u64> {
-        fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()
-    };
+    let number =
+        |file: &str| -> Option<u64> { fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok() };
     let (limit, used) = (number(limit)?, number(used)?);
     let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let droppable = stat

@@ -1,7 +1,7 @@
 //! How many KV blocks there are, and how long a sequence may be.
 
-use vlinders_layers::KvShape;
 use candle_core::DType;
+use vlinders_layers::KvShape;
 
 use crate::{LoadOptions, RunnerError};
 

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use half::{bf16, f16};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::TestkitError;
 
@@ -50,8 +50,7 @@ pub fn write_safetensors(
     for tensor in tensors {
         let begin = end;
         end += tensor.len() * dtype.size();
-        let entry =
-            json!({"dtype": dtype.name(), "shape": tensor.shape, "data_offsets": [begin, end]});
+        let entry = json!({"dtype": dtype.name(), "shape": tensor.shape, "data_offsets": [begin, end]});
         header.insert(tensor.name.clone(), entry);
     }
     let mut header = Value::Object(header).to_string();

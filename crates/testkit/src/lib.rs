@@ -7,9 +7,9 @@ mod model;
 mod tokenizer;
 
 pub use self::{
-    checkpoint::{write_safetensors, Dtype, RandomTensor},
+    checkpoint::{Dtype, RandomTensor, write_safetensors},
     error::TestkitError,
-    golden::{golden_names, golden_root, Golden, GoldenPrompt},
+    golden::{Golden, GoldenPrompt, golden_names, golden_root},
     model::{RandomModel, Shape},
     tokenizer::{chat_files, tokenizer_json},
 };

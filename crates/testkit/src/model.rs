@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
-use crate::{chat_files, write_safetensors, Dtype, RandomTensor, TestkitError};
+use crate::{Dtype, RandomTensor, TestkitError, chat_files, write_safetensors};
 
 /// The shape of a model.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 //! Text is encoded as its bytes. A model of random weights answers with random ids, and since each of them
 //! decodes to some text, streams look as they do with a real model.
 
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 const MARKS: [&str; 3] = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"];
 const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + \
@@ -28,7 +28,8 @@ pub fn tokenizer_json(vocab_size: usize) -> Value {
                    "rstrip": false, "normalized": false, "special": true})
         })
         .collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
     json!({
         "version": "1.0",
         "truncation": null,

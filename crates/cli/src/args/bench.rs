@@ -119,7 +119,9 @@ impl FromStr for LengthRange {
         let range = Self { min: number(min)?, max: number(max)? };
         match range {
             Self { min: 0, .. } => Err("at least 1 token is needed".to_owned()),
-            Self { min, max } if min > max => Err(format!("{min} is more than {max}; write the smaller one first")),
+            Self { min, max } if min > max => {
+                Err(format!("{min} is more than {max}; write the smaller one first"))
+            }
             _ => Ok(range),
         }
     }

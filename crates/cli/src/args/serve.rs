@@ -23,8 +23,8 @@ Signals: SIGTERM and Ctrl-C stop accepting requests, let running ones finish wit
 
 /// Serve models over HTTP
 ///
-/// Loads every enabled model of models.yaml and answers the OpenAI API for all of them on one port. It listens from the start and
-/// from the start, /ready as soon as all models are loaded.
+/// Loads every enabled model of models.yaml and answers the OpenAI API for all of them on one port. The address is
+/// taken at once; requests are answered as soon as all models are loaded.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {

@@ -11,11 +11,66 @@ use serde_json::json;
 use crate::client::{Client, ClientError};
 
 const WORDS: [&str; 60] = [
-    "a", "i", "no", "on", "at", "we", "up", "day", "sun", "sky", "red", "old", "new", "two", "ten", "eat", "fly", "leaf", "wing",
-    "rose", "blue", "wind", "rain", "tree", "long", "slow", "warm", "light", "night", "green", "white", "black", "river",
-    "plant", "field", "bloom", "small", "seven", "three", "spring", "summer", "winter", "garden", "forest", "meadow",
-    "flower", "colour", "morning", "evening", "butterfly", "caterpillar", "mountain", "between", "another", "question",
-    "answer", "number", "together", "remember", "every",
+    "a",
+    "i",
+    "no",
+    "on",
+    "at",
+    "we",
+    "up",
+    "day",
+    "sun",
+    "sky",
+    "red",
+    "old",
+    "new",
+    "two",
+    "ten",
+    "eat",
+    "fly",
+    "leaf",
+    "wing",
+    "rose",
+    "blue",
+    "wind",
+    "rain",
+    "tree",
+    "long",
+    "slow",
+    "warm",
+    "light",
+    "night",
+    "green",
+    "white",
+    "black",
+    "river",
+    "plant",
+    "field",
+    "bloom",
+    "small",
+    "seven",
+    "three",
+    "spring",
+    "summer",
+    "winter",
+    "garden",
+    "forest",
+    "meadow",
+    "flower",
+    "colour",
+    "morning",
+    "evening",
+    "butterfly",
+    "caterpillar",
+    "mountain",
+    "between",
+    "another",
+    "question",
+    "answer",
+    "number",
+    "together",
+    "remember",
+    "every",
 ];
 
 /// Words, what each costs, and what every prompt costs besides.
@@ -61,7 +116,8 @@ async fn by_tokenize(client: &Client, model: &str) -> Result<Calibration, Client
         count(client, model, text).await.map(|(tokens, _)| (word, tokens))
     });
     let counts: Vec<(&'static str, usize)> = counts.buffered(8).try_collect().await?;
-    let words = counts.into_iter().map(|(word, tokens)| (word, tokens.saturating_sub(base) as f64 / REPEAT as f64));
+    let words =
+        counts.into_iter().map(|(word, tokens)| (word, tokens.saturating_sub(base) as f64 / REPEAT as f64));
     Ok(Calibration {
         words: words.filter(|(_, cost)| *cost > 0.0).collect(),
         overhead,
@@ -72,7 +128,9 @@ async fn by_tokenize(client: &Client, model: &str) -> Result<Calibration, Client
 
 async fn count(client: &Client, model: &str, text: String) -> Result<(usize, Option<usize>), ClientError> {
     let answer = client.post_json("/tokenize", &json!({"model": model, "prompt": text})).await?;
-    let count = answer["count"].as_u64().ok_or_else(|| ClientError::Malformed("/tokenize gives no count".to_owned()))?;
+    let count = answer["count"]
+        .as_u64()
+        .ok_or_else(|| ClientError::Malformed("/tokenize gives no count".to_owned()))?;
     let limit = answer["max_model_len"].as_u64().and_then(|limit| usize::try_from(limit).ok());
     Ok((usize::try_from(count).unwrap_or(usize::MAX), limit))
 }

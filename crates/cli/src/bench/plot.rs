@@ -82,7 +82,10 @@ fn distribution(area: &Area<'_>, title: &str, seconds: &[f64]) -> Result<(), Box
         // Text that would leave the panel stands left of its line.
         let anchor = if at > end * 0.7 { "right" } else { "left" };
         let (x, style) = match anchor {
-            "right" => (at - end * 0.01, style.pos(text_anchor::Pos::new(text_anchor::HPos::Right, text_anchor::VPos::Top))),
+            "right" => (
+                at - end * 0.01,
+                style.pos(text_anchor::Pos::new(text_anchor::HPos::Right, text_anchor::VPos::Top)),
+            ),
             _ => (at + end * 0.01, style),
         };
         chart.draw_series([Text::new(label, (x, top), style)])?;
@@ -111,9 +114,10 @@ fn throughput(area: &Area<'_>, report: &Report) -> Result<(), Box<dyn std::error
         .y_label_formatter(&|value| short(*value))
         .draw()?;
     let width = seconds / rates.len() as f64;
-    let steps = rates.iter().enumerate().flat_map(|(bin, rate)| {
-        [(bin as f64 * width, *rate), ((bin + 1) as f64 * width, *rate)]
-    });
+    let steps = rates
+        .iter()
+        .enumerate()
+        .flat_map(|(bin, rate)| [(bin as f64 * width, *rate), ((bin + 1) as f64 * width, *rate)]);
     chart.draw_series(AreaSeries::new(steps, 0.0, BAR.mix(0.35)).border_style(BAR))?;
     Ok(())
 }

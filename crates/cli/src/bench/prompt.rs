@@ -32,7 +32,13 @@ impl Prompts {
             0 => String::new(),
             tokens => calibration.text_of(tokens, &mut prefix_rng),
         };
-        Self { calibration, input_len: args.input_len, output_len: args.output_len, seed: args.seed, shared_prefix }
+        Self {
+            calibration,
+            input_len: args.input_len,
+            output_len: args.output_len,
+            seed: args.seed,
+            shared_prefix,
+        }
     }
 
     /// Request number `idx`.

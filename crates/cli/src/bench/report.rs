@@ -89,7 +89,8 @@ impl Report {
 
     fn throughput(&self) -> Throughput {
         let rate = |count: u64| count as f64 / self.seconds().max(1e-9);
-        let (input, output) = (self.total(|record| record.prompt_tokens), self.total(|record| record.output_tokens));
+        let (input, output) =
+            (self.total(|record| record.prompt_tokens), self.total(|record| record.output_tokens));
         Throughput {
             requests_per_second: rate(self.num_ok() as u64),
             input_tokens_per_second: rate(input),
@@ -169,15 +170,25 @@ impl fmt::Display for Report {
         if self.measured.interrupted {
             writeln!(f, "interrupted: requests then in flight are left out")?;
         }
-        let (input, cached) = (self.total(|record| record.prompt_tokens), self.total(|record| record.cached_tokens));
+        let (input, cached) =
+            (self.total(|record| record.prompt_tokens), self.total(|record| record.cached_tokens));
         let throughput = self.throughput();
         let count = |number: usize| format_count(number as u64);
         writeln!(f)?;
         writeln!(f, "requests               {:>12} ok, {} failed", count(self.num_ok()), count(failed))?;
         writeln!(f, "duration               {:>12.2} s", self.seconds())?;
         writeln!(f, "requests per second    {:>12.2}", throughput.requests_per_second)?;
-        writeln!(f, "input tokens           {:>12} ({} from cache)", format_count(input), format_count(cached))?;
-        writeln!(f, "output tokens          {:>12}", format_count(self.total(|record| record.output_tokens)))?;
+        writeln!(
+            f,
+            "input tokens           {:>12} ({} from cache)",
+            format_count(input),
+            format_count(cached)
+        )?;
+        writeln!(
+            f,
+            "output tokens          {:>12}",
+            format_count(self.total(|record| record.output_tokens))
+        )?;
         writeln!(f, "input tokens per s     {:>12.1}", throughput.input_tokens_per_second)?;
         writeln!(f, "output tokens per s    {:>12.1}", throughput.output_tokens_per_second)?;
         if self.num_ok() > 0 {

@@ -99,13 +99,12 @@ impl Sender {
         })
         .await?;
         // A server that sends no usage gets one token for each piece of text.
-        let usage = counted.unwrap_or(Usage {
-            completion_tokens: record.pieces.len() as u64,
-            ..Usage::default()
-        });
+        let usage =
+            counted.unwrap_or(Usage { completion_tokens: record.pieces.len() as u64, ..Usage::default() });
         record.prompt_tokens = usage.prompt_tokens;
         record.output_tokens = usage.completion_tokens;
-        record.cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+        record.cached_tokens =
+            usage.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
         Ok(())
     }
 

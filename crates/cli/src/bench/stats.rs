@@ -70,7 +70,10 @@ mod tests {
     #[test]
     fn a_summary_does_not_depend_on_order_and_leaves_out_what_is_no_number() {
         let summary = Summary::of([3.0, 1.0, f64::NAN, 2.0]).unwrap();
-        assert_eq!((summary.count, summary.mean, summary.min, summary.p50, summary.max), (3, 2.0, 1.0, 2.0, 3.0));
+        assert_eq!(
+            (summary.count, summary.mean, summary.min, summary.p50, summary.max),
+            (3, 2.0, 1.0, 2.0, 3.0)
+        );
         assert_eq!(Summary::of([]), None);
     }
 

@@ -40,7 +40,7 @@ impl Asker {
             // Dropping the stream closes the connection, which is how a server learns of it.
             _ = tokio::signal::ctrl_c() => None,
         };
-        if !answer.text.ends_with('\n') && !(answer.text.is_empty() && outcome.is_some()) {
+        if !(answer.text.ends_with('\n') || answer.text.is_empty() && outcome.is_some()) {
             println!();
         }
         match outcome {

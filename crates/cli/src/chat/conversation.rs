@@ -59,7 +59,8 @@ mod tests {
         conversation.push_user("hello");
         conversation.push_assistant("hi");
         conversation.set_system("be brief");
-        let roles: Vec<Value> = conversation.messages().iter().map(|message| message["role"].clone()).collect();
+        let roles: Vec<Value> =
+            conversation.messages().iter().map(|message| message["role"].clone()).collect();
         assert_eq!(roles, ["system", "user", "assistant"]);
         conversation.reset();
         assert_eq!(conversation.messages().len(), 1);

@@ -61,7 +61,10 @@ mod tests {
         assert_eq!(Line::parse(" what? "), Line::Say("what?".to_owned()));
         assert_eq!(Line::parse("//etc"), Line::Say("/etc".to_owned()));
         assert_eq!(Line::parse("/reset"), Line::Reset);
-        assert_eq!(Line::parse("/system  Answer in Dutch. "), Line::System(Some("Answer in Dutch.".to_owned())));
+        assert_eq!(
+            Line::parse("/system  Answer in Dutch. "),
+            Line::System(Some("Answer in Dutch.".to_owned()))
+        );
         assert_eq!(Line::parse("/system"), Line::System(None));
         assert_eq!(Line::parse("/model a"), Line::Model(Some("a".to_owned())));
         assert_eq!(Line::parse("/quit"), Line::Quit);

@@ -36,7 +36,11 @@ impl<'a> Session<'a> {
 
     /// Until `/quit` or Ctrl-D.
     pub(super) fn run(&mut self) -> anyhow::Result<()> {
-        println!("{} at {} · /help lists commands, Ctrl-D leaves", self.asker.model, self.asker.client.root());
+        println!(
+            "{} at {} · /help lists commands, Ctrl-D leaves",
+            self.asker.model,
+            self.asker.client.root()
+        );
         while let Some(line) = self.read()? {
             match Line::parse(&line) {
                 Line::Empty => {}
@@ -45,8 +49,12 @@ impl<'a> Session<'a> {
                     self.conversation.reset();
                     println!("(forgotten)");
                 }
-                Line::System(None) => println!("{}", self.conversation.system().unwrap_or("(no system message)")),
-                Line::System(Some(text)) => self.conversation.set_system(if text == "-" { "" } else { &text }),
+                Line::System(None) => {
+                    println!("{}", self.conversation.system().unwrap_or("(no system message)"))
+                }
+                Line::System(Some(text)) => {
+                    self.conversation.set_system(if text == "-" { "" } else { &text })
+                }
                 Line::Model(name) => self.switch_model(name),
                 Line::Help => println!("{HELP}"),
                 Line::Quit => break,

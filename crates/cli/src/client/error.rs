@@ -38,7 +38,11 @@ pub(crate) enum ClientError {
 impl ClientError {
     /// Tell apart what reqwest lumps together.
     pub(super) fn from_transport(url: &str, error: &reqwest::Error) -> Self {
-        if error.is_timeout() { Self::Timeout } else { Self::Connect { url: url.to_owned(), reason: innermost(error) } }
+        if error.is_timeout() {
+            Self::Timeout
+        } else {
+            Self::Connect { url: url.to_owned(), reason: innermost(error) }
+        }
     }
 
     /// A short name to count errors by.

@@ -56,7 +56,10 @@ impl Client {
             return Ok(model.to_owned());
         }
         let models = self.models().await?;
-        models.into_iter().next().with_context(|| format!("{} lists no model; name one with --model", self.root))
+        models
+            .into_iter()
+            .next()
+            .with_context(|| format!("{} lists no model; name one with --model", self.root))
     }
 
     /// GET a JSON document.

@@ -156,7 +156,8 @@ pub(super) fn message_of(error: &serde_json::Value) -> String {
 mod tests {
     use super::*;
 
-    const STREAM: &str = ": keep-alive\n\ndata: {\"a\":1}\n\nevent: x\ndata: two\r\ndata:lines\r\n\r\ndata: [DONE]\n\n";
+    const STREAM: &str =
+        ": keep-alive\n\ndata: {\"a\":1}\n\nevent: x\ndata: two\r\ndata:lines\r\n\r\ndata: [DONE]\n\n";
 
     fn events_of(pieces: &[&[u8]]) -> Vec<String> {
         let mut parser = SseParser::default();
@@ -190,16 +191,28 @@ mod tests {
             usage,
         };
         let parse = |data: &str| StreamEvent::parse(data.as_bytes()).unwrap();
-        assert_eq!(parse(r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#), chunk("", None, None));
-        assert_eq!(parse(r#"{"choices":[{"delta":{"content":"a\n\u00e9"}}],"usage":null}"#), chunk("a\né", None, None));
-        assert_eq!(parse(r#"{"choices":[{"text":"b","finish_reason":"stop"}]}"#), chunk("b", Some("stop"), None));
+        assert_eq!(
+            parse(r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#),
+            chunk("", None, None)
+        );
+        assert_eq!(
+            parse(r#"{"choices":[{"delta":{"content":"a\n\u00e9"}}],"usage":null}"#),
+            chunk("a\né", None, None)
+        );
+        assert_eq!(
+            parse(r#"{"choices":[{"text":"b","finish_reason":"stop"}]}"#),
+            chunk("b", Some("stop"), None)
+        );
         let usage = Usage { prompt_tokens: 3, completion_tokens: 5, prompt_tokens_details: None };
         assert_eq!(
             parse(r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#),
             chunk("", None, Some(usage))
         );
         assert_eq!(parse("[DONE]"), StreamEvent::Done);
-        assert_eq!(parse(r#"{"error":{"message":"out of luck"}}"#), StreamEvent::Error("out of luck".to_owned()));
+        assert_eq!(
+            parse(r#"{"error":{"message":"out of luck"}}"#),
+            StreamEvent::Error("out of luck".to_owned())
+        );
         assert!(StreamEvent::parse(b"{").is_err());
     }
 }

@@ -9,7 +9,10 @@ use super::sse::{SseParser, StreamEvent};
 ///
 /// # Errors
 /// The stream breaks, ends early, or carries an error.
-pub(crate) async fn follow(mut response: Response, mut chunk: impl FnMut(StreamEvent)) -> Result<(), ClientError> {
+pub(crate) async fn follow(
+    mut response: Response,
+    mut chunk: impl FnMut(StreamEvent),
+) -> Result<(), ClientError> {
     let mut parser = SseParser::default();
     let mut outcome: Option<Result<(), ClientError>> = None;
     let url = response.url().to_string();

@@ -68,10 +68,13 @@ impl Finding<'_> {
             ));
         }
         if text.eos_token_ids().is_empty() {
-            self.notes.push("no end-of-sequence token is known: every answer runs to its length limit".to_owned());
+            self.notes
+                .push("no end-of-sequence token is known: every answer runs to its length limit".to_owned());
         }
         if !text.has_chat_template() {
-            self.notes.push("there is no chat template: /v1/completions works, /v1/chat/completions does not".to_owned());
+            self.notes.push(
+                "there is no chat template: /v1/completions works, /v1/chat/completions does not".to_owned(),
+            );
         } else if let Err(error) = sample_prompt(&text) {
             self.problems.push(error);
         }
@@ -90,7 +93,10 @@ impl Finding<'_> {
             row("architecture", found.architecture.to_owned());
             row("parameters", format_count(found.num_parameters));
             let missing = found.problems.len();
-            row("tensors", format!("{} needed, {missing} problems, {} not used", found.num_tensors, found.unused.len()));
+            row(
+                "tensors",
+                format!("{} needed, {missing} problems, {} not used", found.num_tensors, found.unused.len()),
+            );
             row("weights", format!("{} in memory as {:?}", format_bytes(found.weight_bytes), found.dtype));
             row(
                 "KV cache",

@@ -9,7 +9,9 @@ use tokio::net::TcpListener;
 use vlinders_edge::{ApiKeys, CorsOrigins, Shutdown};
 use vlinders_engine::EngineConfig;
 use vlinders_runner::{LoadedModel, load};
-use vlinders_server::{ModelSettings, ServedModel, Server, ServerConfig as HttpConfig, ServerMetrics, ToolParser};
+use vlinders_server::{
+    ModelSettings, ServedModel, Server, ServerConfig as HttpConfig, ServerMetrics, ToolParser,
+};
 
 use crate::args::{ServeArgs, WorkerArgs};
 use crate::config::{self, ModelConfig, Resolved, format_bytes, format_duration};
@@ -27,7 +29,12 @@ pub(crate) fn run_worker(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
     let names: Vec<_> = resolved.models.iter().map(|model| model.name.clone()).collect();
     resolved.models.retain(|model| model.name == args.model);
     if resolved.models.is_empty() {
-        bail!("{} has no enabled model '{}'; it has {}", resolved.origin.models, args.model, names.join(", "));
+        bail!(
+            "{} has no enabled model '{}'; it has {}",
+            resolved.origin.models,
+            args.model,
+            names.join(", ")
+        );
     }
     serve(resolved)
 }
@@ -44,9 +51,9 @@ fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
         let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
         // Bound before the long part: an address that is taken is told at once.
         let (host, port) = (resolved.server.host.as_str(), resolved.server.port);
-        let listener = TcpListener::bind((host, port))
-            .await
-            .with_context(|| format!("cannot listen on {host}:{port}; choose another one with --host and --port"))?;
+        let listener = TcpListener::bind((host, port)).await.with_context(|| {
+            format!("cannot listen on {host}:{port}; choose another one with --host and --port")
+        })?;
         let loading = tokio::task::spawn_blocking(move || load_all(&resolved));
         let server = tokio::select! {
             server = loading => server.context("loading was cut off")??,

@@ -25,7 +25,9 @@ pub(crate) fn server_keys(file: Option<&Path>) -> Result<Vec<String>, Problem> {
 pub(crate) fn first_key(file: Option<&Path>) -> Result<Option<String>, Problem> {
     if let Some(file) = file {
         let first = read(file)?.into_iter().next();
-        return first.map(Some).ok_or_else(|| Problem::file(file, "holds no API key", "write the key on its first line"));
+        return first
+            .map(Some)
+            .ok_or_else(|| Problem::file(file, "holds no API key", "write the key on its first line"));
     }
     #[allow(clippy::disallowed_methods, reason = "this is the room that may read the environment")]
     let key = std::env::var("VLINDERS_API_KEY").ok();
@@ -33,8 +35,9 @@ pub(crate) fn first_key(file: Option<&Path>) -> Result<Option<String>, Problem> 
 }
 
 fn read(file: &Path) -> Result<Vec<String>, Problem> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Problem::file(file, format!("cannot be read: {error}"), "check path and permissions"))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Problem::file(file, format!("cannot be read: {error}"), "check path and permissions")
+    })?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines.map(str::to_owned).collect())
 }

@@ -29,7 +29,11 @@ pub(crate) struct Origin {
 ///
 /// # Errors
 /// Every problem found, of all files and options.
-pub(crate) fn resolve(model: &ModelArgs, server: &ServerArgs, folder: &Path) -> Result<Resolved, ConfigError> {
+pub(crate) fn resolve(
+    model: &ModelArgs,
+    server: &ServerArgs,
+    folder: &Path,
+) -> Result<Resolved, ConfigError> {
     let mut problems = Vec::new();
     let (models, models_origin) = resolve_models(model, folder).unwrap_or_else(|error| {
         problems.extend(error.0);
@@ -93,8 +97,11 @@ impl<'a> Overrides<'a> {
             }
             parsed
         };
-        let checked =
-            Self { dtype: dtype("--dtype", &args.dtype), kv_cache_dtype: dtype("--kv-cache-dtype", &args.kv_cache_dtype), args };
+        let checked = Self {
+            dtype: dtype("--dtype", &args.dtype),
+            kv_cache_dtype: dtype("--kv-cache-dtype", &args.kv_cache_dtype),
+            args,
+        };
         let counts = [
             ("--max-model-len", args.max_model_len),
             ("--max-num-seqs", args.max_num_seqs),

@@ -139,7 +139,11 @@ pub(super) fn read(file: &Path, text: &str) -> Result<Vec<ModelConfig>, ConfigEr
         let remedy = "add one, such as `- { name: demo, path: builtin:vlinders-demo }`";
         problems.push(source.problem(&raw.models, "no model is listed", remedy));
     } else if models.is_empty() {
-        problems.push(source.problem(&raw.models, "no model is enabled", "set `enabled: true` for one of them"));
+        problems.push(source.problem(
+            &raw.models,
+            "no model is enabled",
+            "set `enabled: true` for one of them",
+        ));
     }
     if problems.is_empty() { Ok(models) } else { Err(ConfigError(problems)) }
 }
@@ -160,7 +164,11 @@ impl Resolver<'_> {
             self.report(name, "an empty name", "give the id that clients ask for");
         } else if let Some(line) = taken.get(&name.value) {
             let found = format!("`{}` is already taken on line {line}", name.value);
-            self.report(name, found, "names and aliases of all models must differ, also of those not enabled");
+            self.report(
+                name,
+                found,
+                "names and aliases of all models must differ, also of those not enabled",
+            );
         } else {
             taken.insert(name.value.clone(), name.referenced.line());
         }
@@ -200,7 +208,8 @@ impl Resolver<'_> {
             }
             _ => {}
         }
-        if let Some(device) = raw.device.as_ref().filter(|device| !["cpu", "auto"].contains(&&*device.value)) {
+        if let Some(device) = raw.device.as_ref().filter(|device| !["cpu", "auto"].contains(&&*device.value))
+        {
             let found = format!("device `{}` is not available yet", device.value);
             self.report(device, found, "write cpu or auto, or remove the line");
         }
@@ -218,7 +227,11 @@ impl Resolver<'_> {
             "hermes" => Some(true),
             "none" => Some(false),
             other => {
-                self.report(field, format!("`{other}` is no tool parser"), "write hermes or none, or remove the line");
+                self.report(
+                    field,
+                    format!("`{other}` is no tool parser"),
+                    "write hermes or none, or remove the line",
+                );
                 None
             }
         }
@@ -248,7 +261,11 @@ impl Resolver<'_> {
         if is_fraction(field.value) {
             return Some(field.value);
         }
-        self.report(field, format!("found {}", field.value), "write a number above 0 and at most 1, such as 0.8");
+        self.report(
+            field,
+            format!("found {}", field.value),
+            "write a number above 0 and at most 1, such as 0.8",
+        );
         None
     }
 
@@ -256,7 +273,11 @@ impl Resolver<'_> {
         let field = field.as_ref()?;
         let path = base.join(&field.value);
         if !path.is_file() {
-            self.report(field, format!("there is no file {}", path.display()), "correct the path, or remove the line");
+            self.report(
+                field,
+                format!("there is no file {}", path.display()),
+                "correct the path, or remove the line",
+            );
         }
         Some(path)
     }

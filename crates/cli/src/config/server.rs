@@ -96,7 +96,9 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
             format: resolver.format(&raw.logging.format).unwrap_or(default.log.format),
         },
         limits: LimitsConfig {
-            max_body_bytes: resolver.bytes(&raw.limits.max_body_bytes).unwrap_or(default.limits.max_body_bytes),
+            max_body_bytes: resolver
+                .bytes(&raw.limits.max_body_bytes)
+                .unwrap_or(default.limits.max_body_bytes),
             request_timeout: resolver
                 .duration(&raw.limits.request_timeout)
                 .unwrap_or(default.limits.request_timeout),
@@ -105,8 +107,13 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
             max_stop: resolver.count(&raw.limits.max_stop).unwrap_or(default.limits.max_stop),
             max_logprobs: resolver.count(&raw.limits.max_logprobs).unwrap_or(default.limits.max_logprobs),
         },
-        allowed_origins: resolver.origins(raw.cors.allowed_origins.as_deref()).unwrap_or(default.allowed_origins),
-        api_key_file: raw.auth.api_key_file.map(|path| file.parent().unwrap_or(Path::new(".")).join(path.value)),
+        allowed_origins: resolver
+            .origins(raw.cors.allowed_origins.as_deref())
+            .unwrap_or(default.allowed_origins),
+        api_key_file: raw
+            .auth
+            .api_key_file
+            .map(|path| file.parent().unwrap_or(Path::new(".")).join(path.value)),
         shutdown_grace: resolver.duration(&raw.shutdown.grace).unwrap_or(default.shutdown_grace),
     };
     if resolver.problems.is_empty() { Ok(config) } else { Err(ConfigError(resolver.problems)) }
@@ -124,7 +131,10 @@ pub(super) fn check_filter(text: &str) -> Result<String, String> {
     }
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("{error}; write a level ({}), or filters such as `info,hyper=warn`", LEVELS.join(", "))),
+        Err(error) => Err(format!(
+            "{error}; write a level ({}), or filters such as `info,hyper=warn`",
+            LEVELS.join(", ")
+        )),
     }
 }
 
@@ -141,7 +151,9 @@ impl Resolver<'_> {
 
     fn parsed<T>(&mut self, field: &Field<String>, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let field = field.as_ref()?;
-        parse(&field.value).map_err(|remedy| self.report(field, format!("found `{}`", field.value), remedy)).ok()
+        parse(&field.value)
+            .map_err(|remedy| self.report(field, format!("found `{}`", field.value), remedy))
+            .ok()
     }
 
     fn duration(&mut self, field: &Field<String>) -> Option<Duration> {
@@ -170,7 +182,9 @@ impl Resolver<'_> {
     fn host(&mut self, field: &Field<String>) -> Option<String> {
         self.parsed(field, |text| match text.trim() {
             "" => Err("write an address such as 0.0.0.0 or 127.0.0.1".to_owned()),
-            host if host.contains('/') => Err("write an address only, such as 0.0.0.0; the port has its own line".to_owned()),
+            host if host.contains('/') => {
+                Err("write an address only, such as 0.0.0.0; the port has its own line".to_owned())
+            }
             host => Ok(host.to_owned()),
         })
     }
@@ -198,9 +212,9 @@ impl Resolver<'_> {
         let origins = origins?;
         for origin in origins {
             let text = &origin.value;
-            let is_origin = text
-                .split_once("://")
-                .is_some_and(|(scheme, host)| ["http", "https"].contains(&scheme) && !host.is_empty() && !host.contains('/'));
+            let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
+                ["http", "https"].contains(&scheme) && !host.is_empty() && !host.contains('/')
+            });
             if text != "*" && !is_origin {
                 let remedy = "write `*`, or origins such as https://chat.example.org, without a path";
                 self.report(origin, format!("`{text}` is no web origin"), remedy);

@@ -28,7 +28,12 @@ impl Source<'_> {
         remedy: impl Into<String>,
     ) -> Problem {
         let place = self.place(at.referenced);
-        Problem { field: self.field_at(&place), place: Some(place), found: found.into(), remedy: remedy.into() }
+        Problem {
+            field: self.field_at(&place),
+            place: Some(place),
+            found: found.into(),
+            remedy: remedy.into(),
+        }
     }
 
     fn explain(&self, error: &Error) -> Problem {
@@ -59,15 +64,21 @@ impl Source<'_> {
             Error::Unexpected { expected, .. } => {
                 (field, format!("found {found_text}"), format!("write {}", expected_form(expected)))
             }
-            Error::NullIntoString { .. } => {
-                (field, "found no value".to_owned(), "write a value after the colon, or remove the line".to_owned())
-            }
-            Error::Eof { .. } => {
-                (None, "the file is empty".to_owned(), "see models.yaml and server.yaml of the project".to_owned())
-            }
-            Error::MultipleDocuments { .. } => {
-                (None, "a second document begins here".to_owned(), "remove the line `---` and what follows".to_owned())
-            }
+            Error::NullIntoString { .. } => (
+                field,
+                "found no value".to_owned(),
+                "write a value after the colon, or remove the line".to_owned(),
+            ),
+            Error::Eof { .. } => (
+                None,
+                "the file is empty".to_owned(),
+                "see models.yaml and server.yaml of the project".to_owned(),
+            ),
+            Error::MultipleDocuments { .. } => (
+                None,
+                "a second document begins here".to_owned(),
+                "remove the line `---` and what follows".to_owned(),
+            ),
             other => {
                 let text = other.without_snippet().to_string();
                 let text = text.split(" at line ").next().unwrap_or_default().to_owned();

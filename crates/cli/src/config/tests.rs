@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::server::LimitsConfig;
 use super::*;
 use crate::args::{LogFormat, ModelArgs, ServerArgs};
 
@@ -157,17 +158,23 @@ fn the_examples_of_the_project_are_valid() {
     assert_eq!(resolved.models.len(), 1);
     assert_eq!(resolved.models[0].path, ModelPath::Builtin);
     assert_eq!(resolved.server.port, 8000);
-    assert!(resolved.origin.models.ends_with("models.yaml") && resolved.origin.server.ends_with("server.yaml"));
+    assert!(
+        resolved.origin.models.ends_with("models.yaml") && resolved.origin.server.ends_with("server.yaml")
+    );
 }
 
 #[test]
 fn options_win_over_files_and_files_over_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("models.yaml", "models: [{ name: a, path: 'builtin:vlinders-demo', max_model_len: 100, max_num_seqs: 5 }]\n");
+    write(
+        "models.yaml",
+        "models: [{ name: a, path: 'builtin:vlinders-demo', max_model_len: 100, max_num_seqs: 5 }]\n",
+    );
     write("server.yaml", "server: { port: 1000, host: 127.0.0.1 }\nlogging: { format: json }\n");
     let model = ModelArgs { max_model_len: Some(50), dtype: Some("f16".to_owned()), ..ModelArgs::default() };
-    let server = ServerArgs { port: Some(2000), log_level: Some("DEBUG".to_owned()), ..ServerArgs::default() };
+    let server =
+        ServerArgs { port: Some(2000), log_level: Some("DEBUG".to_owned()), ..ServerArgs::default() };
     let resolved = resolve(&model, &server, folder.path()).unwrap();
 
     assert_eq!(resolved.models[0].max_model_len, Some(50), "option over file");

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("30s", 30_000), ("500ms", 500), ("5m", 300_000), ("1h", 3_600_000), ("2.5", 2_500)] {
+        for (text, millis) in
+            [("30s", 30_000), ("500ms", 500), ("5m", 300_000), ("1h", 3_600_000), ("2.5", 2_500)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for wrong in ["", "s", "-1s", "5 parsecs", "1e400", "nan"] {
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("10MiB", 10 << 20), ("512 KiB", 512 << 10), ("2GB", 2_000_000_000), ("77", 77)] {
+        for (text, bytes) in [("10MiB", 10 << 20), ("512 KiB", 512 << 10), ("2GB", 2_000_000_000), ("77", 77)]
+        {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
         for wrong in ["", "MiB", "-1", "10 bananas", "1e99"] {

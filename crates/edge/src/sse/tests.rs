@@ -24,7 +24,10 @@ impl SseSource for Numbers {
     }
 }
 
-fn stream(keep_alive: u64, deadline: Option<u64>) -> (mpsc::Sender<u32>, Admission, axum::body::BodyDataStream) {
+fn stream(
+    keep_alive: u64,
+    deadline: Option<u64>,
+) -> (mpsc::Sender<u32>, Admission, axum::body::BodyDataStream) {
     let (sender, receiver) = mpsc::channel(10_000);
     let admission = Admission::new(1, Duration::from_secs(1));
     let permit = admission.try_admit().expect("room");

@@ -282,8 +282,7 @@ fn an_answer_ends_for_its_reason() {
     let check = |sampled: &[u32], stop: StopConditions, expect: (usize, FinishReason)| {
         let mut scheduler = Scheduler::new(SIZES);
         let (mut plan, mut events) = (StepPlan::default(), Events::new());
-        let request =
-            GenerateRequest::new(vec![1, 2], SamplingParams::default(), stop, 0, &LIMITS).unwrap();
+        let request = GenerateRequest::new(vec![1, 2], SamplingParams::default(), stop, 0, &LIMITS).unwrap();
         scheduler.submit(&request).unwrap();
         for token in sampled {
             scheduler.plan(&mut plan, &mut events);
@@ -302,12 +301,8 @@ fn an_answer_ends_for_its_reason() {
         assert_eq!(counted, sampled.len(), "the stop token counts");
         assert_eq!(scheduler.stats().blocks_used, 0);
     };
-    let stop = StopConditions {
-        eos_token_ids: vec![9],
-        stop_token_ids: vec![7],
-        max_tokens: 4,
-        min_tokens: 0,
-    };
+    let stop =
+        StopConditions { eos_token_ids: vec![9], stop_token_ids: vec![7], max_tokens: 4, min_tokens: 0 };
     check(&[1, 2, 3, 4], stop.clone(), (4, FinishReason::Length));
     check(&[9], stop.clone(), (0, FinishReason::Stop { token: 9 }));
     check(&[1, 7], stop.clone(), (1, FinishReason::Stop { token: 7 }));
@@ -332,11 +327,14 @@ fn a_request_may_want_nothing_but_log_probabilities_of_its_prompt() {
         bench.finish();
         let expect: Vec<_> = (1..prompt).map(|at| crate::fake::logprob_of(at as u32, at)).collect();
         let events: Vec<_> = bench.events.into_iter().map(|(_, event)| event).collect();
-        assert_eq!(events, [
-            TokenEvent::Scheduled { cached_tokens: 0 },
-            TokenEvent::PromptLogprobs(crate::PromptLogprobs { start: 1, tokens: expect }),
-            TokenEvent::Finished { reason: FinishReason::Length },
-        ]);
+        assert_eq!(
+            events,
+            [
+                TokenEvent::Scheduled { cached_tokens: 0 },
+                TokenEvent::PromptLogprobs(crate::PromptLogprobs { start: 1, tokens: expect }),
+                TokenEvent::Finished { reason: FinishReason::Length },
+            ]
+        );
         assert_eq!(bench.scheduler.counts.generation_tokens, 0);
     };
     // In one chunk, exactly one, one and a bit, several.
@@ -355,10 +353,13 @@ fn one_sequence_may_fail_alone() {
     events.clear();
     let sampled = vec![Sampled::Failed("all is NaN".to_owned()), Sampled::Token { token: 3, logprobs: None }];
     scheduler.commit(&plan, StepOutput { sampled, ..StepOutput::default() }, &mut events).unwrap();
-    assert_eq!(events, [
-        (first, TokenEvent::Failed("all is NaN".to_owned())),
-        (second, TokenEvent::Token { token: 3, logprobs: None }),
-    ]);
+    assert_eq!(
+        events,
+        [
+            (first, TokenEvent::Failed("all is NaN".to_owned())),
+            (second, TokenEvent::Token { token: 3, logprobs: None }),
+        ]
+    );
     scheduler.plan(&mut plan, &mut events);
     assert_eq!(plan.finished, [first]);
     assert_eq!(plan.work.len(), 1);
@@ -403,7 +404,14 @@ fn a_step_tells_what_it_does() {
     let mut bench = Bench::new(SIZES);
     bench.submit(3, 5, 0);
     bench.submit(20, 2, 0);
-    let expect = StepStats { step: 1, sequences: 2, prefill_tokens: 8, admitted: 2, running: 2, ..StepStats::default() };
+    let expect = StepStats {
+        step: 1,
+        sequences: 2,
+        prefill_tokens: 8,
+        admitted: 2,
+        running: 2,
+        ..StepStats::default()
+    };
     bench.step();
     assert_eq!(bench.scheduler.step_stats(), expect);
     bench.submit(1, 1, 0);

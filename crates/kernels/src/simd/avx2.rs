@@ -10,8 +10,6 @@ use super::Lanes;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256, __m256);
 
-static RAMP: [i32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
 // === impl Avx2 ===
 
 /// `2^n` for each whole `n` from -126 to 127.
@@ -127,29 +125,5 @@ impl Lanes for Avx2 {
     unsafe fn scale_by_power(self, exponent: Self) -> Self {
         // SAFETY: the trait's contract.
         unsafe { Self(scale(self.0, exponent.0), scale(self.1, exponent.1)) }
-    }
-
-    #[inline(always)]
-    unsafe fn keep_range(self, from: usize, to: usize, other: Self) -> Self {
-        // SAFETY: the trait's contract; the ramp has sixteen elements.
-        unsafe {
-            let low = _mm256_set1_epi32(from as i32 - 1);
-            let high = _mm256_set1_epi32(to as i32);
-            let inside = |at: *const i32| {
-                let lane = _mm256_loadu_si256(at.cast());
-                let both = _mm256_and_si256(_mm256_cmpgt_epi32(lane, low), _mm256_cmpgt_epi32(high, lane));
-                _mm256_castsi256_ps(both)
-            };
-            Self(
-                _mm256_blendv_ps(other.0, self.0, inside(RAMP.as_ptr())),
-                _mm256_blendv_ps(other.1, self.1, inside(RAMP.as_ptr().add(8))),
-            )
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(address: *const u8) {
-        // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device, Tensor};
 use vlinders_kernels::{PackedWeight, PackedWeightBuilder};
 
-use super::convert::{convert, widened};
 use super::Checkpoint;
+use super::convert::{convert, widened};
 use crate::{LayerError, LoadPlan};
 
 /// Bytes of one read.

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{parse_config, LayerError};
+use crate::{LayerError, parse_config};
 
 const KNOWN: &str = "default, linear, dynamic, llama3, yarn";
 const DEFAULT_THETA: f64 = 10_000.0;
@@ -125,7 +125,7 @@ impl RopeConfig {
     pub(super) fn rotated(&self, head_dim: usize) -> Result<usize, LayerError> {
         let rotated = (head_dim as f64 * self.partial_rotary_factor) as usize;
         let least = if matches!(self.kind, RopeKind::Dynamic { .. }) { 4 } else { 2 };
-        if rotated % 2 != 0 || rotated < least {
+        if !rotated.is_multiple_of(2) || rotated < least {
             let reason = format!("{rotated} of {head_dim} numbers of a head would be rotated; must be even");
             return Err(LayerError::config("head_dim", reason));
         }
@@ -181,11 +181,12 @@ impl Parameters<'_> {
         let factor = self.positive("factor")?.unwrap_or(max_positions / original);
         let mscale = |scale: f64, m: f64| if scale <= 1.0 { 1.0 } else { 0.1 * m * scale.ln() + 1.0 };
         let given = |key| Ok::<_, LayerError>(self.number(key)?.filter(|&v| v != 0.0));
-        let attention_factor = match (self.number("attention_factor")?, given("mscale")?, given("mscale_all_dim")?) {
-            (Some(factor), _, _) => factor,
-            (None, Some(m), Some(all)) => mscale(factor, m) / mscale(factor, all),
-            _ => mscale(factor, 1.0),
-        };
+        let attention_factor =
+            match (self.number("attention_factor")?, given("mscale")?, given("mscale_all_dim")?) {
+                (Some(factor), _, _) => factor,
+                (None, Some(m), Some(all)) => mscale(factor, m) / mscale(factor, all),
+                _ => mscale(factor, 1.0),
+            };
         let truncate = match self.map.get("truncate") {
             None | Some(Value::Null) => true,
             Some(value) => value.as_bool().ok_or_else(|| self.bad("truncate", "must be true or false"))?,

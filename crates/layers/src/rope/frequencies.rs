@@ -38,8 +38,7 @@ pub(super) fn frequencies(config: &RopeConfig, rotated: usize, length: usize) ->
         RopeKind::Yarn { factor, original, beta_fast, beta_slow, truncate, .. } => {
             let dim = rotated as f64;
             // the dimension at which a wave turns this often in the original context
-            let dimension_of =
-                |turns: f64| dim * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+            let dimension_of = |turns: f64| dim * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
             let (mut low, mut high) = (dimension_of(beta_fast), dimension_of(beta_slow));
             if truncate {
                 (low, high) = (low.floor(), high.ceil());

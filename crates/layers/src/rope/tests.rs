@@ -1,7 +1,7 @@
 //! Frequencies against those that Hugging Face transformers computes for published models.
 
 use serde::Deserialize;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use super::frequencies::frequencies;
 use super::{Rope, RopeConfig, RopeKind};

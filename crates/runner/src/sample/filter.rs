@@ -9,8 +9,8 @@
 
 use vlinders_engine::SamplingParams;
 
-use super::exp::{exp, sum};
 use super::Sampler;
+use super::exp::{exp, sum};
 
 /// Tokens that are summed at once while drawing.
 const RUN: usize = 512;
@@ -73,9 +73,11 @@ impl Sampler {
             let least = exp(depth);
             self.candidates.clear();
             let tokens = self.weights.iter().zip(logits).enumerate();
-            self.candidates.extend(tokens.filter(|(_, (weight, _))| **weight >= least).map(
-                |(id, (&weight, &logit))| Candidate { logit, id: id as u32, weight },
-            ));
+            self.candidates.extend(
+                tokens
+                    .filter(|(_, (weight, _))| **weight >= least)
+                    .map(|(id, (&weight, &logit))| Candidate { logit, id: id as u32, weight }),
+            );
             if least == 0.0 || mass(&self.candidates) >= wanted {
                 break;
             }

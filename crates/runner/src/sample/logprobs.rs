@@ -3,7 +3,7 @@
 use vlinders_engine::TokenLogprobs;
 
 use super::exp::exp;
-use super::filter::{kth_largest, order, Candidate};
+use super::filter::{Candidate, kth_largest, order};
 
 /// Log-probability and rank of `token`, and the `top` most likely tokens, best first, ties by lower id.
 pub(super) fn logprobs(

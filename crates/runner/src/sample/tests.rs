@@ -238,7 +238,10 @@ fn many_draws_have_the_distribution_of_the_reference() {
             .filter(|(p, _)| **p > 0.0)
             .map(|(p, &n)| (f64::from(n) - p * f64::from(draws)).powi(2) / (p * f64::from(draws)))
             .sum();
-        assert!(expected.iter().zip(&counts).all(|(p, n)| *p > 0.0 || *n == 0), "an excluded token was drawn");
+        assert!(
+            expected.iter().zip(&counts).all(|(p, n)| *p > 0.0 || *n == 0),
+            "an excluded token was drawn"
+        );
         // mean and four standard deviations of chi-square
         let freedom = possible as f64 - 1.0;
         assert!(chi < freedom + 4.0 * (2.0 * freedom).sqrt(), "chi-square {chi} of {freedom} for {case:?}");

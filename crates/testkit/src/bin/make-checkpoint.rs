@@ -26,7 +26,9 @@ fn run(args: Vec<String>) -> Result<(), String> {
         let [key, value] = pair else { return Err(USAGE.to_owned()) };
         let number = || value.parse().map_err(|_| format!("{key} {value}: not a number\n{USAGE}"));
         match key.as_str() {
-            "--shape" => shape = Some(Shape::named(value).ok_or_else(|| format!("{value}: no such shape\n{USAGE}"))?),
+            "--shape" => {
+                shape = Some(Shape::named(value).ok_or_else(|| format!("{value}: no such shape\n{USAGE}"))?)
+            }
             "--out" => out = Some(PathBuf::from(value)),
             "--dtype" => {
                 dtype = match value.as_str() {

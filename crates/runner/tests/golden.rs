@@ -1,0 +1,126 @@
+//! Logits and greedy tokens of every golden checkpoint against Hugging Face transformers, through the real loader,
+//! with prompts cut into chunks and KV in shuffled blocks.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use vlinders_comm::Single;
+use vlinders_layers::{Batch, Checkpoint, KvStore, LogitRows, Weights};
+use vlinders_models::{CausalLm, ModelSpec};
+use vlinders_testkit::{Golden, golden_names};
+
+const BLOCK: usize = 4;
+const POSITIONS: usize = 128;
+/// Blocks of a sequence, scattered over a cache twice as large.
+const TABLE: usize = POSITIONS / BLOCK;
+
+struct Reference {
+    model: Box<dyn CausalLm>,
+    kv: KvStore,
+    table: Vec<u32>,
+}
+
+impl Reference {
+    fn load(golden: &Golden) -> Self {
+        let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
+        let spec = ModelSpec::parse(&config).expect("a supported architecture");
+        let planning = Weights::planning(Arc::new(Single));
+        spec.build(&planning).expect("an outline");
+        let checkpoint = Checkpoint::open(&golden.folder).expect("a checkpoint");
+        let (tensors, _) = checkpoint.load(&planning.plan(), None, &|_, _| {}).expect("weights");
+        let model = spec.build(&Weights::loaded(tensors, POSITIONS, Arc::new(Single))).expect("a model");
+        let kv = KvStore::new(model.kv_shape(), DType::F32, 2 * TABLE, BLOCK).expect("a cache");
+        // An odd factor visits every block of a power of two once.
+        let table = (0..TABLE).map(|idx| (idx * 37 + 11) as u32 % (2 * TABLE) as u32).collect();
+        Self { model, kv, table }
+    }
+
+    /// Logits after each of `tokens`, the first of which stands at `start`.
+    fn feed(&mut self, tokens: &[u32], start: usize) -> Vec<Vec<f32>> {
+        let mut batch = Batch::default();
+        batch.push(tokens, start as u32, &self.table, BLOCK, LogitRows::All);
+        let hidden = self.model.forward(&batch, &mut self.kv).expect("hidden states");
+        self.model.logits(&hidden).expect("logits").to_vec2().expect("two dimensions")
+    }
+}
+
+fn largest_error(ours: &[Vec<f32>], theirs: &[Vec<f32>]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    let pairs = ours.iter().flatten().zip(theirs.iter().flatten());
+    // NaN must not win against a number.
+    pairs.fold(0.0, |worst: f32, (a, b)| if (a - b).abs() <= worst { worst } else { (a - b).abs() })
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("a vocabulary");
+    best.0 as u32
+}
+
+/// The largest error over all prompts, each once whole and once in chunks; the chunked bits must be the whole ones.
+fn check(name: &str) -> f32 {
+    let golden = Golden::load(name).expect("a golden result");
+    let mut model = Reference::load(&golden);
+    let mut worst = 0.0_f32;
+    for (idx, prompt) in golden.prompts.iter().enumerate() {
+        let whole = model.feed(&prompt.input_ids, 0);
+        let error = largest_error(&whole, &prompt.logits);
+        assert!(error <= golden.tolerance, "{name}, prompt {idx}: an error of {error}");
+        worst = worst.max(error);
+
+        let mut chunked = Vec::new();
+        for (chunk, size) in [3, 1, 7, 2, 5].into_iter().cycle().enumerate() {
+            let start = chunked.len();
+            if start == prompt.input_ids.len() {
+                break;
+            }
+            let end = (start + size + chunk % 2).min(prompt.input_ids.len());
+            chunked.extend(model.feed(&prompt.input_ids[start..end], start));
+        }
+        assert_eq!(chunked, whole, "{name}, prompt {idx}: chunks change the result");
+
+        let mut tokens = Vec::new();
+        let mut next = argmax(whole.last().expect("a prompt has a token"));
+        for position in prompt.input_ids.len()..prompt.input_ids.len() + prompt.greedy.len() {
+            tokens.push(next);
+            next = argmax(&model.feed(&[next], position)[0]);
+        }
+        assert_eq!(tokens, prompt.greedy, "{name}, prompt {idx}: greedy tokens differ");
+    }
+    println!("{name:24} {} max |error of a logit| {worst:.2e}", golden.architecture);
+    worst
+}
+
+/// One test for each checkpoint, and one that none was forgotten.
+macro_rules! golden {
+    ($($test:ident => $name:literal),+ $(,)?) => {
+        $(#[test]
+        fn $test() {
+            assert!(check($name) <= 1e-4);
+        })+
+
+        #[test]
+        fn every_golden_checkpoint_is_tested() {
+            let mut tested = vec![$($name),+];
+            tested.sort_unstable();
+            assert_eq!(golden_names().expect("a folder"), tested);
+        }
+    };
+}
+
+golden! {
+    llama => "llama-tiny",
+    llama_tied_with_biases => "llama-tied-bias-tiny",
+    llama_rope_llama3 => "llama3-rope-tiny",
+    llama_rope_parameters => "llama3-rope-params-tiny",
+    llama_rope_linear => "llama-linear-tiny",
+    llama_rope_dynamic => "llama-dynamic-tiny",
+    llama_rope_yarn => "llama-yarn-tiny",
+    llama_rope_yarn_mscale => "llama-yarn-mscale-tiny",
+    llama_in_shards => "llama-sharded-tiny",
+    llama_bfloat16 => "llama-bf16-tiny",
+    llama_float16 => "llama-f16-tiny",
+    mistral => "mistral-tiny",
+    qwen2 => "qwen2-tiny",
+    qwen2_with_window => "qwen2-window-tiny",
+    qwen3 => "qwen3-tiny",
+}
