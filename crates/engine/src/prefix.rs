@@ -75,6 +75,7 @@ impl PrefixIndex {
         Self { blocks: HashMap::with_capacity_and_hasher(num_blocks, BuildHasherDefault::default()) }
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.blocks.len()
     }

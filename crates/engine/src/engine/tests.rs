@@ -320,7 +320,8 @@ fn the_thread_ends_with_the_last_handle() {
 fn what_can_never_run_is_refused() {
     let handle = free(EngineConfig { num_blocks: 2, ..SIZES });
     let check = |max_tokens: usize, expect: &str| {
-        let said = handle.submit(request(0, max_tokens)).map_or_else(|error| error.to_string(), |_| "ok".into());
+        let said =
+            handle.submit(request(0, max_tokens)).map_or_else(|error| error.to_string(), |_| "ok".into());
         assert_eq!(said, expect);
     };
     check(6, "ok");

@@ -186,20 +186,31 @@ fn a_preempted_sequence_goes_before_those_that_never_ran() {
     bench.submit(4, 9, 0);
     bench.step();
     bench.submit(1, 1, 0);
-    let mut finished = bench.finish();
-    assert!(bench.scheduler.stats().preemptions > 0);
-    finished.retain(|seq| seq.0 > 0);
-    assert_eq!(finished, [SeqId(1), SeqId(2)]);
+    (0..4).for_each(|at| assert_eq!(bench.step(), format!("0:{at}+1! 1:{at}+1!", at = at + 4)));
+    // The second yields. The third would fit beside the first, but would overtake it.
+    bench.steps(&["0:8+1!", "0:9+1!", "0:10+1!", "0:11+1!", "-0 *1:0+8", "1:8+1! *2:0+1!"]);
+    assert_eq!(bench.scheduler.stats().preemptions, 1);
+}
+
+#[test]
+fn a_sequence_without_a_block_keeps_what_it_has_until_another_needs_it() {
+    let mut bench = Bench::new(EngineConfig { num_blocks: 5, max_batched_tokens: 16, ..SIZES });
+    bench.submit(7, 4, 0);
+    bench.submit(7, 4, 1);
+    bench.steps(&["*0:0+7! *1:0+7!", "0:7+1! 1:7+1!", "0:8+1!", "0:9+1!", "-0 1:8+1!"]);
+    assert_eq!(bench.scheduler.stats().preemptions, 0);
 }
 
 #[test]
 fn a_preempted_sequence_finds_its_blocks_again() {
     let mut bench = Bench::new(EngineConfig { num_blocks: 5, max_batched_tokens: 16, ..SIZES });
-    bench.submit(7, 4, 0);
+    bench.submit(7, 10, 0);
     bench.submit(7, 4, 1);
-    bench.steps(&["*0:0+7! *1:0+7!", "0:7+1! 1:7+1!", "0:8+1!", "0:9+1!"]);
-    // Its two blocks are full and still there: only the token after them is fed.
-    bench.steps(&["-0 *1:8+1!"]);
+    bench.steps(&["*0:0+7! *1:0+7!", "0:7+1! 1:7+1!"]);
+    (8..16).for_each(|at| assert_eq!(bench.step(), format!("0:{at}+1!")));
+    assert_eq!(bench.scheduler.stats().preemptions, 1);
+    // The first took the later one of its two full blocks.
+    bench.steps(&["-0 *1:4+5!"]);
     assert_eq!(bench.scheduler.stats().prefix_hit_tokens, 0, "hits are counted when a request first starts");
 }
 
@@ -282,8 +293,7 @@ fn an_answer_ends_for_its_reason() {
     let check = |sampled: &[u32], stop: StopConditions, expect: (usize, FinishReason)| {
         let mut scheduler = Scheduler::new(SIZES);
         let (mut plan, mut events) = (StepPlan::default(), Events::new());
-        let request =
-            GenerateRequest::new(vec![1, 2], SamplingParams::default(), stop, 0, &LIMITS).unwrap();
+        let request = GenerateRequest::new(vec![1, 2], SamplingParams::default(), stop, 0, &LIMITS).unwrap();
         scheduler.submit(&request).unwrap();
         for token in sampled {
             scheduler.plan(&mut plan, &mut events);
@@ -302,12 +312,8 @@ fn an_answer_ends_for_its_reason() {
         assert_eq!(counted, sampled.len(), "the stop token counts");
         assert_eq!(scheduler.stats().blocks_used, 0);
     };
-    let stop = StopConditions {
-        eos_token_ids: vec![9],
-        stop_token_ids: vec![7],
-        max_tokens: 4,
-        min_tokens: 0,
-    };
+    let stop =
+        StopConditions { eos_token_ids: vec![9], stop_token_ids: vec![7], max_tokens: 4, min_tokens: 0 };
     check(&[1, 2, 3, 4], stop.clone(), (4, FinishReason::Length));
     check(&[9], stop.clone(), (0, FinishReason::Stop { token: 9 }));
     check(&[1, 7], stop.clone(), (1, FinishReason::Stop { token: 7 }));
@@ -332,11 +338,14 @@ fn a_request_may_want_nothing_but_log_probabilities_of_its_prompt() {
         bench.finish();
         let expect: Vec<_> = (1..prompt).map(|at| crate::fake::logprob_of(at as u32, at)).collect();
         let events: Vec<_> = bench.events.into_iter().map(|(_, event)| event).collect();
-        assert_eq!(events, [
-            TokenEvent::Scheduled { cached_tokens: 0 },
-            TokenEvent::PromptLogprobs(crate::PromptLogprobs { start: 1, tokens: expect }),
-            TokenEvent::Finished { reason: FinishReason::Length },
-        ]);
+        assert_eq!(
+            events,
+            [
+                TokenEvent::Scheduled { cached_tokens: 0 },
+                TokenEvent::PromptLogprobs(crate::PromptLogprobs { start: 1, tokens: expect }),
+                TokenEvent::Finished { reason: FinishReason::Length },
+            ]
+        );
         assert_eq!(bench.scheduler.counts.generation_tokens, 0);
     };
     // In one chunk, exactly one, one and a bit, several.
@@ -355,10 +364,13 @@ fn one_sequence_may_fail_alone() {
     events.clear();
     let sampled = vec![Sampled::Failed("all is NaN".to_owned()), Sampled::Token { token: 3, logprobs: None }];
     scheduler.commit(&plan, StepOutput { sampled, ..StepOutput::default() }, &mut events).unwrap();
-    assert_eq!(events, [
-        (first, TokenEvent::Failed("all is NaN".to_owned())),
-        (second, TokenEvent::Token { token: 3, logprobs: None }),
-    ]);
+    assert_eq!(
+        events,
+        [
+            (first, TokenEvent::Failed("all is NaN".to_owned())),
+            (second, TokenEvent::Token { token: 3, logprobs: None }),
+        ]
+    );
     scheduler.plan(&mut plan, &mut events);
     assert_eq!(plan.finished, [first]);
     assert_eq!(plan.work.len(), 1);
@@ -403,7 +415,14 @@ fn a_step_tells_what_it_does() {
     let mut bench = Bench::new(SIZES);
     bench.submit(3, 5, 0);
     bench.submit(20, 2, 0);
-    let expect = StepStats { step: 1, sequences: 2, prefill_tokens: 8, admitted: 2, running: 2, ..StepStats::default() };
+    let expect = StepStats {
+        step: 1,
+        sequences: 2,
+        prefill_tokens: 8,
+        admitted: 2,
+        running: 2,
+        ..StepStats::default()
+    };
     bench.step();
     assert_eq!(bench.scheduler.step_stats(), expect);
     bench.submit(1, 1, 0);

@@ -176,15 +176,17 @@ impl World {
 fn ask() -> impl Strategy<Value = Ask> {
     let lengths = (0..3_u32, 1..24_usize, 1..12_usize, 0..4_usize);
     let manner = (-1..2_i32, any::<bool>(), 0..3_u64, 0..8_u8);
-    (lengths, manner).prop_map(|((family, prompt, max_tokens, min_tokens), (priority, stops, seed, kind))| Ask {
-        family,
-        prompt,
-        max_tokens: if kind == 0 { 0 } else { max_tokens },
-        min_tokens,
-        priority,
-        stops,
-        seed,
-        prompt_logprobs: kind <= 1,
+    (lengths, manner).prop_map(|((family, prompt, max_tokens, min_tokens), (priority, stops, seed, kind))| {
+        Ask {
+            family,
+            prompt,
+            max_tokens: if kind == 0 { 0 } else { max_tokens },
+            min_tokens,
+            priority,
+            stops,
+            seed,
+            prompt_logprobs: kind <= 1,
+        }
     })
 }
 
