@@ -45,8 +45,10 @@ pub struct Scheduler {
     /// The head of the waiting queue did not fit when so many blocks were free.
     blocked: Option<(SeqId, usize)>,
     arrivals: u64,
-    /// The step being planned or executed.
+    /// The step planned last.
     step: StepStats,
+    /// It is being executed.
+    in_step: bool,
     counts: Counts,
 }
 
@@ -89,6 +91,7 @@ impl Scheduler {
             blocked: None,
             arrivals: 0,
             step: StepStats::default(),
+            in_step: false,
             counts: Counts::default(),
             config,
         }
@@ -114,6 +117,7 @@ impl Scheduler {
 
     /// Forget a sequence and take its blocks back; not between [`Scheduler::plan`] and [`Scheduler::commit`].
     pub fn cancel(&mut self, seq: SeqId) {
+        debug_assert!(!self.in_step, "the step being executed writes into its blocks");
         self.remove(seq);
     }
 
@@ -135,12 +139,13 @@ impl Scheduler {
         self.step.sequences = plan.work.len();
         self.step.running = self.num_running;
         self.step.waiting = self.waiting.len();
+        self.in_step = !plan.is_empty();
     }
 
-    /// Whether [`Scheduler::plan`] would find anything to do.
+    /// Whether a step is being executed, or [`Scheduler::plan`] would find anything to do.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.num_live() > 0 || !self.gone.is_empty()
+        self.in_step || self.num_live() > 0 || !self.gone.is_empty()
     }
 
     /// Number of sequences that run or wait.

@@ -13,7 +13,7 @@ use crate::{TextError, template::Habits};
 /// One conversation to be rendered.
 #[derive(Debug, Clone, Default)]
 pub struct RenderInput {
-    /// OpenAI's messages as JSON objects, with `content: null` rather than no content.
+    /// Messages as JSON objects with `role` and `content`, and `content: null` rather than no content.
     pub messages: Vec<Value>,
     /// Tools on offer, as JSON objects.
     pub tools: Option<Vec<Value>>,

@@ -37,6 +37,7 @@ impl Scheduler {
             return Err(wrong_number(plan, given));
         }
         self.counts.steps += 1;
+        self.in_step = false;
         Ok(())
     }
 

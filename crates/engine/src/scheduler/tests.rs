@@ -186,20 +186,31 @@ fn a_preempted_sequence_goes_before_those_that_never_ran() {
     bench.submit(4, 9, 0);
     bench.step();
     bench.submit(1, 1, 0);
-    let mut finished = bench.finish();
-    assert!(bench.scheduler.stats().preemptions > 0);
-    finished.retain(|seq| seq.0 > 0);
-    assert_eq!(finished, [SeqId(1), SeqId(2)]);
+    (0..4).for_each(|at| assert_eq!(bench.step(), format!("0:{at}+1! 1:{at}+1!", at = at + 4)));
+    // The second yields. The third would fit beside the first, but would overtake it.
+    bench.steps(&["0:8+1!", "0:9+1!", "0:10+1!", "0:11+1!", "-0 *1:0+8", "1:8+1! *2:0+1!"]);
+    assert_eq!(bench.scheduler.stats().preemptions, 1);
+}
+
+#[test]
+fn a_sequence_without_a_block_keeps_what_it_has_until_another_needs_it() {
+    let mut bench = Bench::new(EngineConfig { num_blocks: 5, max_batched_tokens: 16, ..SIZES });
+    bench.submit(7, 4, 0);
+    bench.submit(7, 4, 1);
+    bench.steps(&["*0:0+7! *1:0+7!", "0:7+1! 1:7+1!", "0:8+1!", "0:9+1!", "-0 1:8+1!"]);
+    assert_eq!(bench.scheduler.stats().preemptions, 0);
 }
 
 #[test]
 fn a_preempted_sequence_finds_its_blocks_again() {
     let mut bench = Bench::new(EngineConfig { num_blocks: 5, max_batched_tokens: 16, ..SIZES });
-    bench.submit(7, 4, 0);
+    bench.submit(7, 10, 0);
     bench.submit(7, 4, 1);
-    bench.steps(&["*0:0+7! *1:0+7!", "0:7+1! 1:7+1!", "0:8+1!", "0:9+1!"]);
-    // Its two blocks are full and still there: only the token after them is fed.
-    bench.steps(&["-0 *1:8+1!"]);
+    bench.steps(&["*0:0+7! *1:0+7!", "0:7+1! 1:7+1!"]);
+    (8..16).for_each(|at| assert_eq!(bench.step(), format!("0:{at}+1!")));
+    assert_eq!(bench.scheduler.stats().preemptions, 1);
+    // The first took the later one of its two full blocks.
+    bench.steps(&["-0 *1:4+5!"]);
     assert_eq!(bench.scheduler.stats().prefix_hit_tokens, 0, "hits are counted when a request first starts");
 }
 

@@ -65,6 +65,13 @@ fn passed_text_is_not_searched_and_starts_no_match() {
 }
 
 #[test]
+fn a_match_that_begins_inside_a_failed_one_is_found() {
+    let mut stops = StopStrings::new(vec!["aabaaac".into()], false);
+    let step = stops.push("aabaaabaaac");
+    assert_eq!((step.text.as_str(), step.stopped), ("aaba", Some(0)));
+}
+
+#[test]
 fn a_long_run_that_almost_matches_costs_linear_work() {
     let mut stops = StopStrings::new(vec!["a".repeat(1000) + "b"], false);
     let mut length = 0;
