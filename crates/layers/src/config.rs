@@ -47,7 +47,7 @@ mod tests {
         let message = |json: &str| parse_config::<Example>(json.as_bytes()).unwrap_err().to_string();
         assert_eq!(
             message("{\n \"hidden_size\": \"many\"\n}"),
-            "config.json: hidden_size: invalid type: string \"many\", expected usize at line 2 column 23"
+            "config.json: hidden_size: invalid type: string \"many\", expected usize at line 2 column 22"
         );
         assert!(message("{}").contains("missing field `hidden_size`"));
         assert!(message("{\"hidden_size\": 1").contains("EOF"));

@@ -68,7 +68,7 @@ fn answer(mut stream: vlinders_engine::TokenStream) -> Answer {
             TokenEvent::Token { token, logprobs } => {
                 tokens.push((token, logprobs.expect("log-probabilities were asked for").logprob.to_bits()));
             }
-            TokenEvent::Failed(reason) => panic!("failed: {reason}"),
+            TokenEvent::Failed(reason) => unreachable!("failed: {reason}"),
             _ => {}
         }
     }

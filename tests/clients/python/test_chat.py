@@ -83,7 +83,7 @@ def test_min_tokens(chat):
 @pytest.mark.parametrize("stream", [False, True])
 def test_logprobs(chat, stream):
     options = {"max_tokens": 12, "logprobs": True, "top_logprobs": 4}
-    options["extra_body"] = {"ignore_eos": True}
+    options["extra_body"] = {"ignore_eos": True, "skip_special_tokens": False}
     if stream:
         chunks = list(chat(QUESTION, stream=True, **options))
         tokens = [t for c in chunks if c.choices[0].logprobs for t in c.choices[0].logprobs.content]
