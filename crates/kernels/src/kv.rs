@@ -162,3 +162,6 @@ impl KvShape {
         bytes.ok_or(KernelError::Memory { bytes: usize::MAX })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,12 +17,15 @@ mod embedding;
 mod error;
 mod kv;
 mod linear;
+mod micro;
 mod norm;
 mod pool;
 pub mod reference;
 mod rope;
 mod simd;
 mod tensor;
+#[cfg(test)]
+mod testing;
 mod weight;
 
 pub use self::{

@@ -1,6 +1,7 @@
 //! Matrix products with packed weights.
 
 mod kernel;
+mod panels;
 
 use std::sync::Arc;
 
@@ -84,3 +85,6 @@ impl CustomOp2 for Linear<'_> {
         self.run(floats(s1, l1)?, Some(floats(s2, l2)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

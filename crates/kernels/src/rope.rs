@@ -118,3 +118,6 @@ multiversion! {
         rope: &Rope<'_>, x: *const f32, cos: *const f32, sin: *const f32, out: *mut f32,
     ) = turn_token_body
 }
+
+#[cfg(test)]
+mod tests;

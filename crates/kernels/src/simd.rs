@@ -13,7 +13,7 @@ use half::{bf16, f16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::avx2::Avx2;
 pub(crate) use self::{
-    math::{exp, sigmoid, tanh},
+    math::{exp, tanh},
     portable::Portable,
 };
 
@@ -131,28 +131,34 @@ impl Isa {
     }
 }
 
-/// Compile an `unsafe fn name(args)` whose body is generic over lanes for every instruction set, choosing at run time.
+/// Compile an `unsafe fn` whose body is generic over lanes for every instruction set, choosing at run time.
 ///
-/// `multiversion! { unsafe fn name<E: Element>(isa, a: A, b: B) = body::<L, E> }` makes `name(isa, a, b)`.
+/// `multiversion! { unsafe fn name [E: Element; R, T] (a: A, b: B) = body }` makes `name::<E, R, T>(isa, a, b)`
+/// out of `body::<L, E, R, T>(a, b)`; the brackets hold type and `const usize` parameters and may be absent.
+/// Every function called by `body` must be `#[inline(always)]`, and closures are not: they lose the instruction set.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident $(<$($g:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis unsafe fn $name:ident $([$g:ident : $bound:path $(; $($c:ident),+)?])?
+        ($($arg:ident : $ty:ty),* $(,)?) = $body:ident
+    ) => {
         $(#[$meta])*
         /// # Safety
         /// `isa` must come from [`crate::simd::Isa::detect`] or be portable; the rest is the body's contract.
-        $vis unsafe fn $name $(<$($g: $bound),+>)? (isa: $crate::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis unsafe fn $name <$($g: $bound, $($(const $c: usize),+)?)?> (isa: $crate::simd::Isa, $($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            unsafe fn avx2 <$($g: $bound, $($(const $c: usize),+)?)?> ($($arg: $ty),*) {
                 // SAFETY: the outer caller's promise.
-                unsafe { $body::<$crate::simd::Avx2 $(, $($g),+)?>($($arg),*) }
+                unsafe { $body::<$crate::simd::Avx2, $($g, $($($c),+)?)?>($($arg),*) }
             }
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the outer caller's promise; the instruction set was detected.
-                $crate::simd::Isa::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                $crate::simd::Isa::Avx2 => unsafe { avx2::<$($g, $($($c),+)?)?>($($arg),*) },
                 // SAFETY: the outer caller's promise.
                 $crate::simd::Isa::Portable => unsafe {
-                    $body::<$crate::simd::Portable $(, $($g),+)?>($($arg),*)
+                    $body::<$crate::simd::Portable, $($g, $($($c),+)?)?>($($arg),*)
                 },
             }
         }

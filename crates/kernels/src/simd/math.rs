@@ -32,19 +32,6 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
     }
 }
 
-/// 1 / (1 + e^-x).
-///
-/// # Safety
-/// The instruction set of `L` must be there.
-#[inline(always)]
-pub(crate) unsafe fn sigmoid<L: Lanes>(x: L) -> L {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let one = L::splat(1.0);
-        one.div(one.add(exp(L::splat(0.0).sub(x))))
-    }
-}
-
 /// tanh x as 1 - 2 / (e^2x + 1): good to about 1e-7 absolute, which is what a cap on scores needs.
 ///
 /// # Safety
