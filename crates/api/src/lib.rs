@@ -25,8 +25,8 @@ mod usage;
 pub use self::{
     chat_request::{ChatRequest, StreamOptions},
     chat_response::{
-        ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage, TokenLogprob,
-        TopLogprob,
+        ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
+        TokenLogprob, TopLogprob,
     },
     completion_request::CompletionRequest,
     completion_response::{Completion, CompletionChoice, CompletionLogprobs, TopTokens},

@@ -22,9 +22,9 @@ impl<'de> Deserialize<'de> for LogitBias {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LogitBias, A::Error> {
                 let mut biases = Vec::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    let token = key
-                        .parse()
-                        .map_err(|_| A::Error::custom(format_args!("'{key}' is not a token id, a number in quotes")))?;
+                    let token = key.parse().map_err(|_| {
+                        A::Error::custom(format_args!("'{key}' is not a token id, a number in quotes"))
+                    })?;
                     biases.push((token, map.next_value()?));
                 }
                 Ok(LogitBias(biases))

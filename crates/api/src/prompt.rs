@@ -34,7 +34,9 @@ impl<'de> Deserialize<'de> for Prompt {
             type Value = Prompt;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a list of strings, a list of token ids or a list of lists of token ids")
+                f.write_str(
+                    "a string, a list of strings, a list of token ids or a list of lists of token ids",
+                )
             }
 
             fn visit_str<E: Error>(self, value: &str) -> Result<Prompt, E> {
@@ -55,7 +57,9 @@ impl<'de> Deserialize<'de> for Prompt {
                         Element::Tokens(list) => prompts.push(PromptInput::Tokens(list)),
                     }
                     if !tokens.is_empty() && !prompts.is_empty() {
-                        return Err(A::Error::custom("single token ids can not be mixed with strings or lists"));
+                        return Err(A::Error::custom(
+                            "single token ids can not be mixed with strings or lists",
+                        ));
                     }
                 }
                 if !tokens.is_empty() {
@@ -91,12 +95,14 @@ impl<'de> Deserialize<'de> for Element {
             }
 
             fn visit_u64<E: Error>(self, value: u64) -> Result<Element, E> {
-                let token = u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
+                let token =
+                    u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
                 Ok(Element::Token(token))
             }
 
             fn visit_i64<E: Error>(self, value: i64) -> Result<Element, E> {
-                let token = u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))?;
+                let token =
+                    u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))?;
                 Ok(Element::Token(token))
             }
 

@@ -128,7 +128,8 @@ impl<'de> Deserialize<'de> for ToolChoice {
                         name = value.get("name").and_then(Value::as_str).map(str::to_owned);
                     }
                 }
-                name.map(ToolChoice::Function).ok_or_else(|| A::Error::custom("it needs a \"function\" with a \"name\""))
+                name.map(ToolChoice::Function)
+                    .ok_or_else(|| A::Error::custom("it needs a \"function\" with a \"name\""))
             }
         }
 

@@ -82,7 +82,10 @@ pub async fn access_log(State(log): State<AccessLog>, mut request: Request, next
 
     let status = response.status();
     log.metrics
-        .counter(REQUESTS, &[("route", route), ("method", known_method(&method)), ("status", status.as_str())])
+        .counter(
+            REQUESTS,
+            &[("route", route), ("method", known_method(&method)), ("status", status.as_str())],
+        )
         .increment(1);
     let millis = start.elapsed().as_secs_f64() * 1e3;
     let peer = peer.map(tracing::field::display);

@@ -88,7 +88,11 @@ impl ApiKeys {
     ///
     /// # Errors
     /// As [`ApiKeys::check`].
-    pub async fn guard(State(keys): State<Option<Self>>, request: Request, next: Next) -> Result<Response, ApiError> {
+    pub async fn guard(
+        State(keys): State<Option<Self>>,
+        request: Request,
+        next: Next,
+    ) -> Result<Response, ApiError> {
         if let Some(keys) = &keys {
             keys.check(request.headers())?;
         }
@@ -124,8 +128,15 @@ mod tests {
         assert_eq!(code(&keys, Some("Bearer sk-one")), None);
         assert_eq!(code(&keys, Some("bearer sk-two")), None);
         assert_eq!(code(&keys, None), Some("missing_api_key"));
-        for wrong in ["Bearer sk-on", "Bearer sk-onee", "Bearer ", "Bearer", "sk-one", "Basic sk-one", "Bearer # team one"]
-        {
+        for wrong in [
+            "Bearer sk-on",
+            "Bearer sk-onee",
+            "Bearer ",
+            "Bearer",
+            "sk-one",
+            "Basic sk-one",
+            "Bearer # team one",
+        ] {
             assert_eq!(code(&keys, Some(wrong)), Some("invalid_api_key"), "{wrong}");
         }
     }

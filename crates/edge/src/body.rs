@@ -95,8 +95,11 @@ async fn linger(body: Body) {
 }
 
 fn too_large(max_bytes: usize) -> ApiError {
-    ApiError::new(ErrorKind::PayloadTooLarge, format!("the request body is larger than the {max_bytes} bytes allowed"))
-        .with_code("request_too_large")
+    ApiError::new(
+        ErrorKind::PayloadTooLarge,
+        format!("the request body is larger than the {max_bytes} bytes allowed"),
+    )
+    .with_code("request_too_large")
 }
 
 /// Bodies must be JSON; a client that says nothing about the type is believed.

@@ -44,8 +44,11 @@ impl Connections {
     /// Accept and serve in the background.
     #[must_use]
     pub fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits) -> Self {
-        let connections =
-            Self { tracker: TaskTracker::new(), finish: CancellationToken::new(), abort: CancellationToken::new() };
+        let connections = Self {
+            tracker: TaskTracker::new(),
+            finish: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        };
         let accepting = connections.clone();
         connections.tracker.spawn(async move { accepting.accept(listener, router, limits).await });
         connections

@@ -118,9 +118,12 @@ impl ApiError {
     #[must_use]
     pub fn model_not_found(asked: &str, served: &[&str]) -> Self {
         let served = served.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-        Self::new(ErrorKind::NotFound, format!("the model '{asked}' does not exist; this server has {served}"))
-            .with_param("model")
-            .with_code("model_not_found")
+        Self::new(
+            ErrorKind::NotFound,
+            format!("the model '{asked}' does not exist; this server has {served}"),
+        )
+        .with_param("model")
+        .with_code("model_not_found")
     }
 
     /// A fault of ours. What exactly went wrong belongs into the log, not into `message`.
@@ -264,7 +267,8 @@ pub fn catch_panics() -> CatchPanicLayer<PanicAnswer> {
 
 /// Answers what no route matches.
 pub async fn not_found(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(ErrorKind::NotFound, format!("there is no route {method} {}", uri.path())).with_code("unknown_url")
+    ApiError::new(ErrorKind::NotFound, format!("there is no route {method} {}", uri.path()))
+        .with_code("unknown_url")
 }
 
 /// Answers a known route with an unknown method.

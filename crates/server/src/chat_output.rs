@@ -1,8 +1,8 @@
 //! Answers of `/v1/chat/completions`.
 
 use vlinders_api::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage, FinishReason,
-    ToolCall, ToolCallDelta, Usage,
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
+    FinishReason, ToolCall, ToolCallDelta, Usage,
 };
 use vlinders_edge::SseWriter;
 
@@ -73,17 +73,20 @@ impl Output for ChatOutput {
         if !std::mem::replace(&mut partial.started, true) {
             write(ChatDelta { role: Some("assistant"), content: Some(""), tool_calls: None }, None, None);
         }
-        let calls: Vec<_> = delta.calls.iter().enumerate().map(|(number, call)| ToolCallDelta {
-            index: partial.num_calls + number,
-            call,
-        }).collect();
+        let calls: Vec<_> = delta
+            .calls
+            .iter()
+            .enumerate()
+            .map(|(number, call)| ToolCallDelta { index: partial.num_calls + number, call })
+            .collect();
         partial.num_calls += calls.len();
         let news = ChatDelta {
             role: None,
             content: (!delta.text.is_empty()).then_some(&*delta.text),
             tool_calls: (!calls.is_empty()).then_some(&*calls),
         };
-        if news.content.is_some() || news.tool_calls.is_some() || logprobs.is_some() || delta.finish.is_some() {
+        if news.content.is_some() || news.tool_calls.is_some() || logprobs.is_some() || delta.finish.is_some()
+        {
             write(news, logprobs.as_ref(), delta.finish);
         }
     }

@@ -98,9 +98,10 @@ impl Choice {
                     self.stream = None;
                     self.timer.failed();
                     tracing::warn!(%why, "a request failed in the engine");
-                    return Poll::Ready(Some(Err(
-                        ApiError::internal(format!("the answer could not be completed: {why}")).with_code("engine_error")
-                    )));
+                    return Poll::Ready(Some(Err(ApiError::internal(format!(
+                        "the answer could not be completed: {why}"
+                    ))
+                    .with_code("engine_error"))));
                 }
             };
             if let Some(delta) = delta {
@@ -153,7 +154,12 @@ impl Choice {
         if parsed.text.is_empty() && parsed.calls.is_empty() {
             return None;
         }
-        Some(Delta { text: parsed.text, calls: parsed.calls, tokens: std::mem::take(&mut self.held), finish: None })
+        Some(Delta {
+            text: parsed.text,
+            calls: parsed.calls,
+            tokens: std::mem::take(&mut self.held),
+            finish: None,
+        })
     }
 
     fn finish(&mut self, reason: EngineFinish) -> Delta {

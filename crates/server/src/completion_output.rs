@@ -62,8 +62,12 @@ impl Output for CompletionOutput {
             }
             logprobs
         });
-        let choice =
-            CompletionChoice { index, text: &delta.text, logprobs: logprobs.as_ref(), finish_reason: delta.finish };
+        let choice = CompletionChoice {
+            index,
+            text: &delta.text,
+            logprobs: logprobs.as_ref(),
+            finish_reason: delta.finish,
+        };
         out.event(&self.envelope.completion(&[choice], usage));
     }
 

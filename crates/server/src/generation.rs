@@ -33,7 +33,10 @@ impl Generation {
     }
 
     /// What is new, and of which choice; `None` when all have ended.
-    pub(crate) fn poll_delta(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<Delta, ApiError>)>> {
+    pub(crate) fn poll_delta(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(usize, Result<Delta, ApiError>)>> {
         let count = self.choices.len();
         let mut ended = 0;
         for step in 0..count {

@@ -125,7 +125,12 @@ const HISTOGRAMS: &[(&str, &str, &[f64], &str)] = &[
         "Time from the first token of an answer to its last",
     ),
     ("vlinders_request_prompt_tokens", "vllm:request_prompt_tokens", buckets::TOKENS, "Tokens of prompts"),
-    ("vlinders_request_generation_tokens", "vllm:request_generation_tokens", buckets::TOKENS, "Tokens of answers"),
+    (
+        "vlinders_request_generation_tokens",
+        "vllm:request_generation_tokens",
+        buckets::TOKENS,
+        "Tokens of answers",
+    ),
     (
         "vlinders_iteration_tokens_total",
         "vllm:iteration_tokens_total",
@@ -142,16 +147,28 @@ const REQUEST_SUCCESS: [&str; 2] = ["vlinders_request_success_total", "vllm:requ
 const GAUGES: &[(&str, &str, &str)] = &[
     ("vlinders_num_requests_running", "vllm:num_requests_running", "Sequences that take part in steps"),
     ("vlinders_num_requests_waiting", "vllm:num_requests_waiting", "Sequences that wait for a place"),
-    ("vlinders_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc", "Share of KV blocks held by sequences, 0 to 1"),
+    (
+        "vlinders_kv_cache_usage_ratio",
+        "vllm:kv_cache_usage_perc",
+        "Share of KV blocks held by sequences, 0 to 1",
+    ),
 ];
 
 /// Counters: our name, vLLM's, meaning.
 const COUNTERS: &[(&str, &str, &str)] = &[
     ("vlinders_prompt_tokens_total", "vllm:prompt_tokens_total", "Prompt tokens prefilled"),
     ("vlinders_generation_tokens_total", "vllm:generation_tokens_total", "Tokens generated"),
-    ("vlinders_num_preemptions_total", "vllm:num_preemptions_total", "Times a sequence lost its KV blocks to another"),
+    (
+        "vlinders_num_preemptions_total",
+        "vllm:num_preemptions_total",
+        "Times a sequence lost its KV blocks to another",
+    ),
     ("vlinders_prefix_cache_queries_total", "vllm:prefix_cache_queries_total", "Prompt tokens looked up"),
-    ("vlinders_prefix_cache_hits_total", "vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache"),
+    (
+        "vlinders_prefix_cache_hits_total",
+        "vllm:prefix_cache_hits_total",
+        "Prompt tokens found in the prefix cache",
+    ),
 ];
 
 // === impl ServerMetrics ===
@@ -178,10 +195,14 @@ impl ServerMetrics {
             registry.describe_counter(theirs, help);
         }
         for name in REQUEST_SUCCESS {
-            registry.describe_counter(name, "Answers that ended, by reason; abort and error are no successes");
+            registry
+                .describe_counter(name, "Answers that ended, by reason; abort and error are no successes");
         }
         registry.describe_histogram(STEP_SEQUENCES, "Sequences in a step of the engine");
-        registry.describe_gauge("vlinders_requests_in_flight", "Requests that were let in and are not answered yet");
+        registry.describe_gauge(
+            "vlinders_requests_in_flight",
+            "Requests that were let in and are not answered yet",
+        );
         let in_flight = registry.gauge("vlinders_requests_in_flight", &[]);
         let version: Labels<'_> = &[("version", env!("CARGO_PKG_VERSION"))];
         registry.gauge("vlinders_build_info", version).set(1.0);
@@ -241,7 +262,8 @@ impl ModelMetrics {
         let block_size = config.block_size.to_string();
         let [model, engine] = *labels;
         for name in ["vllm:cache_config_info", "vlinders_cache_config_info"] {
-            let labels: Labels<'_> = &[model, engine, ("block_size", &block_size), ("num_gpu_blocks", &blocks)];
+            let labels: Labels<'_> =
+                &[model, engine, ("block_size", &block_size), ("num_gpu_blocks", &blocks)];
             registry.gauge(name, labels).set(1.0);
         }
         // Nothing sleeps here, and a dashboard that asks is told so.
@@ -332,11 +354,14 @@ impl Mirror {
 
     fn update(&self, stats: &Stats) {
         let set = |gauges: &[Gauge], value: f64| gauges.iter().for_each(|gauge| gauge.set(value));
-        let count = |counters: &[Counter], value: u64| counters.iter().for_each(|counter| counter.absolute(value));
+        let count =
+            |counters: &[Counter], value: u64| counters.iter().for_each(|counter| counter.absolute(value));
         set(&self.running, stats.running as f64);
         set(&self.waiting, stats.waiting as f64);
         set(&self.usage, stats.blocks_used as f64 / stats.blocks_total.max(1) as f64);
-        for (gauge, blocks) in self.blocks.iter().zip([stats.blocks_total, stats.blocks_used, stats.blocks_cached]) {
+        for (gauge, blocks) in
+            self.blocks.iter().zip([stats.blocks_total, stats.blocks_used, stats.blocks_cached])
+        {
             gauge.set(blocks as f64);
         }
         self.up.set(f64::from(u8::from(matches!(stats.state, EngineState::Running | EngineState::Draining))));

@@ -49,7 +49,12 @@ pub struct ServedModel {
 impl ServedModel {
     /// Serve `engine` and `text` under the names of `settings`.
     #[must_use]
-    pub fn new(settings: ModelSettings, engine: EngineHandle, text: Arc<TextModel>, metrics: &ServerMetrics) -> Self {
+    pub fn new(
+        settings: ModelSettings,
+        engine: EngineHandle,
+        text: Arc<TextModel>,
+        metrics: &ServerMetrics,
+    ) -> Self {
         let ids = 0..u32::try_from(text.vocab_size()).unwrap_or(u32::MAX);
         let longest_token = ids.map(|id| text.token_bytes(id).len()).max().unwrap_or(1).max(1);
         let metrics = metrics.model(&settings.name, engine.config());
@@ -72,7 +77,11 @@ impl ServedModel {
     }
 
     pub(crate) fn limits(&self, max_logprobs: usize) -> Limits {
-        Limits { max_model_len: self.settings.max_model_len, vocab_size: self.settings.vocab_size, max_logprobs }
+        Limits {
+            max_model_len: self.settings.max_model_len,
+            vocab_size: self.settings.vocab_size,
+            max_logprobs,
+        }
     }
 
     /// Tokens an answer may have after a prompt: the rest of the context, or of the cache where that is smaller.

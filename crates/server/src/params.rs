@@ -31,7 +31,11 @@ const MAX_STOP_BYTES: usize = 1024;
 ///
 /// # Errors
 /// A value that this server does not take, or a feature it does not have.
-pub(crate) fn params(asked: &mut Sampling, model: &ServedModel, config: &ServerConfig) -> Result<Params, ApiError> {
+pub(crate) fn params(
+    asked: &mut Sampling,
+    model: &ServedModel,
+    config: &ServerConfig,
+) -> Result<Params, ApiError> {
     refuse_unsupported(asked)?;
     let n = choices(asked, config)?;
     let stop_strings = stop_strings(asked, config)?;
@@ -78,16 +82,22 @@ fn refuse_unsupported(asked: &Sampling) -> Result<(), ApiError> {
     if let Some(field) = asked.guided_field() {
         return Err(ApiError::unsupported(field, format!("{field} is not supported yet")));
     }
-    if let Some(format) = asked.response_format.as_ref().map(|format| format.kind.as_str()).filter(|kind| *kind != "text")
+    if let Some(format) =
+        asked.response_format.as_ref().map(|format| format.kind.as_str()).filter(|kind| *kind != "text")
     {
         let message = match format {
-            "json_object" | "json_schema" => format!("response_format '{format}' is not supported yet; only 'text' is"),
+            "json_object" | "json_schema" => {
+                format!("response_format '{format}' is not supported yet; only 'text' is")
+            }
             other => format!("response_format '{other}' does not exist; only 'text' is supported"),
         };
         return Err(ApiError::unsupported("response_format.type", message));
     }
     if asked.stream_options.is_some() && asked.stream != Some(true) {
-        return Err(ApiError::invalid("stream_options", "stream_options is only allowed together with stream: true"));
+        return Err(ApiError::invalid(
+            "stream_options",
+            "stream_options is only allowed together with stream: true",
+        ));
     }
     Ok(())
 }
@@ -98,7 +108,10 @@ fn choices(asked: &Sampling, config: &ServerConfig) -> Result<usize, ApiError> {
         return Err(ApiError::invalid("n", format!("n is {n}; it must be from 1 to {}", config.max_n)));
     }
     if asked.best_of.is_some_and(|best_of| best_of != n) {
-        return Err(ApiError::unsupported("best_of", "best_of is not supported; leave it out or set it to n"));
+        return Err(ApiError::unsupported(
+            "best_of",
+            "best_of is not supported; leave it out or set it to n",
+        ));
     }
     Ok(n as usize)
 }
@@ -114,7 +127,8 @@ fn stop_strings(asked: &mut Sampling, config: &ServerConfig) -> Result<Vec<Strin
             return Err(ApiError::invalid(format!("stop[{index}]"), "stop strings must not be empty"));
         }
         if string.len() > MAX_STOP_BYTES {
-            let message = format!("a stop string has {} bytes; at most {MAX_STOP_BYTES} are allowed", string.len());
+            let message =
+                format!("a stop string has {} bytes; at most {MAX_STOP_BYTES} are allowed", string.len());
             return Err(ApiError::invalid(format!("stop[{index}]"), message));
         }
     }
@@ -129,7 +143,10 @@ fn top_k(asked: Option<i64>) -> Result<Option<u32>, ApiError> {
         Some(value) => match u32::try_from(value) {
             Ok(value) => Ok(Some(value)),
             Err(_) if value > 0 => Ok(Some(0)),
-            Err(_) => Err(ApiError::invalid("top_k", format!("top_k is {value}; it must be at least 1, or 0 or -1 for off"))),
+            Err(_) => Err(ApiError::invalid(
+                "top_k",
+                format!("top_k is {value}; it must be at least 1, or 0 or -1 for off"),
+            )),
         },
     }
 }

@@ -36,7 +36,11 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut progress = Progress::new(start);
         assert_eq!(progress.observe(at(100), false, 0), Duration::ZERO, "idle");
-        assert_eq!(progress.observe(at(101), true, 0), Duration::from_secs(1), "counted from the last idle look");
+        assert_eq!(
+            progress.observe(at(101), true, 0),
+            Duration::from_secs(1),
+            "counted from the last idle look"
+        );
         assert_eq!(progress.observe(at(130), true, 0), Duration::from_secs(30));
         assert_eq!(progress.observe(at(131), true, 1), Duration::ZERO, "a step");
         assert_eq!(progress.observe(at(141), true, 1), Duration::from_secs(10));

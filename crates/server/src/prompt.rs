@@ -52,7 +52,8 @@ impl Conversation {
 
     /// Tools that the model is told of.
     pub(crate) fn offers_tools(&self) -> bool {
-        self.tool_choice != Some(ToolChoice::None) && self.tools.as_ref().is_some_and(|tools| !tools.is_empty())
+        self.tool_choice != Some(ToolChoice::None)
+            && self.tools.as_ref().is_some_and(|tools| !tools.is_empty())
     }
 
     /// The text of the last message.
@@ -78,7 +79,10 @@ impl Conversation {
         if let Some(ToolChoice::Function(name)) = &self.tool_choice
             && !self.tools.iter().flatten().any(|tool| tool.name == *name)
         {
-            return Err(ApiError::invalid("tool_choice", format!("tool_choice names '{name}', which is not in tools")));
+            return Err(ApiError::invalid(
+                "tool_choice",
+                format!("tool_choice names '{name}', which is not in tools"),
+            ));
         }
         Ok(())
     }
@@ -99,7 +103,8 @@ impl Conversation {
             _ => None,
         };
         let tools = self.tools.filter(|_| offers_tools).map(|tools| {
-            let shown = tools.into_iter().filter(|tool| chosen.as_ref().is_none_or(|name| tool.name == *name));
+            let shown =
+                tools.into_iter().filter(|tool| chosen.as_ref().is_none_or(|name| tool.name == *name));
             shown.map(|tool| tool.value).collect()
         });
         RenderInput {
@@ -176,7 +181,10 @@ pub(crate) async fn encode_texts(
 }
 
 /// Run `work` here if it is short, else on a thread for blocking work.
-async fn run<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+async fn run<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     if bytes <= INLINE_BYTES {
         return Ok(work());
     }
@@ -196,7 +204,9 @@ fn refuse_hopeless(model: &ServedModel, bytes: usize, param: &'static str) -> Re
     }
     Err(ApiError::invalid(
         param,
-        format!("{param} has {bytes} bytes, more than {max} tokens, which the model takes, can hold; shorten it"),
+        format!(
+            "{param} has {bytes} bytes, more than {max} tokens, which the model takes, can hold; shorten it"
+        ),
     )
     .with_code("context_length_exceeded"))
 }

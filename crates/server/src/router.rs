@@ -7,8 +7,8 @@ use vlinders_edge::{AccessLog, ApiKeys, access_log, catch_panics, cors, method_n
 
 use crate::openapi::openapi;
 use crate::routes::{
-    chat_completions, completions, detokenize, get_model, health, list_models, ready, render_metrics, tokenize,
-    version,
+    chat_completions, completions, detokenize, get_model, health, list_models, ready, render_metrics,
+    tokenize, version,
 };
 use crate::server::Server;
 

@@ -45,7 +45,10 @@ async fn drain(server: &Server) -> bool {
     if tokio::time::timeout(grace, quiet).await.is_ok() {
         return true;
     }
-    tracing::warn!(in_flight = server.admission().in_flight(), "the grace time is over, ending what still runs");
+    tracing::warn!(
+        in_flight = server.admission().in_flight(),
+        "the grace time is over, ending what still runs"
+    );
     for model in server.models() {
         model.engine.abort_all("the server is shutting down");
     }

@@ -103,8 +103,11 @@ impl Server {
                 .find(|model| model.names().any(|name| name == asked))
                 .ok_or_else(|| ApiError::model_not_found(asked, &self.names())),
             None if models.len() == 1 => Ok(&models[0]),
-            None => Err(ApiError::invalid("model", format!("name one of the models: {}", self.names().join(", ")))
-                .with_code("missing_required_parameter")),
+            None => Err(ApiError::invalid(
+                "model",
+                format!("name one of the models: {}", self.names().join(", ")),
+            )
+            .with_code("missing_required_parameter")),
         }
     }
 

@@ -79,13 +79,16 @@ impl Job<'_> {
         let mut conditions = params.conditions.clone();
         // A prompt without room is refused for its own length, not for a max_tokens that nobody asked for.
         conditions.max_tokens = self.max_tokens.unwrap_or_else(|| model.room(tokens.len()).max(1));
-        let shown_stop_tokens = if params.include_stop { conditions.stop_token_ids.clone() } else { Vec::new() };
+        let shown_stop_tokens =
+            if params.include_stop { conditions.stop_token_ids.clone() } else { Vec::new() };
         let (logprobs, min_tokens) = (sampling.logprobs.is_some(), conditions.min_tokens);
         let limits = model.limits(self.config.max_logprobs);
         let request = GenerateRequest::new(tokens.clone(), sampling, conditions, params.priority, &limits)
             .map_err(|error| self.names.invalid(&error))?;
         let rules = TextRules {
-            detokenizer: model.text.detokenizer(&tokens[tokens.len().saturating_sub(PROMPT_TAIL)..], params.skip_special_tokens),
+            detokenizer: model
+                .text
+                .detokenizer(&tokens[tokens.len().saturating_sub(PROMPT_TAIL)..], params.skip_special_tokens),
             stops: StopStrings::new(params.stop_strings.clone(), params.include_stop),
             tools: self.tools.then(HermesParser::default),
             min_tokens,
@@ -97,7 +100,12 @@ impl Job<'_> {
         Ok(Choice::new(stream, rules, Timer::new(Arc::clone(&model.metrics), self.arrival, tokens.len())))
     }
 
-    fn echo(&self, prompt: &EncodedPrompt, request: &GenerateRequest, logprobs: bool) -> Result<Option<Echo>, ApiError> {
+    fn echo(
+        &self,
+        prompt: &EncodedPrompt,
+        request: &GenerateRequest,
+        logprobs: bool,
+    ) -> Result<Option<Echo>, ApiError> {
         match &self.echo {
             EchoKind::Nothing => Ok(None),
             EchoKind::Text(text) => Ok(Some(Echo { text: text.clone(), tokens: None })),
@@ -127,7 +135,11 @@ impl Job<'_> {
             }
             SubmitError::Failed(why) => {
                 tracing::error!(%why, "a request was refused since the engine has failed");
-                ApiError::unavailable("the model has failed and takes no requests", "engine_failed", retry_after)
+                ApiError::unavailable(
+                    "the model has failed and takes no requests",
+                    "engine_failed",
+                    retry_after,
+                )
             }
         }
     }
@@ -145,9 +157,17 @@ impl FieldNames {
             other => other,
         };
         let code = match error {
-            InvalidRequest::PromptTooLong { .. } | InvalidRequest::TooManyTokens { .. } => "context_length_exceeded",
+            InvalidRequest::PromptTooLong { .. } | InvalidRequest::TooManyTokens { .. } => {
+                "context_length_exceeded"
+            }
             _ => "invalid_value",
         };
-        ApiError::invalid(param, error.to_string()).with_code(code)
+        let message = error.to_string();
+        // Where the engine names the field first, it is to be the name the client used.
+        let message = match message.strip_prefix(error.field()) {
+            Some(rest) => format!("{param}{rest}"),
+            None => message,
+        };
+        ApiError::invalid(param, message).with_code(code)
     }
 }

@@ -101,7 +101,9 @@ fn read_call(inner: &str) -> Option<ToolCall> {
     let arguments = match value.get("arguments").or_else(|| value.get("parameters")) {
         None | Some(Value::Null) => "{}".to_owned(),
         // Some models write the arguments as OpenAI sends them: JSON in a string.
-        Some(Value::String(text)) if serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object()) => {
+        Some(Value::String(text))
+            if serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object()) =>
+        {
             text.clone()
         }
         Some(object @ Value::Object(_)) => object.to_string(),
@@ -136,7 +138,8 @@ mod tests {
         for size in [1, 2, 3, 7, 1000] {
             let (found_text, found_calls) = parse(answer, size);
             assert_eq!(found_text, text, "in pieces of {size}");
-            let found: Vec<_> = found_calls.iter().map(|(name, args)| (name.as_str(), args.as_str())).collect();
+            let found: Vec<_> =
+                found_calls.iter().map(|(name, args)| (name.as_str(), args.as_str())).collect();
             assert_eq!(found, calls, "in pieces of {size}");
         }
     }

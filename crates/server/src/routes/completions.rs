@@ -23,7 +23,10 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 const NAMES: FieldNames = FieldNames { prompt: "prompt", max_tokens: "max_tokens", logprobs: "logprobs" };
 
 /// Continue texts.
-pub(crate) async fn completions(State(server): State<Server>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn completions(
+    State(server): State<Server>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = server.config();
     let mut request: CompletionRequest = read_json(request, config.body).await?;
@@ -67,7 +70,10 @@ pub(crate) async fn completions(State(server): State<Server>, request: Request) 
 fn check(request: &CompletionRequest, config: &ServerConfig) -> Result<(), ApiError> {
     let count = request.prompt.as_ref().map_or(0, |prompt| prompt.0.len());
     if count == 0 {
-        return Err(ApiError::invalid("prompt", "prompt is empty; send a text, a list of texts or token ids"));
+        return Err(ApiError::invalid(
+            "prompt",
+            "prompt is empty; send a text, a list of texts or token ids",
+        ));
     }
     if count > config.max_prompts {
         let message = format!("prompt has {count} prompts; at most {} are allowed", config.max_prompts);

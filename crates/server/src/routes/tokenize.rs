@@ -37,7 +37,8 @@ pub(crate) async fn tokenize(State(server): State<Server>, request: Request) -> 
         }
     };
     let name = |id: &u32| model.text.token_str(*id).unwrap_or_default();
-    let token_strs = request.return_token_strs.unwrap_or(false).then(|| encoded.tokens.iter().map(name).collect());
+    let token_strs =
+        request.return_token_strs.unwrap_or(false).then(|| encoded.tokens.iter().map(name).collect());
     let answer = TokenizeResponse {
         count: encoded.tokens.len(),
         max_model_len: model.settings.max_model_len,
@@ -53,7 +54,9 @@ pub(crate) async fn detokenize(State(server): State<Server>, request: Request) -
     let _permit = server.admission().try_admit()?;
     let model = server.model(request.model.as_deref())?;
     let size = model.settings.vocab_size;
-    if let Some((index, token)) = request.tokens.iter().enumerate().find(|(_, token)| **token as usize >= size) {
+    if let Some((index, token)) =
+        request.tokens.iter().enumerate().find(|(_, token)| **token as usize >= size)
+    {
         let message = format!("tokens has token id {token}; ids must be below {size}");
         return Err(ApiError::invalid(format!("tokens[{index}]"), message));
     }
