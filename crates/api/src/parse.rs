@@ -42,7 +42,7 @@ fn field_error(error: serde_path_to_error::Error<serde_json::Error>) -> ParseErr
     if error.classify() != serde_json::error::Category::Data {
         return syntax_error(&error, param);
     }
-    let text = without_position(&error.to_string());
+    let text = in_words_of_json(without_position(&error.to_string()));
     if let Some(field) = missing_field(&text) {
         let param = param.map_or_else(|| field.to_owned(), |parent| format!("{parent}.{field}"));
         return ParseError {
@@ -74,6 +74,22 @@ fn without_position(message: &str) -> String {
         Some(position) => message[..position].to_owned(),
         None => message.to_owned(),
     }
+}
+
+/// What serde expects, said in the words of JSON instead of Rust's.
+fn in_words_of_json(message: String) -> String {
+    const WORDS: [(&str, &str); 9] = [
+        ("expected f32", "expected a number"),
+        ("expected u32", "expected a whole number from 0 to 4294967295"),
+        ("expected i32", "expected a whole number of 32 bits"),
+        ("expected i64", "expected a whole number of 64 bits"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected an object"),
+        ("invalid type: map", "invalid type: object"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("expected struct ", "expected an object of the form "),
+    ];
+    WORDS.iter().fold(message, |message, (rust, json)| message.replacen(rust, json, 1))
 }
 
 fn missing_field(message: &str) -> Option<&str> {

@@ -69,3 +69,6 @@ unsafe fn silu_mul_row_body<L: Lanes>(gate: *const f32, up: *const f32, len: usi
 multiversion! {
     unsafe fn silu_mul_row(gate: *const f32, up: *const f32, len: usize, out: *mut f32) = silu_mul_row_body
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,22 @@
 //! Attention of flat token batches over paged keys and values.
+//!
+//! A sequence is read in *spans* of a fixed number of tiles, counted from its first position. For each span a
+//! query gets the maximum of its scores, the sum of their exponentials and the weighted sum of the values; the
+//! spans of a query are then merged in order. Where a span begins depends on positions alone, so a token gets
+//! the same bits as part of a prompt, of a chunk, or alone, and with its spans on one thread or on many.
 
 mod batch;
-mod simple;
+mod run;
+mod softmax;
+mod span;
+mod unit;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 pub use self::batch::AttentionBatch;
 use crate::error::{KernelError, Result};
 use crate::kv::KvLayer;
+use crate::simd::Isa;
 use crate::tensor::{activations, filled, floats};
 
 const OP: &str = "paged_attention";
@@ -37,6 +46,16 @@ pub fn paged_attention(
     batch: &AttentionBatch,
     spec: &AttentionSpec,
 ) -> Result<Tensor> {
+    attention_on(Isa::detect(), q, layer, batch, spec)
+}
+
+fn attention_on(
+    isa: Isa,
+    q: &Tensor,
+    layer: &KvLayer,
+    batch: &AttentionBatch,
+    spec: &AttentionSpec,
+) -> Result<Tensor> {
     let q = activations(OP, "q", q)?;
     let shape = layer.shape();
     let [n, heads, d] = q.dims()[..] else {
@@ -55,7 +74,7 @@ pub fn paged_attention(
         return Err(KernelError::shape(OP, "a window of 0 sees nothing: use at least 1, or None"));
     }
     batch.check(n, shape)?;
-    Ok(q.apply_op1_no_bwd(&Attention { layer, batch, spec, heads })?)
+    Ok(q.apply_op1_no_bwd(&Attention { layer, batch, spec, heads, isa })?)
 }
 
 struct Attention<'a> {
@@ -63,6 +82,7 @@ struct Attention<'a> {
     batch: &'a AttentionBatch,
     spec: &'a AttentionSpec,
     heads: usize,
+    isa: Isa,
 }
 
 impl CustomOp1 for Attention<'_> {
@@ -72,11 +92,14 @@ impl CustomOp1 for Attention<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let q = floats(storage, layout)?;
-        let n = self.batch.positions.len();
+        let (n, heads, d) = layout.shape().dims3()?;
         // SAFETY: all results are written, and the batch was checked against the cache.
         let out = unsafe {
-            filled(q.len(), |out| simple::attend(q, self.layer, self.batch, self.spec, self.heads, out))?
+            filled(q.len(), |out| run::attend(self.isa, q, self.layer, self.batch, self.spec, self.heads, out))?
         };
-        Ok((CpuStorage::F32(out), Shape::from((n, q.len() / n.max(1)))))
+        Ok((CpuStorage::F32(out), Shape::from((n, heads * d))))
     }
 }
+
+#[cfg(test)]
+mod tests;

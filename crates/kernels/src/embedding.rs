@@ -35,3 +35,6 @@ pub fn embedding(ids: &[u32], table: &Arc<PackedWeight>) -> Result<Tensor> {
     };
     Ok(Tensor::from_vec(rows, (ids.len(), hidden), &Device::Cpu)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,12 +63,7 @@ impl KvLayer {
     ///
     /// # Errors
     /// A dtype that is not stored, a size of zero.
-    pub fn bytes_per_block(
-        dtype: DType,
-        block_size: usize,
-        kv_heads: usize,
-        head_dim: usize,
-    ) -> Result<usize> {
+    pub fn bytes_per_block(dtype: DType, block_size: usize, kv_heads: usize, head_dim: usize) -> Result<usize> {
         Ok(2 * KvShape { dtype, num_blocks: 1, block_size, kv_heads, head_dim }.bytes_of_one()?)
     }
 
@@ -167,3 +162,6 @@ impl KvShape {
         bytes.ok_or(KernelError::Memory { bytes: usize::MAX })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,7 @@
 //! CPU kernels are written once over sixteen abstract lanes and compiled for each instruction set, which is
 //! chosen at run time. [`reference`] has the plain f64 twin of each.
 
-#![allow(
-    unsafe_code,
-    reason = "vector instructions, raw tiles and scoped threads are what this crate is for"
-)]
+#![allow(unsafe_code, reason = "vector instructions, raw tiles and scoped threads are what this crate is for")]
 
 mod activation;
 mod aligned;
@@ -20,12 +17,15 @@ mod embedding;
 mod error;
 mod kv;
 mod linear;
+mod micro;
 mod norm;
 mod pool;
 pub mod reference;
 mod rope;
 mod simd;
 mod tensor;
+#[cfg(test)]
+mod testing;
 mod weight;
 
 pub use self::{

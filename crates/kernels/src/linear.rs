@@ -1,6 +1,7 @@
 //! Matrix products with packed weights.
 
 mod kernel;
+mod panels;
 
 use std::sync::Arc;
 
@@ -28,10 +29,7 @@ fn linear_on(isa: Isa, x: &Tensor, w: &PackedWeight, bias: Option<&Tensor>) -> R
     match x.dims() {
         [_, inn] if *inn == w.in_features() => {}
         dims => {
-            return Err(KernelError::shape(
-                OP,
-                format!("x is {dims:?}, the weight needs [n, {}]", w.in_features()),
-            ));
+            return Err(KernelError::shape(OP, format!("x is {dims:?}, the weight needs [n, {}]", w.in_features())));
         }
     }
     let op = Linear { w, isa };
@@ -87,3 +85,6 @@ impl CustomOp2 for Linear<'_> {
         self.run(floats(s1, l1)?, Some(floats(s2, l2)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

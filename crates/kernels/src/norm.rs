@@ -174,3 +174,6 @@ multiversion! {
         x: *const f32, residual: *const f32, weight: &[f32], eps: f32, out: *mut f32, sum: *mut f32,
     ) = add_norm_row_body
 }
+
+#[cfg(test)]
+mod tests;

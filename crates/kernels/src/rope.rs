@@ -23,10 +23,7 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, positions: &[u32]) -> Result
         return Err(KernelError::shape(OP, format!("x is {:?}, it must be [n, heads, d]", x.dims())));
     };
     let [max_pos, half] = cos.dims()[..] else {
-        return Err(KernelError::shape(
-            OP,
-            format!("cos is {:?}, it must be [max_pos, rot / 2]", cos.dims()),
-        ));
+        return Err(KernelError::shape(OP, format!("cos is {:?}, it must be [max_pos, rot / 2]", cos.dims())));
     };
     if sin.dims() != cos.dims() {
         return Err(KernelError::shape(OP, format!("cos is {:?}, sin {:?}", cos.dims(), sin.dims())));
@@ -121,3 +118,6 @@ multiversion! {
         rope: &Rope<'_>, x: *const f32, cos: *const f32, sin: *const f32, out: *mut f32,
     ) = turn_token_body
 }
+
+#[cfg(test)]
+mod tests;

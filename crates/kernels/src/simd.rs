@@ -3,16 +3,19 @@
 //! A kernel is generic over [`Lanes`] and exists once; the portable type does lane by lane what the vector
 //! types do, so all of them give the same bits. Nothing here sums across lanes in an order of its own.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod math;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::avx2::Avx2;
-pub(crate) use self::{math::exp, portable::Portable};
+pub(crate) use self::{
+    math::{exp, tanh},
+    portable::Portable,
+};
 
 /// Sixteen f32 lanes.
 ///
@@ -38,6 +41,11 @@ pub(crate) trait Lanes: Copy {
     unsafe fn min(self, other: Self) -> Self;
     /// `self * 2^exponent` for whole exponents from -252 to 254, in two steps so that neither overflows early.
     unsafe fn scale_by_power(self, exponent: Self) -> Self;
+    /// Lanes `from..to` of `self`, `other` elsewhere.
+    unsafe fn keep_range(self, from: usize, to: usize, other: Self) -> Self;
+    /// Bring the cache line at `address` nearer; never faults.
+    unsafe fn prefetch(address: *const u8);
+
     /// The first `len` elements (at most sixteen), zeros after them.
     #[inline(always)]
     unsafe fn load_first(from: *const f32, len: usize) -> Self {
@@ -81,6 +89,23 @@ pub(crate) trait Lanes: Copy {
         }
         lanes[0]
     }
+
+    /// The greatest lane; a NaN anywhere may be passed over.
+    #[inline(always)]
+    unsafe fn greatest(self) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: as in `sum`.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut width = 8;
+        while width > 0 {
+            for i in 0..width {
+                let (a, b) = (lanes[i], lanes[i + width]);
+                lanes[i] = if a > b { a } else { b };
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
 }
 
 /// The instruction sets that kernels are compiled for.
@@ -99,38 +124,41 @@ impl Isa {
     /// The best one that this machine has.
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-        {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
             return Self::Avx2;
         }
         Self::Portable
     }
 }
 
-/// Compile an `unsafe fn name(args)` whose body is generic over lanes for every instruction set, choosing at run time.
+/// Compile an `unsafe fn` whose body is generic over lanes for every instruction set, choosing at run time.
 ///
-/// `multiversion! { unsafe fn name<E: Element>(isa, a: A, b: B) = body::<L, E> }` makes `name(isa, a, b)`.
+/// `multiversion! { unsafe fn name [E: Element; R, T] (a: A, b: B) = body }` makes `name::<E, R, T>(isa, a, b)`
+/// out of `body::<L, E, R, T>(a, b)`; the brackets hold type and `const usize` parameters and may be absent.
+/// Every function called by `body` must be `#[inline(always)]`, and closures are not: they lose the instruction set.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident $(<$($g:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis unsafe fn $name:ident $([$g:ident : $bound:path $(; $($c:ident),+)?])?
+        ($($arg:ident : $ty:ty),* $(,)?) = $body:ident
+    ) => {
         $(#[$meta])*
         /// # Safety
         /// `isa` must come from [`crate::simd::Isa::detect`] or be portable; the rest is the body's contract.
-        $vis unsafe fn $name $(<$($g: $bound),+>)? (isa: $crate::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis unsafe fn $name <$($g: $bound, $($(const $c: usize),+)?)?> (isa: $crate::simd::Isa, $($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            unsafe fn avx2 <$($g: $bound, $($(const $c: usize),+)?)?> ($($arg: $ty),*) {
                 // SAFETY: the outer caller's promise.
-                unsafe { $body::<$crate::simd::Avx2 $(, $($g),+)?>($($arg),*) }
+                unsafe { $body::<$crate::simd::Avx2, $($g, $($($c),+)?)?>($($arg),*) }
             }
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the outer caller's promise; the instruction set was detected.
-                $crate::simd::Isa::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                $crate::simd::Isa::Avx2 => unsafe { avx2::<$($g, $($($c),+)?)?>($($arg),*) },
                 // SAFETY: the outer caller's promise.
                 $crate::simd::Isa::Portable => unsafe {
-                    $body::<$crate::simd::Portable $(, $($g),+)?>($($arg),*)
+                    $body::<$crate::simd::Portable, $($g, $($($c),+)?)?>($($arg),*)
                 },
             }
         }

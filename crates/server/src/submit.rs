@@ -162,6 +162,12 @@ impl FieldNames {
             }
             _ => "invalid_value",
         };
-        ApiError::invalid(param, error.to_string()).with_code(code)
+        let message = error.to_string();
+        // Where the engine names the field first, it is to be the name the client used.
+        let message = match message.strip_prefix(error.field()) {
+            Some(rest) => format!("{param}{rest}"),
+            None => message,
+        };
+        ApiError::invalid(param, message).with_code(code)
     }
 }

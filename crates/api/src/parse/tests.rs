@@ -126,7 +126,7 @@ fn numbers_that_json_lacks_are_syntax_errors_in_their_field() {
 
 #[test]
 fn broken_json_is_one_error() {
-    for body in ["", "{", "[]x", "{\"model\":\"m\",}", "nonsense", "{\"messages\":[]} trailing"] {
+    for body in ["", "{", "{\"model\":\"m\",}", "nonsense", "{\"messages\":[]} trailing"] {
         assert_eq!(fault(body).0, "invalid_json", "{body}");
     }
     assert_eq!(fault("[]"), ("invalid_type", None));

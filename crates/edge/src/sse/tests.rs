@@ -72,7 +72,8 @@ async fn a_write_has_a_bounded_size() {
     }
     let expected: String = (0..5000).map(|number| format!("data: {number}\n\n")).collect();
     assert_eq!(writes.concat(), expected + "data: [DONE]\n\n");
-    assert!(writes.len() < 20, "{} writes", writes.len());
+    // tokio lets a task take 128 values from a channel before others have their turn.
+    assert!(writes.len() <= 5000 / 128 + 2, "{} writes", writes.len());
 }
 
 #[tokio::test]

@@ -1,16 +1,47 @@
-//! One row and one tile at a time.
+//! The loops around the innermost one: which piece of the product is computed when, and by whom.
+//!
+//! Up to six rows are bound by memory: one panel, tiles read front to back, several tiles at once where rows
+//! leave registers free. More rows are bound by arithmetic: a piece of a weight tile that fits the first-level
+//! cache meets all panels of a block of rows that fits the second-level cache, while the next piece is fetched.
 
+use std::ops::Range;
+
+use super::panels::{Panels, with_packed};
 use crate::element::{Element, LANES, with_element};
 use crate::error::Result;
-use crate::pool::parallel_for;
-use crate::simd::{Isa, Lanes, multiversion};
+use crate::micro::{Ahead, MAX_ROWS, PACKED, Rows, Sums, accumulate, with_rows};
+use crate::pool::{num_threads, parallel_for};
+use crate::simd::Isa;
 use crate::tensor::Shared;
 use crate::weight::PackedWeight;
+
+/// Multiply-adds below which other threads are not asked.
+const WORTHWHILE: usize = 1 << 16;
+/// How far ahead of use weights are fetched when they stream from memory.
+const STREAM_AHEAD: usize = 2048;
+/// Tiles that share one block of rows in the second-level cache.
+const TILES_PER_CHUNK: usize = 8;
+
+/// One product, as the threads see it.
+struct Job<'a, E> {
+    isa: Isa,
+    panels: Panels,
+    packed: Shared<f32>,
+    tiles: *const E,
+    num_tiles: usize,
+    bias: Option<&'a [f32]>,
+    out: Shared<f32>,
+    features: usize,
+}
+
+// SAFETY: `tiles` points into a weight that is borrowed and only read.
+unsafe impl<E> Sync for Job<'_, E> {}
 
 /// Write `x w^T + bias` for `n` rows to `out`.
 ///
 /// # Safety
-/// `x` holds `n` rows of `in` numbers, `bias` (if any) `out` numbers, and `out` is writable for `n * out`.
+/// `x` holds `n` rows of `in` numbers, `bias` (if any) `out` numbers, and `out` is writable for `n * out`; `isa`
+/// is there.
 pub(super) unsafe fn multiply(
     isa: Isa,
     x: &[f32],
@@ -19,49 +50,167 @@ pub(super) unsafe fn multiply(
     bias: Option<&[f32]>,
     out: *mut f32,
 ) -> Result<()> {
-    let out = Shared::new(out);
-    let (inn, features) = (w.in_features(), w.out_features());
-    with_element!(w.dtype(), E => parallel_for(w.num_tiles(), &|tile| {
-        let first = tile * LANES;
-        let len = LANES.min(features - first);
-        let mut padded = [0.0; LANES];
-        if let Some(bias) = bias {
-            padded[..len].copy_from_slice(&bias[first..first + len]);
-        }
-        for row in 0..n {
-            // SAFETY: the tile, the row and the output's piece of the row exist; this chunk alone writes it.
-            unsafe {
-                let tile = w.tiles::<E>().add(tile * inn * LANES);
-                let out = out.get().add(row * features + first);
-                one::<E>(isa, x.as_ptr().add(row * inn), tile, inn, &padded, out, len);
-            }
-        }
-    }))
+    if n == 0 {
+        return Ok(());
+    }
+    let panels = Panels::new(n, w.in_features());
+    with_packed(&panels, x, |packed| {
+        with_element!(w.dtype(), E => {
+            let job = Job {
+                isa,
+                panels,
+                packed: Shared::new(packed.cast_mut()),
+                tiles: w.tiles::<E>(),
+                num_tiles: w.num_tiles(),
+                bias,
+                out: Shared::new(out),
+                features: w.out_features(),
+            };
+            let tiles_per_chunk = job.tiles_per_chunk();
+            let tile_chunks = job.num_tiles.div_ceil(tiles_per_chunk);
+            let body = |chunk: usize| {
+                let first = chunk % tile_chunks * tiles_per_chunk;
+                let tiles = first..job.num_tiles.min(first + tiles_per_chunk);
+                // SAFETY: tiles and block exist, and this chunk alone writes their outputs.
+                unsafe { job.run_chunk(chunk / tile_chunks, tiles) }
+            };
+            parallel_for(tile_chunks * job.panels.num_blocks(), &body)
+        })
+    })
 }
 
-/// # Safety
-/// `x` is valid for `inn`, `tile` for `inn * 16`, `out` for `len` elements.
-#[inline(always)]
-unsafe fn one_body<L: Lanes, E: Element>(
-    x: *const f32,
-    tile: *const E,
-    inn: usize,
-    bias: &[f32; LANES],
-    out: *mut f32,
-    len: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut sum = L::splat(0.0);
-        for k in 0..inn {
-            let w: L = E::load(tile.add(k * LANES));
-            sum = w.fma(L::splat(*x.add(k)), sum);
+// === impl Job ===
+
+impl<E: Element> Job<'_, E> {
+    fn tiles_per_chunk(&self) -> usize {
+        let work = self.panels.n * self.panels.inn * self.num_tiles * LANES;
+        if work < WORTHWHILE {
+            return self.num_tiles;
         }
-        sum.add(L::load(bias.as_ptr())).store_first(out, len);
+        // Small enough to share evenly, large enough to be worth fetching rows for.
+        let share = self.num_tiles / (4 * num_threads());
+        if self.panels.count == 1 { share.clamp(4, 16) / 4 * 4 } else { share.clamp(1, TILES_PER_CHUNK) }
     }
-}
-multiversion! {
-    unsafe fn one<E: Element>(
-        x: *const f32, tile: *const E, inn: usize, bias: &[f32; LANES], out: *mut f32, len: usize,
-    ) = one_body
+
+    /// Piece `k` of tile `tile`.
+    unsafe fn weights(&self, tile: usize, k: usize) -> *const E {
+        // SAFETY: the caller gives a tile that exists and `k <= in`.
+        unsafe { self.tiles.add((tile * self.panels.inn + k) * LANES) }
+    }
+
+    /// Add the product of one panel with `T` tiles over features `k` to the output; the first piece of features
+    /// starts it, the last one adds the bias.
+    ///
+    /// # Safety
+    /// The panel has `R` rows and lies at `x`, packed; tiles `tile..tile + T` exist, with sixteen features each
+    /// where `T > 1`; no one else writes their outputs.
+    unsafe fn block<const R: usize, const T: usize>(
+        &self,
+        x: *const f32,
+        first_row: usize,
+        tile: usize,
+        k: Range<usize>,
+        ahead: Ahead<T>,
+    ) {
+        let column = tile * LANES;
+        let lanes = (self.features - column).min(T * LANES);
+        let bias = self.bias.filter(|_| k.end == self.panels.inn).map(|bias| &bias[column..column + lanes]);
+        let rows = Rows { start: x, next_row: 0 };
+        let resume = k.start > 0;
+        // SAFETY: the caller's promise. A tile with fewer features gets sums and bias of sixteen on the stack.
+        unsafe {
+            let mut tiles = [self.tiles; T];
+            for (t, start) in tiles.iter_mut().enumerate() {
+                *start = self.weights(tile + t, k.start);
+            }
+            let out = self.out.get().add(first_row * self.features + column);
+            if lanes == T * LANES {
+                let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+                let sums = Sums { start: out, next_row: self.features, resume, bias };
+                return accumulate::<E, PACKED, R, T>(self.isa, rows, tiles, k.len(), ahead, sums);
+            }
+            let mut padded_bias = [0.0; LANES];
+            let mut padded = [[0.0; LANES]; MAX_ROWS];
+            if let Some(bias) = bias {
+                padded_bias[..lanes].copy_from_slice(bias);
+            }
+            if resume {
+                for (r, row) in padded[..R].iter_mut().enumerate() {
+                    out.add(r * self.features).copy_to_nonoverlapping(row.as_mut_ptr(), lanes);
+                }
+            }
+            let bias = bias.map_or(std::ptr::null(), |_| padded_bias.as_ptr());
+            let sums = Sums { start: padded.as_flattened_mut().as_mut_ptr(), next_row: LANES, resume, bias };
+            accumulate::<E, PACKED, R, T>(self.isa, rows, tiles, k.len(), ahead, sums);
+            for (r, row) in padded[..R].iter().enumerate() {
+                out.add(r * self.features).copy_from_nonoverlapping(row.as_ptr(), lanes);
+            }
+        }
+    }
+
+    /// The only panel against whole tiles, `T` at a time while they last.
+    ///
+    /// # Safety
+    /// As [`block`](Self::block).
+    unsafe fn stream<const R: usize, const T: usize>(&self, tiles: Range<usize>) {
+        let inn = self.panels.inn;
+        let x: *const f32 = self.packed.get();
+        let step = 4 * LANES * size_of::<E>();
+        // SAFETY: the tiles exist; what is fetched ahead is never read through these pointers.
+        let ahead = |tile| unsafe { self.weights(tile, 0) }.cast::<u8>().wrapping_add(STREAM_AHEAD);
+        let full = tiles.end.min(self.features / LANES);
+        let mut tile = tiles.start;
+        while tile + T <= full {
+            let streams = std::array::from_fn(|t| ahead(tile + t));
+            // SAFETY: the caller's promise.
+            unsafe { self.block::<R, T>(x, 0, tile, 0..inn, Ahead { streams, step }) };
+            tile += T;
+        }
+        for tile in tile..tiles.end {
+            // SAFETY: the caller's promise.
+            unsafe { self.block::<R, 1>(x, 0, tile, 0..inn, Ahead { streams: [ahead(tile)], step }) };
+        }
+    }
+
+    /// All panels of block `block` against `tiles`.
+    ///
+    /// # Safety
+    /// As [`block`](Self::block).
+    unsafe fn reuse(&self, block: usize, tiles: Range<usize>) {
+        let panels = &self.panels;
+        for piece in 0..panels.num_pieces() {
+            let k = panels.piece(piece);
+            for tile in tiles.clone() {
+                // What comes after this piece of weights: the same piece of the next tile, or the next piece.
+                let (next_tile, next_k) =
+                    if tile + 1 < tiles.end { (tile + 1, k.start) } else { (tiles.start, k.end) };
+                // SAFETY: `next_k <= in`; the pointer is only prefetched.
+                let mut next = unsafe { self.weights(next_tile, next_k) }.cast::<u8>();
+                let range = panels.block(block);
+                let per_panel = (k.len() * LANES * size_of::<E>()).div_ceil(range.len());
+                for panel in range {
+                    let rows = panels.rows(panel);
+                    let ahead = Ahead { streams: [next], step: (per_panel * 4).div_ceil(k.len()) };
+                    next = next.wrapping_add(per_panel);
+                    // SAFETY: panel and tile exist, and this chunk alone writes their outputs.
+                    unsafe {
+                        let x = self.packed.get().add(panels.offset(panel, piece)).cast_const();
+                        with_rows!(rows.len(), R, T => self.block::<R, 1>(x, rows.start, tile, k.clone(), ahead));
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`block`](Self::block), for all panels of the block and all of `tiles`.
+    unsafe fn run_chunk(&self, block: usize, tiles: Range<usize>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.panels.count {
+                1 => with_rows!(self.panels.n, R, T => self.stream::<R, T>(tiles)),
+                _ => self.reuse(block, tiles),
+            }
+        }
+    }
 }

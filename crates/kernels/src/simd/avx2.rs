@@ -10,6 +10,8 @@ use super::Lanes;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256, __m256);
 
+static RAMP: [i32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
 // === impl Avx2 ===
 
 /// `2^n` for each whole `n` from -126 to 127.
@@ -27,6 +29,38 @@ unsafe fn scale(value: __m256, exponent: __m256) -> __m256 {
         let first = _mm256_srai_epi32::<1>(whole);
         let second = _mm256_sub_epi32(whole, first);
         _mm256_mul_ps(_mm256_mul_ps(value, power(first)), power(second))
+    }
+}
+
+/// The upper sixteen bits of each 32.
+///
+/// Written out, since the compiler would turn the mask into a blend, which on some cores competes with
+/// multiply-adds for the same two units; a plain `and` runs on any of four.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn upper_halves(pairs: __m256i) -> __m256i {
+    let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    let upper: __m256i;
+    // SAFETY: the instruction is one of AVX2 and touches nothing but its registers.
+    unsafe {
+        std::arch::asm!(
+            "vpand {upper}, {pairs}, {mask}",
+            upper = lateout(ymm_reg) upper,
+            pairs = in(ymm_reg) pairs,
+            mask = in(ymm_reg) mask,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    upper
+}
+
+/// Lanes above `low` and below `high`, of eight numbered lanes at `at`.
+#[inline(always)]
+unsafe fn inside(at: *const i32, low: __m256i, high: __m256i) -> __m256 {
+    // SAFETY: AVX2 is there by the trait's contract, and eight numbers at `at`.
+    unsafe {
+        let lane = _mm256_loadu_si256(at.cast());
+        _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(lane, low), _mm256_cmpgt_epi32(high, lane)))
     }
 }
 
@@ -62,10 +96,9 @@ impl Lanes for Avx2 {
         // SAFETY: the trait's contract.
         unsafe {
             let pairs = _mm256_loadu_si256(from.cast());
-            let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
             Self(
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)),
-                _mm256_castsi256_ps(_mm256_and_si256(pairs, upper)),
+                _mm256_castsi256_ps(upper_halves(pairs)),
             )
         }
     }
@@ -125,5 +158,24 @@ impl Lanes for Avx2 {
     unsafe fn scale_by_power(self, exponent: Self) -> Self {
         // SAFETY: the trait's contract.
         unsafe { Self(scale(self.0, exponent.0), scale(self.1, exponent.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep_range(self, from: usize, to: usize, other: Self) -> Self {
+        // SAFETY: the trait's contract; the ramp has sixteen elements.
+        unsafe {
+            let low = _mm256_set1_epi32(from as i32 - 1);
+            let high = _mm256_set1_epi32(to as i32);
+            Self(
+                _mm256_blendv_ps(other.0, self.0, inside(RAMP.as_ptr(), low, high)),
+                _mm256_blendv_ps(other.1, self.1, inside(RAMP.as_ptr().add(8), low, high)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 }

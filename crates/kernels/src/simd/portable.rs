@@ -95,4 +95,12 @@ impl Lanes for Portable {
             value * power(first) * power(whole.wrapping_sub(first))
         })
     }
+
+    #[inline(always)]
+    unsafe fn keep_range(self, from: usize, to: usize, other: Self) -> Self {
+        Self(std::array::from_fn(|i| if i >= from && i < to { self.0[i] } else { other.0[i] }))
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const u8) {}
 }

@@ -1,0 +1,211 @@
+//! The innermost loop of matrix products and of attention: a few rows against tiles of sixteen columns.
+//!
+//! Every sum is one chain of fused multiply-adds over `k`, ascending. A caller may stop and resume a chain (the
+//! running sum is an f32 either way), so how work is cut into blocks never shows in a result.
+
+use crate::element::{Element, LANES};
+use crate::simd::{Lanes, multiversion};
+
+/// Rows that fit the registers together with one tile row: twelve sums, two weights and one input of sixteen.
+pub(crate) const MAX_ROWS: usize = 6;
+
+/// The left operand.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) start: *const f32,
+    /// Numbers between one row and the next, where rows are [`BY_ROW`].
+    pub(crate) next_row: usize,
+}
+
+/// Order of the left operand: number `k` of row `r` lies at `k * R + r`.
+pub(crate) const PACKED: usize = 0;
+/// Order of the left operand: number `k` of row `r` lies at `r * next_row + k`.
+pub(crate) const BY_ROW: usize = 1;
+
+/// Where `R` rows of sixteen sums per tile are written, and whether the chains begin here.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums {
+    pub(crate) start: *mut f32,
+    /// Numbers between one row and the next; tiles lie side by side.
+    pub(crate) next_row: usize,
+    /// Go on from the numbers that lie there; start from zero otherwise.
+    pub(crate) resume: bool,
+    /// Added at the end, sixteen numbers for each tile; may be null.
+    pub(crate) bias: *const f32,
+}
+
+/// Memory that will be needed soon: two cache lines of each stream are touched every four steps of `k`.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<const T: usize> {
+    pub(crate) streams: [*const u8; T],
+    /// Bytes between one touch and the next.
+    pub(crate) step: usize,
+}
+
+/// `sums[r][t] (+)= x[r] · w[t] (+ bias[t])` over `len` steps of `k`; tile `t` holds `[len][16]` numbers.
+///
+/// # Safety
+/// `x` must be readable for `R` rows and each tile for `len * 16` elements, `sums` writable for `R` rows of
+/// `T * 16` and readable if it resumes, `bias` null or readable for `T * 16`; the instruction set of `L` is there.
+#[inline(always)]
+unsafe fn accumulate_body<L: Lanes, E: Element, const ORDER: usize, const R: usize, const T: usize>(
+    x: Rows,
+    tiles: [*const E; T],
+    len: usize,
+    ahead: Ahead<T>,
+    out: Sums,
+) {
+    // SAFETY: `k < len`, `r < R`, `t < T`, and the caller's promise. A prefetch may name any address.
+    unsafe {
+        let mut sums = [[L::splat(0.0); R]; T];
+        if out.resume {
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r] = L::load(out.start.add(r * out.next_row + t * LANES));
+                }
+            }
+        }
+        let mut k = 0;
+        while k + 4 <= len {
+            for t in 0..T {
+                let touch = ahead.streams[t].wrapping_add(k / 4 * ahead.step);
+                L::prefetch(touch);
+                L::prefetch(touch.wrapping_add(64));
+            }
+            step::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
+            step::<L, E, ORDER, R, T>(x, tiles, k + 1, &mut sums);
+            step::<L, E, ORDER, R, T>(x, tiles, k + 2, &mut sums);
+            step::<L, E, ORDER, R, T>(x, tiles, k + 3, &mut sums);
+            k += 4;
+        }
+        while k < len {
+            step::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
+            k += 1;
+        }
+        if !out.bias.is_null() {
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r] = sums[t][r].add(L::load(out.bias.add(t * LANES)));
+                }
+            }
+        }
+        for t in 0..T {
+            for r in 0..R {
+                sums[t][r].store(out.start.add(r * out.next_row + t * LANES));
+            }
+        }
+    }
+}
+multiversion! {
+    pub(crate) unsafe fn accumulate [E: Element; ORDER, R, T] (
+        x: Rows, tiles: [*const E; T], len: usize, ahead: Ahead<T>, out: Sums,
+    ) = accumulate_body
+}
+
+/// `sums[r][t] += x[r] · w[t]` where each `w[t]` runs through `tiles`, sixteen steps of `k` in each.
+///
+/// Tile `t` of the result begins `first + t * 256` elements into every one of `tiles`; rows of `x` are [`BY_ROW`].
+///
+/// # Safety
+/// `x` must be readable for `R` rows of `tiles.len() * 16`, each tile for `first + T * 256` elements, `out` readable
+/// and writable for `R` rows of `T * 16`; the instruction set of `L` is there.
+#[inline(always)]
+unsafe fn accumulate_list_body<L: Lanes, E: Element, const R: usize, const T: usize>(
+    x: Rows,
+    tiles: &[*const E],
+    first: usize,
+    out: Sums,
+) {
+    // SAFETY: `k < 16`, `r < R`, `t < T`, and the caller's promise. A prefetch may name any address.
+    unsafe {
+        let mut sums = [[L::splat(0.0); R]; T];
+        for t in 0..T {
+            for r in 0..R {
+                sums[t][r] = L::load(out.start.add(r * out.next_row + t * LANES));
+            }
+        }
+        let mut x = x;
+        for i in 0..tiles.len() {
+            let next = tiles[if i + 1 < tiles.len() { i + 1 } else { i }].wrapping_add(first).cast::<u8>();
+            let mut starts = [tiles[i]; T];
+            for t in 0..T {
+                starts[t] = tiles[i].add(first + t * LANES * LANES);
+            }
+            let mut k = 0;
+            while k < LANES {
+                for t in 0..T {
+                    let touch = next.wrapping_add((t * LANES + k) * LANES * size_of::<E>());
+                    L::prefetch(touch);
+                    L::prefetch(touch.wrapping_add(64));
+                }
+                step::<L, E, BY_ROW, R, T>(x, starts, k, &mut sums);
+                step::<L, E, BY_ROW, R, T>(x, starts, k + 1, &mut sums);
+                step::<L, E, BY_ROW, R, T>(x, starts, k + 2, &mut sums);
+                step::<L, E, BY_ROW, R, T>(x, starts, k + 3, &mut sums);
+                k += 4;
+            }
+            x.start = x.start.add(LANES);
+        }
+        for t in 0..T {
+            for r in 0..R {
+                sums[t][r].store(out.start.add(r * out.next_row + t * LANES));
+            }
+        }
+    }
+}
+multiversion! {
+    pub(crate) unsafe fn accumulate_list [E: Element; R, T] (
+        x: Rows, tiles: &[*const E], first: usize, out: Sums,
+    ) = accumulate_list_body
+}
+
+/// First row of part `part` when `n` rows are cut into `count` parts whose sizes differ by at most one.
+pub(crate) fn first_row(n: usize, count: usize, part: usize) -> usize {
+    part * (n / count) + part.min(n % count)
+}
+
+/// One link of every chain.
+///
+/// # Safety
+/// As [`accumulate`], with `k < len`.
+#[inline(always)]
+unsafe fn step<L: Lanes, E: Element, const ORDER: usize, const R: usize, const T: usize>(
+    x: Rows,
+    tiles: [*const E; T],
+    k: usize,
+    sums: &mut [[L; R]; T],
+) {
+    for t in 0..T {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let w: L = E::load(tiles[t].add(k * LANES));
+            for r in 0..R {
+                let at = if ORDER == PACKED { k * R + r } else { r * x.next_row + k };
+                let x = L::splat(*x.start.add(at));
+                sums[t][r] = w.fma(x, sums[t][r]);
+            }
+        }
+    }
+}
+
+/// Evaluate `$body` with the constant `R` that equals `$rows`, from 1 to [`MAX_ROWS`], and with `T`, the tiles that
+/// so few rows leave registers for; they hide the latency of the additions.
+macro_rules! with_rows {
+    ($rows:expr, $R:ident, $T:ident => $body:expr) => {
+        match $rows {
+            1 => with_rows!(@ 1, 4, $R, $T, $body),
+            2 => with_rows!(@ 2, 2, $R, $T, $body),
+            3 => with_rows!(@ 3, 1, $R, $T, $body),
+            4 => with_rows!(@ 4, 1, $R, $T, $body),
+            5 => with_rows!(@ 5, 1, $R, $T, $body),
+            _ => with_rows!(@ 6, 1, $R, $T, $body),
+        }
+    };
+    (@ $r:literal, $t:literal, $R:ident, $T:ident, $body:expr) => {{
+        const $R: usize = $r;
+        #[allow(dead_code, reason = "not every caller has several tiles at hand")]
+        const $T: usize = $t;
+        $body
+    }};
+}
+pub(crate) use with_rows;

@@ -1,0 +1,64 @@
+//! What the tests of several operations share: inputs, stored bytes, and how to compare.
+
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+
+use crate::weight::PackedWeight;
+
+/// Reproducible numbers between -1 and 1.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    })
+    .take(len)
+    .collect()
+}
+
+pub(crate) fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
+    Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+}
+
+pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Little-endian numbers as a checkpoint stores them.
+pub(crate) fn stored(dtype: DType, values: &[f32]) -> Vec<u8> {
+    match dtype {
+        DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        DType::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// What is left of a number once it is stored.
+pub(crate) fn rounded(dtype: DType, value: f32) -> f32 {
+    match dtype {
+        DType::F16 => f16::from_f32(value).to_f32(),
+        DType::BF16 => bf16::from_f32(value).to_f32(),
+        _ => value,
+    }
+}
+
+pub(crate) fn weight(dtype: DType, out: usize, inn: usize, values: &[f32]) -> PackedWeight {
+    PackedWeight::pack(dtype, out, inn, &stored(dtype, values)).unwrap()
+}
+
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    // All NaNs are one: which of several a sum keeps is not ours to say.
+    values.iter().map(|v| if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() }).collect()
+}
+
+/// Panic unless each number is within `bound`, absolute or relative, of the exact one.
+#[track_caller]
+pub(crate) fn assert_close(found: &[f32], exact: &[f64], bound: f64) {
+    assert_eq!(found.len(), exact.len());
+    for (i, (found, exact)) in found.iter().zip(exact).enumerate() {
+        let error = (f64::from(*found) - exact).abs();
+        assert!(error <= bound * (1.0 + exact.abs()), "number {i} is {found}, not {exact}");
+    }
+}
