@@ -95,7 +95,9 @@ impl CustomOp1 for Attention<'_> {
         let (n, heads, d) = layout.shape().dims3()?;
         // SAFETY: all results are written, and the batch was checked against the cache.
         let out = unsafe {
-            filled(q.len(), |out| run::attend(self.isa, q, self.layer, self.batch, self.spec, self.heads, out))?
+            filled(q.len(), |out| {
+                run::attend(self.isa, q, self.layer, self.batch, self.spec, self.heads, out)
+            })?
         };
         Ok((CpuStorage::F32(out), Shape::from((n, heads * d))))
     }

@@ -63,7 +63,12 @@ impl KvLayer {
     ///
     /// # Errors
     /// A dtype that is not stored, a size of zero.
-    pub fn bytes_per_block(dtype: DType, block_size: usize, kv_heads: usize, head_dim: usize) -> Result<usize> {
+    pub fn bytes_per_block(
+        dtype: DType,
+        block_size: usize,
+        kv_heads: usize,
+        head_dim: usize,
+    ) -> Result<usize> {
         Ok(2 * KvShape { dtype, num_blocks: 1, block_size, kv_heads, head_dim }.bytes_of_one()?)
     }
 

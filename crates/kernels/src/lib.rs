@@ -7,7 +7,14 @@
 //! CPU kernels are written once over sixteen abstract lanes and compiled for each instruction set, which is
 //! chosen at run time. [`reference`] has the plain f64 twin of each.
 
-#![allow(unsafe_code, reason = "vector instructions, raw tiles and scoped threads are what this crate is for")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "one index runs through several registers, arrays and pointers at once"
+)]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions, raw tiles and scoped threads are what this crate is for"
+)]
 
 mod activation;
 mod aligned;

@@ -29,7 +29,10 @@ fn linear_on(isa: Isa, x: &Tensor, w: &PackedWeight, bias: Option<&Tensor>) -> R
     match x.dims() {
         [_, inn] if *inn == w.in_features() => {}
         dims => {
-            return Err(KernelError::shape(OP, format!("x is {dims:?}, the weight needs [n, {}]", w.in_features())));
+            return Err(KernelError::shape(
+                OP,
+                format!("x is {dims:?}, the weight needs [n, {}]", w.in_features()),
+            ));
         }
     }
     let op = Linear { w, isa };

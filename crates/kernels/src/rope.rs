@@ -23,7 +23,10 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, positions: &[u32]) -> Result
         return Err(KernelError::shape(OP, format!("x is {:?}, it must be [n, heads, d]", x.dims())));
     };
     let [max_pos, half] = cos.dims()[..] else {
-        return Err(KernelError::shape(OP, format!("cos is {:?}, it must be [max_pos, rot / 2]", cos.dims())));
+        return Err(KernelError::shape(
+            OP,
+            format!("cos is {:?}, it must be [max_pos, rot / 2]", cos.dims()),
+        ));
     };
     if sin.dims() != cos.dims() {
         return Err(KernelError::shape(OP, format!("cos is {:?}, sin {:?}", cos.dims(), sin.dims())));

@@ -3,10 +3,10 @@
 //! A kernel is generic over [`Lanes`] and exists once; the portable type does lane by lane what the vector
 //! types do, so all of them give the same bits. Nothing here sums across lanes in an order of its own.
 
-mod math;
-mod portable;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod math;
+mod portable;
 
 use half::{bf16, f16};
 
@@ -124,7 +124,10 @@ impl Isa {
     /// The best one that this machine has.
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
             return Self::Avx2;
         }
         Self::Portable

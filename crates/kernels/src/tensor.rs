@@ -24,9 +24,9 @@ pub(crate) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_cor
         .contiguous_offsets()
         .ok_or_else(|| candle_core::Error::msg("a kernel needs contiguous arguments"))?;
     match storage {
-        CpuStorage::F32(values) => values
-            .get(from..to)
-            .ok_or_else(|| candle_core::Error::msg("a tensor is larger than its storage")),
+        CpuStorage::F32(values) => {
+            values.get(from..to).ok_or_else(|| candle_core::Error::msg("a tensor is larger than its storage"))
+        }
         _ => Err(candle_core::Error::msg("a kernel needs f32 arguments")),
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use vlinders_kernels::{AttentionBatch, AttentionSpec, KvLayer, PackedWeight, kv_write, linear, paged_attention};
+use vlinders_kernels::{
+    AttentionBatch, AttentionSpec, KvLayer, PackedWeight, kv_write, linear, paged_attention,
+};
 
 /// Weights that a kernel walks through before it meets the same one again, so that none is found in a cache.
 const WALK: usize = 128 << 20;
@@ -65,7 +67,9 @@ pub(crate) fn plans() -> Vec<Plan> {
         }
     }
     for dtype in [DType::BF16, DType::F16, DType::F32] {
-        for (sequences, length, tokens) in [(1, 1024, 1), (16, 1024, 1), (1, 16_384, 1), (1, 512, 512), (1, 4096, 512)] {
+        for (sequences, length, tokens) in
+            [(1, 1024, 1), (16, 1024, 1), (1, 16_384, 1), (1, 512, 512), (1, 4096, 512)]
+        {
             plans.push(Plan {
                 name: format!("attention {} {sequences}x{length} x{tokens}", dtype.as_str()),
                 make: Box::new(move |name| attention(name, dtype, sequences, length, tokens)),
@@ -128,7 +132,8 @@ fn attention(name: String, dtype: DType, sequences: usize, length: usize, tokens
     let layers: Vec<KvLayer> = (0..WALK.div_ceil(layer_bytes).min(16))
         .map(|_| {
             let layer = KvLayer::new(dtype, blocks, block_size, kv_heads, d).expect("a cache");
-            let (k, v) = (tensor(&[sequences * length, kv_heads, d]), tensor(&[sequences * length, kv_heads, d]));
+            let (k, v) =
+                (tensor(&[sequences * length, kv_heads, d]), tensor(&[sequences * length, kv_heads, d]));
             let slots: Vec<u32> = (0..(sequences * length) as u32).collect();
             kv_write(&layer, &k, &v, &slots).expect("a filled cache");
             layer
@@ -149,7 +154,8 @@ fn attention(name: String, dtype: DType, sequences: usize, length: usize, tokens
         name,
         bytes: layer_bytes as f64,
         flops,
-        repeats: ((layer_bytes as f64 / 15e9).max(flops / 60e9).recip() * 0.05).ceil().clamp(1.0, 2000.0) as usize,
+        repeats: ((layer_bytes as f64 / 15e9).max(flops / 60e9).recip() * 0.05).ceil().clamp(1.0, 2000.0)
+            as usize,
         next: Cell::new(0),
         run: Box::new(move |i| {
             paged_attention(&q, &layers[i % layers.len()], &batch, &spec).expect("attention");

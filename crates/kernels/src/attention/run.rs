@@ -83,7 +83,12 @@ impl<E: Element> Problem<'_, E> {
                     // SAFETY: the batch was checked, there is room for all rows, and no other chunk has this unit.
                     unsafe {
                         self.collect(unit, span, scratch, span_collected, span_sums.as_mut_ptr());
-                        self.merge(unit, span, (collected, sums.as_mut_ptr()), (span_collected, span_sums.as_ptr()));
+                        self.merge(
+                            unit,
+                            span,
+                            (collected, sums.as_mut_ptr()),
+                            (span_collected, span_sums.as_ptr()),
+                        );
                     }
                 }
                 // SAFETY: as above.
@@ -114,7 +119,8 @@ impl<E: Element> Problem<'_, E> {
                 self.prepare(unit, &mut worker.scratch);
                 // SAFETY: the batch was checked; each part has rows of its own in both arrays.
                 unsafe {
-                    let collected = std::slice::from_raw_parts_mut(collected.get().add(row), self.num_rows(unit));
+                    let collected =
+                        std::slice::from_raw_parts_mut(collected.get().add(row), self.num_rows(unit));
                     self.collect(unit, span, &mut worker.scratch, collected, sums.get().add(row * padded));
                 }
             });

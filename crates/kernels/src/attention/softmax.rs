@@ -32,7 +32,11 @@ unsafe fn softmax_row_body<L: Lanes>(scores: *mut f32, seen: Range<usize>, colle
             let first = i * LANES;
             if first < seen.start || first + LANES > seen.end {
                 let to = seen.end - first;
-                v = v.keep_range(seen.start.saturating_sub(first), if to < LANES { to } else { LANES }, nothing);
+                v = v.keep_range(
+                    seen.start.saturating_sub(first),
+                    if to < LANES { to } else { LANES },
+                    nothing,
+                );
             }
             v.store(at);
             greatest = v.max(greatest);

@@ -36,7 +36,8 @@ impl Panels {
     }
 
     fn all(self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.count).map(move |p| first_row(self.rows, self.count, p)..first_row(self.rows, self.count, p + 1))
+        (0..self.count)
+            .map(move |p| first_row(self.rows, self.count, p)..first_row(self.rows, self.count, p + 1))
     }
 }
 
@@ -75,7 +76,8 @@ impl<E: Element> Problem<'_, E> {
         for rows in Panels::new(self.num_rows(unit)).all() {
             let seen = self.seen_by_any(unit, rows.clone());
             let first = span * SPAN_TILES;
-            let tiles = self.tile_of(seen.start).max(first)..(self.tile_of(seen.end - 1) + 1).min(first + SPAN_TILES);
+            let tiles =
+                self.tile_of(seen.start).max(first)..(self.tile_of(seen.end - 1) + 1).min(first + SPAN_TILES);
             if tiles.is_empty() {
                 continue;
             }
@@ -219,7 +221,12 @@ impl<E: Element> Problem<'_, E> {
                     if !lanes.is_empty() {
                         let r = row - rows.start;
                         let x = weights.add(r * SPAN + tile % SPAN_TILES * LANES + lanes.start);
-                        self.weigh_lanes(x, place.add(lanes.start * LANES), lanes.len(), sums.add(r * padded));
+                        self.weigh_lanes(
+                            x,
+                            place.add(lanes.start * LANES),
+                            lanes.len(),
+                            sums.add(r * padded),
+                        );
                     }
                 }
             }
@@ -230,7 +237,12 @@ impl<E: Element> Problem<'_, E> {
     ///
     /// # Safety
     /// `x` holds the rows' weights for all of `tiles`, `sums` their sums.
-    unsafe fn weigh_run<const R: usize, const T: usize>(&self, x: *const f32, tiles: &[*const E], sums: *mut f32) {
+    unsafe fn weigh_run<const R: usize, const T: usize>(
+        &self,
+        x: *const f32,
+        tiles: &[*const E],
+        sums: *mut f32,
+    ) {
         let padded = self.padded_dim();
         let x = Rows { start: x, next_row: SPAN };
         let chunks = padded / LANES;

@@ -73,11 +73,10 @@ impl World {
         let mut free = (0..total).map(|i| (i * stride % total) as u32);
         let layer = KvLayer::new(c.dtype, total, c.block_size, c.kv_heads, c.d).unwrap();
         // What no one wrote, or a dead sequence left, must not matter.
-        let poison = tensor(&vec![f32::NAN; total * c.block_size * c.kv_heads * c.d], &[
-            total * c.block_size,
-            c.kv_heads,
-            c.d,
-        ]);
+        let poison = tensor(
+            &vec![f32::NAN; total * c.block_size * c.kv_heads * c.d],
+            &[total * c.block_size, c.kv_heads, c.d],
+        );
         let every: Vec<u32> = (0..(total * c.block_size) as u32).collect();
         kv_write(&layer, &poison, &poison, &every).unwrap();
         let mut world = Self {
@@ -269,7 +268,10 @@ fn ids_that_point_nowhere_are_errors() {
         change(&mut batch);
         error(&q, &batch)
     };
-    assert_eq!(with(|b| b.positions[0] = 3008), "paged_attention: position 3008 does not exist, there are 3008");
+    assert_eq!(
+        with(|b| b.positions[0] = 3008),
+        "paged_attention: position 3008 does not exist, there are 3008"
+    );
     assert_eq!(with(|b| b.sequence_of[0] = 1), "paged_attention: sequence 1 does not exist, there are 1");
     assert_eq!(with(|b| b.block_tables[3] = 999), "paged_attention: block 999 does not exist, there are 191");
     assert!(with(|b| b.table_starts[1] = 1000).contains("do not divide"));

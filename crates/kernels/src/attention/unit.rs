@@ -64,11 +64,14 @@ impl<E> Problem<'_, E> {
         for run in self.batch.sequence_of.chunk_by(|a, b| a == b) {
             let parts = run.len().div_ceil(most);
             for part in 0..parts {
-                let tokens = start + first_row(run.len(), parts, part)..start + first_row(run.len(), parts, part + 1);
+                let tokens =
+                    start + first_row(run.len(), parts, part)..start + first_row(run.len(), parts, part + 1);
                 let sequence = run[0] as usize;
-                units.extend(
-                    (0..self.shape.kv_heads).map(|kv_head| Unit { tokens: tokens.clone(), sequence, kv_head }),
-                );
+                units.extend((0..self.shape.kv_heads).map(|kv_head| Unit {
+                    tokens: tokens.clone(),
+                    sequence,
+                    kv_head,
+                }));
             }
             start += run.len();
         }

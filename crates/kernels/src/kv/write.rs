@@ -21,7 +21,10 @@ pub fn kv_write(layer: &KvLayer, k: &Tensor, v: &Tensor, slots: &[u32]) -> Resul
     let wanted = [slots.len(), shape.kv_heads, shape.head_dim];
     for (name, tensor) in [("k", &k), ("v", &v)] {
         if tensor.dims() != wanted {
-            return Err(KernelError::shape(OP, format!("{name} is {:?}, the cache needs {wanted:?}", tensor.dims())));
+            return Err(KernelError::shape(
+                OP,
+                format!("{name} is {:?}, the cache needs {wanted:?}", tensor.dims()),
+            ));
         }
     }
     let limit = shape.num_blocks * shape.block_size;

@@ -91,7 +91,12 @@ mod tests {
                     continue;
                 }
                 let bound = exact * 1.5e-7 + 1.5e-45;
-                assert!((f64::from(fast[i]) - exact).abs() <= bound, "exp({}) = {}, not {exact}", x[i], fast[i]);
+                assert!(
+                    (f64::from(fast[i]) - exact).abs() <= bound,
+                    "exp({}) = {}, not {exact}",
+                    x[i],
+                    fast[i]
+                );
             }
         }
     }

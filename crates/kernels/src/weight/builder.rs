@@ -90,7 +90,9 @@ impl PackedWeightBuilder {
     /// A row that was never filled.
     pub fn finish(self) -> Result<PackedWeight> {
         match self.filled.iter().position(|f| !f) {
-            Some(row) => Err(KernelError::shape(OP, format!("row {row} of {} was never given", self.weight.out))),
+            Some(row) => {
+                Err(KernelError::shape(OP, format!("row {row} of {} was never given", self.weight.out)))
+            }
             None => Ok(self.weight),
         }
     }

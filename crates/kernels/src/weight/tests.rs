@@ -45,9 +45,18 @@ proptest! {
 #[test]
 fn wrong_shapes_are_errors_that_say_so() {
     let error = |r: crate::Result<PackedWeight>| r.unwrap_err().to_string();
-    assert_eq!(error(PackedWeight::pack(DType::F32, 2, 2, &[0; 15])), "packed weight: 15 bytes are not whole rows of 8 bytes");
-    assert_eq!(error(PackedWeight::pack(DType::F32, 2, 2, &[0; 24])), "packed weight: rows 0..3 given, the matrix has 2");
-    assert_eq!(error(PackedWeight::pack(DType::F32, 3, 2, &[0; 16])), "packed weight: row 2 of 3 was never given");
+    assert_eq!(
+        error(PackedWeight::pack(DType::F32, 2, 2, &[0; 15])),
+        "packed weight: 15 bytes are not whole rows of 8 bytes"
+    );
+    assert_eq!(
+        error(PackedWeight::pack(DType::F32, 2, 2, &[0; 24])),
+        "packed weight: rows 0..3 given, the matrix has 2"
+    );
+    assert_eq!(
+        error(PackedWeight::pack(DType::F32, 3, 2, &[0; 16])),
+        "packed weight: row 2 of 3 was never given"
+    );
     assert!(error(PackedWeight::pack(DType::F32, 0, 2, &[])).contains("no elements"));
     assert!(matches!(PackedWeight::pack(DType::U8, 1, 1, &[0]), Err(KernelError::Dtype { .. })));
     assert!(matches!(PackedWeight::builder(DType::F32, usize::MAX, 8), Err(KernelError::Memory { .. })));
