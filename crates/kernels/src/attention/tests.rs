@@ -12,7 +12,6 @@ use crate::testing::{assert_close, bits, noise, rounded, tensor, values};
 /// Sequences whose keys and values are in the cache, and whose last tokens ask.
 struct World {
     layer: KvLayer,
-    dtype: DType,
     heads: usize,
     kv_heads: usize,
     d: usize,
@@ -81,7 +80,6 @@ impl World {
         kv_write(&layer, &poison, &poison, &every).unwrap();
         let mut world = Self {
             layer,
-            dtype: c.dtype,
             heads: c.group * c.kv_heads,
             kv_heads: c.kv_heads,
             d: c.d,
