@@ -1,6 +1,6 @@
 //! The wire types of the OpenAI API and the vLLM extras we understand: what clients send and get.
 //!
-//! Serde only: no HTTP, no tokens, no defaults that depend on a model. Requests are read by [`parse`], which
+//! Serde only: no HTTP, no tokens, no defaults that depend on a model. Requests are read by [`parse()`], which
 //! says which field is at fault. Fields we do not know are ignored, as OpenAI's own clients expect.
 
 mod chat_request;

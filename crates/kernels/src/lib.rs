@@ -5,7 +5,7 @@
 //! KV) alone, never on other rows, on the number of threads, on chunking or on the instruction set.
 //!
 //! CPU kernels are written once over sixteen abstract lanes and compiled for each instruction set, which is
-//! chosen at run time. [`reference`] has the plain f64 twin of each.
+//! chosen at run time. [`mod@reference`] has the plain f64 twin of each.
 
 #![allow(
     clippy::needless_range_loop,

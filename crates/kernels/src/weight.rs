@@ -13,7 +13,7 @@ use crate::aligned::AlignedBuf;
 use crate::element::{Element, LANES, with_element};
 use crate::error::Result;
 
-/// An `[out, in]` matrix as stored in a checkpoint, in f32, f16 or bf16, packed for [`linear`](crate::linear).
+/// An `[out, in]` matrix as stored in a checkpoint, in f32, f16 or bf16, packed for [`linear`](crate::linear()).
 pub struct PackedWeight {
     data: AlignedBuf,
     dtype: DType,
@@ -42,7 +42,7 @@ impl PackedWeight {
         PackedWeightBuilder::new(dtype, out, inn)
     }
 
-    /// Rows of the matrix: the length of an output of [`linear`](crate::linear).
+    /// Rows of the matrix: the length of an output of [`linear`](crate::linear()).
     #[must_use]
     pub fn out_features(&self) -> usize {
         self.out

@@ -1,6 +1,6 @@
 //! Loads a model and executes step plans: what stands between `engine` and `models`.
 //!
-//! [`load`] turns the files of a model into a [`LocalExecutor`], [`inspect`] says from headers alone whether that
+//! [`load()`] turns the files of a model into a [`LocalExecutor`], [`inspect()`] says from headers alone whether that
 //! would work.
 
 mod error;
