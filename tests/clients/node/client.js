@@ -50,6 +50,12 @@ export async function tokenize(text) {
   return (await answer.json()).tokens;
 }
 
+/** A bias that leaves nothing but single letters, of which the model is never sure. */
+export async function letters() {
+  const tokens = await Promise.all([..."abcdefghijklmnopqrstuvwxyz"].map(tokenize));
+  return Object.fromEntries(tokens.map(([token]) => [token, 100]));
+}
+
 /** Sum of the series of a metric. */
 export async function metric(name) {
   const text = await (await fetch(`${URL_OPEN}/metrics`)).text();

@@ -50,6 +50,14 @@ def max_model_len(server) -> int:
     return server.get_json(f"/v1/models/{MODEL}")["max_model_len"]
 
 
+@pytest.fixture(scope="session")
+def letters(server) -> dict:
+    """A `logit_bias` that leaves the model nothing but single letters. It has been trained to be sure of
+    its answers; among letters it is not, so that seeds and penalties show."""
+    tokens = [server.tokenize(letter) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    return {str(token): 100 for [token] in tokens}
+
+
 @pytest.fixture
 def chat(client):
     """Asks one question, greedily unless told otherwise."""

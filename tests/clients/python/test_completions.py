@@ -87,8 +87,9 @@ def test_logprobs(complete):
 
 def test_echo_with_logprobs_scores_the_prompt(complete, server):
     tokens = server.tokenize(PROMPT)
-    plain = complete(tokens, logprobs=1).choices[0]
-    echoed = complete(tokens, logprobs=1, echo=True).choices[0]
+    options = {"logprobs": 1, "extra_body": {"skip_special_tokens": False}}
+    plain = complete(tokens, **options).choices[0]
+    echoed = complete(tokens, echo=True, **options).choices[0]
     scores = echoed.logprobs.token_logprobs
     assert len(scores) == len(tokens) + 8
     assert scores[0] is None

@@ -9,13 +9,13 @@ from conftest import MODEL
 STREAMS = 64
 
 
-def request(i: int) -> dict:
+def request(i: int, letters: dict) -> dict:
     """Requests that differ in everything: prompt, length, sampling, seed."""
     sampling = [
         {"temperature": 0},
-        {"temperature": 1.3, "seed": i},
-        {"temperature": 0.9, "top_p": 0.8, "seed": i, "presence_penalty": 0.5},
-        {"temperature": 1, "seed": i, "frequency_penalty": 0.4, "extra_body": {"top_k": 20}},
+        {"temperature": 2, "seed": i, "logit_bias": letters},
+        {"temperature": 1.3, "top_p": 0.9, "seed": i, "presence_penalty": 0.5},
+        {"temperature": 2, "seed": i, "logit_bias": letters, "frequency_penalty": 0.4, "extra_body": {"top_k": 20}},
     ][i % 4]
     extra = {"ignore_eos": True} | sampling.pop("extra_body", {})
     text = f"Question {i}: " + "how many wings, " * (i % 7) + "what colour?"
@@ -31,10 +31,10 @@ def request(i: int) -> dict:
     } | sampling
 
 
-async def answer(client, i: int):
+async def answer(client, i: int, letters: dict):
     """Text, finish reason and log probabilities of one streamed answer."""
     text, reasons, logprobs = "", [], []
-    async for chunk in await client.chat.completions.create(stream=True, **request(i)):
+    async for chunk in await client.chat.completions.create(stream=True, **request(i, letters)):
         choice = chunk.choices[0]
         text += choice.delta.content or ""
         if choice.finish_reason:
@@ -44,14 +44,14 @@ async def answer(client, i: int):
     return text, reasons, logprobs
 
 
-def test_64_streams_each_as_if_alone(server):
+def test_64_streams_each_as_if_alone(server, letters):
     async def compare():
         async with openai.AsyncOpenAI(
             base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=120
         ) as client:
-            alone = [await answer(client, i) for i in range(STREAMS)]
-            together = await asyncio.gather(*(answer(client, i) for i in range(STREAMS)))
-            backwards = await asyncio.gather(*(answer(client, i) for i in reversed(range(STREAMS))))
+            alone = [await answer(client, i, letters) for i in range(STREAMS)]
+            together = await asyncio.gather(*(answer(client, i, letters) for i in range(STREAMS)))
+            backwards = await asyncio.gather(*(answer(client, i, letters) for i in reversed(range(STREAMS))))
         return alone, together, backwards[::-1]
 
     alone, together, backwards = asyncio.run(compare())
@@ -62,14 +62,14 @@ def test_64_streams_each_as_if_alone(server):
     assert len({text for text, _, _ in alone}) > STREAMS / 2
 
 
-def test_a_long_prompt_does_not_stall_streams(server, max_model_len):
+def test_a_long_prompt_does_not_stall_streams(server, letters, max_model_len):
     """A stream that runs gets tokens while a prompt as long as the context is read."""
 
     async def run():
         async with openai.AsyncOpenAI(
             base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=120
         ) as client:
-            stream = await client.chat.completions.create(stream=True, **(request(1) | {"max_tokens": 100}))
+            stream = await client.chat.completions.create(stream=True, **(request(1, letters) | {"max_tokens": 100}))
             seen, order = 0, []
 
             async def read():
@@ -91,12 +91,12 @@ def test_a_long_prompt_does_not_stall_streams(server, max_model_len):
 
 
 @pytest.mark.parametrize("streams", [200])
-def test_more_streams_than_places(server, streams):
+def test_more_streams_than_places(server, letters, streams):
     """They wait their turn, or are told to come back; every answer that begins also ends."""
 
     async def one(client, i):
         try:
-            return (await answer(client, i))[1]
+            return (await answer(client, i, letters))[1]
         except openai.RateLimitError:
             return "refused"
 

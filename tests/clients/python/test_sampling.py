@@ -11,43 +11,49 @@ def text_of(answer) -> str:
     return answer.choices[0].message.content
 
 
-def test_seed_repeats(chat):
-    options = {"temperature": 1.5, "max_tokens": 24, "extra_body": FREE}
+def test_seed_repeats(chat, letters):
+    options = {"temperature": 2, "max_tokens": 24, "logit_bias": letters, "extra_body": FREE}
     answers = {seed: text_of(chat(PROMPT, seed=seed, **options)) for seed in (1, 2, 3, -5, 2**63 - 1)}
-    assert len(set(answers.values())) > 1
+    assert len(set(answers.values())) == 5
     for seed, text in answers.items():
         assert text_of(chat(PROMPT, seed=seed, **options)) == text
 
 
-def test_no_seed_varies(chat):
-    options = {"temperature": 2, "max_tokens": 32, "extra_body": FREE}
-    assert len({text_of(chat(PROMPT, **options)) for _ in range(4)}) > 1
+def test_no_seed_varies(chat, letters):
+    options = {"temperature": 2, "max_tokens": 32, "logit_bias": letters, "extra_body": FREE}
+    assert len({text_of(chat(PROMPT, **options)) for _ in range(4)}) == 4
 
 
 def test_zero_temperature_needs_no_seed(chat):
     assert text_of(chat(PROMPT)) == text_of(chat(PROMPT))
 
 
-def test_tiny_top_p_and_top_k_are_greedy(chat):
-    greedy = text_of(chat(PROMPT))
-    assert text_of(chat(PROMPT, temperature=2, top_p=1e-6)) == greedy
-    assert text_of(chat(PROMPT, temperature=2, extra_body={"top_k": 1})) == greedy
-    assert text_of(chat(PROMPT, temperature=2, extra_body={"min_p": 1.0})) == greedy
+def test_tiny_top_p_and_top_k_are_greedy(chat, letters):
+    def ask(**options):
+        extra = FREE | options.pop("extra_body", {})
+        return text_of(chat(PROMPT, logit_bias=letters, extra_body=extra, **options))
+
+    greedy = ask()
+    assert ask(temperature=2, seed=1) != greedy
+    assert ask(temperature=2, top_p=1e-6) == greedy
+    assert ask(temperature=2, extra_body={"top_k": 1}) == greedy
+    assert ask(temperature=2, extra_body={"min_p": 1.0}) == greedy
 
 
-def test_choices_continue_the_seed(chat):
-    options = {"temperature": 1.5, "max_tokens": 16, "extra_body": FREE}
+def test_choices_continue_the_seed(chat, letters):
+    options = {"temperature": 2, "max_tokens": 16, "logit_bias": letters, "extra_body": FREE}
     answer = chat(PROMPT, n=3, seed=40, **options)
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
     alone = [text_of(chat(PROMPT, seed=40 + i, **options)) for i in range(3)]
     assert [choice.message.content for choice in answer.choices] == alone
-    assert len(set(alone)) > 1
+    assert len(set(alone)) == 3
     assert answer.usage.completion_tokens == 48
     assert answer.usage.prompt_tokens == chat(PROMPT, max_tokens=1).usage.prompt_tokens
 
 
-def test_choices_in_a_stream(chat):
-    options = {"temperature": 1.5, "max_tokens": 16, "n": 4, "seed": 7, "extra_body": FREE}
+def test_choices_in_a_stream(chat, letters):
+    options = {"temperature": 2, "max_tokens": 16, "n": 4, "seed": 7, "logit_bias": letters}
+    options["extra_body"] = FREE
     whole = chat(PROMPT, **options)
     texts, reasons = ["", "", "", ""], {}
     for chunk in chat(PROMPT, stream=True, **options):
@@ -113,10 +119,15 @@ def test_logit_bias_forbids_and_forces(chat, server):
     assert other != first
 
 
-def test_repetition_penalty_changes_the_answer(chat):
-    plain = text_of(chat(PROMPT, max_tokens=40, extra_body=FREE))
-    penalised = text_of(chat(PROMPT, max_tokens=40, extra_body=FREE | {"repetition_penalty": 1.8}))
-    assert penalised != plain
+def test_penalties_change_the_answer(chat, letters):
+    def ask(**extra):
+        options = {"max_tokens": 40, "logit_bias": letters, "extra_body": FREE | extra}
+        return text_of(chat("abcabcabc", **options))
+
+    plain = ask()
+    for penalty in ["presence_penalty", "frequency_penalty", "repetition_penalty"]:
+        assert ask(**{penalty: 2}) != plain, penalty
+    assert len(set(ask(frequency_penalty=2))) > len(set(plain))
 
 
 def test_requests_do_not_share_state(client, chat):
