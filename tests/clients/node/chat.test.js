@@ -110,3 +110,25 @@ test("models", async () => {
   assert.ok(ids.includes(MODEL));
   assert.equal((await client.models.retrieve(MODEL)).id, MODEL);
 });
+
+test("the client's tool runner", async () => {
+  const asked = [];
+  const runner = client.chat.completions.runTools({
+    ...question("What is the weather in Paris?", { max_tokens: 80 }),
+    tools: [
+      {
+        type: "function",
+        function: {
+          name: "get_weather",
+          description: "Weather in a city",
+          parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+          parse: JSON.parse,
+          function: ({ city }) => (asked.push(city), `In ${city} it rains.`),
+        },
+      },
+    ],
+  }, { maxChatCompletions: 2 });
+  await runner.done().catch(() => {});
+  assert.equal(asked[0], "Paris");
+  assert.equal(runner.messages.find((message) => message.role === "tool").content, "In Paris it rains.");
+});
