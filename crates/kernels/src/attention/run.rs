@@ -13,6 +13,8 @@ use crate::pool::{num_threads, parallel_for};
 use crate::simd::Isa;
 use crate::tensor::Shared;
 
+/// Multiply-adds below which other threads are not asked.
+const WORTHWHILE: usize = 1 << 16;
 /// Units for each thread below which the spans of a unit are shared out too.
 const UNITS_PER_THREAD: usize = 2;
 
@@ -49,10 +51,13 @@ pub(super) unsafe fn attend(
         let units = problem.units();
         let most_spans = units.iter().map(|unit| problem.unit_spans(unit).len()).max().unwrap_or(0);
         let few = units.len() < UNITS_PER_THREAD * num_threads();
-        if few && most_spans > 1 && num_threads() > 1 {
+        if problem.work() < WORTHWHILE {
+            parallel_for(1, &|_| units.iter().for_each(|unit| problem.whole(unit)))
+        } else if few && most_spans > 1 && num_threads() > 1 {
             problem.by_spans(&units)
         } else {
-            problem.by_units(&units)
+            // The last tokens of a prompt see the most: begin with them.
+            parallel_for(units.len(), &|i| problem.whole(&units[units.len() - 1 - i]))
         }
     })
 }
@@ -64,37 +69,35 @@ impl<E: Element> Problem<'_, E> {
         self.spans(&self.seen_by_any(unit, 0..self.num_rows(unit)))
     }
 
-    /// One chunk for each unit, which collects its spans one after the other.
-    fn by_units(&self, units: &[Unit]) -> Result<()> {
-        // The last tokens of a prompt see the most: begin with them.
-        parallel_for(units.len(), &|i| {
-            let unit = &units[units.len() - 1 - i];
-            let (rows, padded) = (self.num_rows(unit), self.padded_dim());
-            WORKER.with_borrow_mut(|worker| {
-                let Worker { scratch, collected, sums, span_collected, span_sums } = worker;
-                self.prepare(unit, scratch);
-                for part in [&mut *collected, span_collected] {
-                    part.resize(rows, Collected::default());
+    /// Multiply-adds of the whole call, about.
+    fn work(&self) -> usize {
+        let seen: usize = self.batch.positions.iter().map(|p| *p as usize + 1).sum();
+        seen.saturating_mul(2 * self.heads * self.shape.head_dim)
+    }
+
+    /// A whole unit: its spans one after the other.
+    fn whole(&self, unit: &Unit) {
+        let (rows, padded) = (self.num_rows(unit), self.padded_dim());
+        WORKER.with_borrow_mut(|worker| {
+            let Worker { scratch, collected, sums, span_collected, span_sums } = worker;
+            self.prepare(unit, scratch);
+            for part in [&mut *collected, span_collected] {
+                part.resize(rows, Collected::default());
+            }
+            for part in [&mut *sums, span_sums] {
+                part.resize(rows * padded, 0.0);
+            }
+            for span in self.unit_spans(unit) {
+                // SAFETY: the batch was checked, there is room for all rows, and no one else has this unit.
+                unsafe {
+                    self.collect(unit, span, scratch, span_collected, span_sums.as_mut_ptr());
+                    let into = (&mut collected[..], sums.as_mut_ptr());
+                    self.merge(unit, span, into, (span_collected, span_sums.as_ptr()));
                 }
-                for part in [&mut *sums, span_sums] {
-                    part.resize(rows * padded, 0.0);
-                }
-                for span in self.unit_spans(unit) {
-                    // SAFETY: the batch was checked, there is room for all rows, and no other chunk has this unit.
-                    unsafe {
-                        self.collect(unit, span, scratch, span_collected, span_sums.as_mut_ptr());
-                        self.merge(
-                            unit,
-                            span,
-                            (collected, sums.as_mut_ptr()),
-                            (span_collected, span_sums.as_ptr()),
-                        );
-                    }
-                }
-                // SAFETY: as above.
-                unsafe { self.finish(unit, collected, sums.as_ptr()) };
-            });
-        })
+            }
+            // SAFETY: as above.
+            unsafe { self.finish(unit, collected, sums.as_ptr()) };
+        });
     }
 
     /// One chunk for each span of each unit, then one for each unit to merge them in order.
