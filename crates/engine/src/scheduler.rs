@@ -3,8 +3,8 @@
 //! Every step has one token budget. Running sequences that decode get one token each, first; what is left goes to
 //! prompts, those already running first, then new ones, in chunks. Sequences are served by rank (priority, then
 //! arrival). A sequence that finds no block takes those of the one of lowest rank, which goes back to the waiting
-//! queue and is recomputed later. A new sequence starts only when all its known tokens fit beside what running
-//! prompts still need, so that starting one does not evict another.
+//! queue and is recomputed later. A new sequence starts only when there is room for all its known tokens, so at most
+//! one prompt is half computed after a step, and starting one sequence does not evict another.
 
 use std::collections::BTreeSet;
 
@@ -63,17 +63,6 @@ struct Counts {
     generation_tokens: u64,
 }
 
-/// What is left to give out in the step being planned.
-#[derive(Debug)]
-struct Budget {
-    /// Tokens for prompts.
-    prefill_tokens: usize,
-    /// Blocks that running prompts will still need.
-    promised_blocks: usize,
-    /// A running sequence got less than it could use, for lack of blocks.
-    short: bool,
-}
-
 impl Scheduler {
     /// Empty queues, all blocks free.
     #[must_use]
@@ -127,15 +116,9 @@ impl Scheduler {
         self.step = StepStats { step: plan.step, ..StepStats::default() };
         plan.finished.append(&mut self.gone);
         self.free_ids.extend_from_slice(&plan.finished);
-        let mut budget = Budget {
-            prefill_tokens: self.config.max_batched_tokens - (self.num_running - self.num_prefilling),
-            promised_blocks: 0,
-            short: false,
-        };
-        self.plan_running(plan, &mut budget);
-        if !budget.short {
-            self.plan_waiting(plan, &mut budget, events);
-        }
+        let decodes = self.num_running - self.num_prefilling;
+        let left = self.plan_running(plan, self.config.max_batched_tokens - decodes);
+        self.plan_waiting(plan, left, events);
         self.step.sequences = plan.work.len();
         self.step.running = self.num_running;
         self.step.waiting = self.waiting.len();

@@ -305,15 +305,18 @@ fn after_an_abort_requests_are_taken_as_before() {
 
 #[test]
 fn the_thread_ends_with_the_last_handle() {
-    let handle = free(SIZES);
+    let (handle, Keeper { begun, gate }) = gated(SIZES);
+    drop(gate);
     let other = handle.clone();
     let stream = handle.submit(request(0, 50)).unwrap();
     drop(handle);
     assert_eq!(other.state(), EngineState::Running);
-    let mailbox = other.submit(request(1, 50)).unwrap();
+    let last = other.submit(request(1, 50)).unwrap();
     drop(other);
     assert_eq!(tokens(&read(stream)).len(), 50, "what was taken is finished");
-    assert_eq!(tokens(&read(mailbox)).len(), 50);
+    assert_eq!(tokens(&read(last)).len(), 50);
+    // Ends when the executor is gone, which the thread owned.
+    assert!(begun.iter().count() >= 50);
 }
 
 #[test]

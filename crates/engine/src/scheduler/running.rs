@@ -3,59 +3,55 @@
 use crate::plan::{SeqId, SequenceWork, StepPlan};
 use crate::sequence::Phase;
 
-use super::{Budget, Scheduler};
+use super::Scheduler;
 
 impl Scheduler {
-    /// Serve running sequences by rank, and drop those that are gone from the list.
-    pub(super) fn plan_running(&mut self, plan: &mut StepPlan, budget: &mut Budget) {
+    /// Serve running sequences by rank, and drop those that are gone from the list. Those that prefill share
+    /// `budget` tokens; gives what is left of it.
+    pub(super) fn plan_running(&mut self, plan: &mut StepPlan, mut budget: usize) -> usize {
         let mut queue = std::mem::take(&mut self.running);
         let (mut kept, mut next) = (0, 0);
         while let Some(&seq) = queue.get(next) {
             next += 1;
             if self.sequences[seq.0 as usize].is_some() {
-                self.serve(seq, &mut queue, next, plan, budget);
+                budget -= self.serve(seq, &mut queue, next, plan, budget);
                 queue[kept] = seq;
                 kept += 1;
             }
         }
         queue.truncate(kept);
         self.running = queue;
+        budget
     }
 
     /// Plan the next tokens of a running sequence. Those in `queue` from `next` on rank below it and have nothing
-    /// planned yet: their blocks may be taken, as many as are needed for one token.
+    /// planned yet: their blocks may be taken, as many as are needed for one token. Gives what it took of `budget`.
     fn serve(
         &mut self,
         seq: SeqId,
         queue: &mut Vec<SeqId>,
         next: usize,
         plan: &mut StepPlan,
-        budget: &mut Budget,
-    ) {
+        budget: usize,
+    ) -> usize {
         let block_size = self.config.block_size;
-        let Some(sequence) = self.sequence(seq) else { return };
+        let Some(sequence) = self.sequence(seq) else { return 0 };
         let prefilling = sequence.is_prefilling();
         let (len, computed, num_blocks) = (sequence.len(), sequence.computed, sequence.table.len());
-        let want = if prefilling { (len - computed).min(budget.prefill_tokens) } else { 1 };
+        let want = if prefilling { (len - computed).min(budget) } else { 1 };
 
         let mut chunk = want.min(num_blocks * block_size - computed);
         if chunk < want {
             let room = |free: usize| (num_blocks + free) * block_size - computed;
             while room(self.pool.num_free()) == 0 && queue.len() > next {
-                budget.short = true;
                 queue.pop().into_iter().for_each(|victim| self.preempt(victim));
             }
             chunk = want.min(room(self.pool.num_free()));
-            budget.short |= chunk < want;
         }
         if chunk > 0 {
             self.push_work(seq, chunk, false, plan);
         }
-        if prefilling {
-            budget.prefill_tokens -= chunk;
-            let held = num_blocks.max((computed + chunk).div_ceil(block_size));
-            budget.promised_blocks += len.div_ceil(block_size) - held;
-        }
+        if prefilling { chunk } else { 0 }
     }
 
     /// Take a running sequence's blocks and let it wait, to be computed again.

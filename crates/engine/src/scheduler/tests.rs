@@ -215,13 +215,27 @@ fn a_preempted_sequence_finds_its_blocks_again() {
 }
 
 #[test]
-fn a_new_sequence_does_not_start_on_blocks_that_others_will_need() {
-    let mut bench = Bench::new(EngineConfig { num_blocks: 8, prefix_caching: false, ..SIZES });
-    bench.submit(24, 1, 0);
+fn a_new_sequence_starts_only_when_all_its_tokens_fit() {
+    let sizes = EngineConfig { num_blocks: 8, max_batched_tokens: 26, prefix_caching: false, ..SIZES };
+    let mut bench = Bench::new(sizes);
+    bench.submit(24, 2, 0);
     bench.submit(9, 1, 0);
-    // The first needs six of eight blocks, the second three: it waits although six are free yet.
-    bench.steps(&["*0:0+8", "0:8+8", "0:16+8!", "-0 *1:0+8", "1:8+1!"]);
+    // The first holds six of eight blocks, the second needs three: it waits, though there is room for a chunk.
+    bench.steps(&["*0:0+24!", "0:24+1!", "-0 *1:0+9!"]);
     assert_eq!(bench.scheduler.stats().preemptions, 0);
+}
+
+#[test]
+fn a_new_sequence_leaves_some_room_for_the_running_ones() {
+    let check = |num_blocks: usize, expect: &[&str]| {
+        let config = EngineConfig { num_blocks, max_batched_tokens: 300, max_model_len: 256, ..SIZES };
+        let mut bench = Bench::new(config);
+        bench.submit(4, 3, 0);
+        bench.submit(62 * 4, 1, 0);
+        bench.steps(expect);
+    };
+    check(64, &["*0:0+4! *1:0+248!"]);
+    check(63, &["*0:0+4!", "0:4+1!", "0:5+1!", "-0 *1:0+248!"]);
 }
 
 #[test]
