@@ -73,12 +73,18 @@ const WORDS: [&str; 60] = [
     "every",
 ];
 
-/// Words, what each costs, and what every prompt costs besides.
+/// Every prompt begins with this word: at the start of a text, without a space before it, a word costs something else.
+const OPENING: &str = "the";
+
+/// Each word is counted this many times after the opening, so that what stands before it cancels out.
+const REPEAT: usize = 4;
+
+/// Words, what each costs with the space before it, and what the opening costs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Calibration {
     words: Vec<(&'static str, f64)>,
-    /// Tokens of an empty prompt, such as a begin-of-sequence token.
-    overhead: usize,
+    /// Tokens of the prompt [`OPENING`], with those that every prompt begins with.
+    opening: usize,
     source: Source,
     /// If the server says how long a sequence may be.
     pub(super) max_model_len: Option<usize>,
@@ -104,26 +110,21 @@ pub(super) async fn calibrate(client: &Client, model: &str) -> Result<Calibratio
     }
 }
 
-/// Each word stands four times after another word: what a space before it or a sequence begin adds cancels out.
-const REPEAT: usize = 4;
-
 async fn by_tokenize(client: &Client, model: &str) -> Result<Calibration, ClientError> {
-    let (base, max_model_len) = count(client, model, "the".to_owned()).await?;
-    let (two, _) = count(client, model, "the the".to_owned()).await?;
-    let overhead = base.saturating_sub(two.saturating_sub(base));
+    let (opening, max_model_len) = count(client, model, OPENING.to_owned()).await?;
     let counts = futures::stream::iter(WORDS).map(|word| async move {
-        let text = format!("the{}", format!(" {word}").repeat(REPEAT));
+        let text = format!("{OPENING}{}", format!(" {word}").repeat(REPEAT));
         count(client, model, text).await.map(|(tokens, _)| (word, tokens))
     });
     let counts: Vec<(&'static str, usize)> = counts.buffered(8).try_collect().await?;
-    let words =
-        counts.into_iter().map(|(word, tokens)| (word, tokens.saturating_sub(base) as f64 / REPEAT as f64));
-    Ok(Calibration {
-        words: words.filter(|(_, cost)| *cost > 0.0).collect(),
-        overhead,
-        source: Source::Tokenize,
-        max_model_len,
-    })
+    let costs = counts
+        .into_iter()
+        .map(|(word, tokens)| (word, tokens.saturating_sub(opening) as f64 / REPEAT as f64));
+    let words: Vec<_> = costs.filter(|(_, cost)| *cost > 0.0).collect();
+    if words.is_empty() {
+        return Err(ClientError::Malformed("/tokenize counts the same for every text".to_owned()));
+    }
+    Ok(Calibration { words, opening, source: Source::Tokenize, max_model_len })
 }
 
 async fn count(client: &Client, model: &str, text: String) -> Result<(usize, Option<usize>), ClientError> {
@@ -144,7 +145,7 @@ async fn by_usage(client: &Client, model: &str) -> Result<Calibration, ClientErr
         .ok_or_else(|| ClientError::Malformed("the answer has no usage.prompt_tokens".to_owned()))?;
     let cost = (tokens as f64 / WORDS.len() as f64).max(0.1);
     let words = WORDS.into_iter().map(|word| (word, cost)).collect();
-    Ok(Calibration { words, overhead: 0, source: Source::Usage, max_model_len: None })
+    Ok(Calibration { words, opening: 1, source: Source::Usage, max_model_len: None })
 }
 
 impl Calibration {
@@ -156,31 +157,33 @@ impl Calibration {
         }
     }
 
-    /// Random words that make a prompt of `tokens` tokens, as nearly as the words allow.
-    pub(super) fn text_of(&self, tokens: usize, rng: &mut StdRng) -> String {
-        let mut open = tokens.saturating_sub(self.overhead).max(1) as f64;
-        let mut text = String::with_capacity(tokens * 6);
-        while open > 0.0 {
-            let (word, cost) = self.words[rng.random_range(0..self.words.len())];
-            let fits = cost <= open;
-            let smallest = || self.words.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
-            let (word, cost) = if fits { (word, cost) } else { smallest().unwrap_or((word, cost)) };
-            // The last word overshoots only when leaving it out would be further off.
-            if !text.is_empty() && cost > open * 2.0 {
-                break;
-            }
-            if !text.is_empty() {
-                text.push(' ');
-            }
-            text.push_str(word);
-            open -= cost;
-        }
+    /// A text of `tokens` tokens to begin a prompt with, as nearly as the words allow.
+    pub(super) fn beginning(&self, tokens: usize, rng: &mut StdRng) -> String {
+        let mut text = OPENING.to_owned();
+        self.extend(&mut text, tokens.saturating_sub(self.opening), rng);
         text
     }
 
+    /// Make `text` longer by `tokens` tokens of random words.
+    pub(super) fn extend(&self, text: &mut String, tokens: usize, rng: &mut StdRng) {
+        let mut open = tokens as f64;
+        let cheapest = self.words.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
+        while open > 0.0 {
+            let drawn = self.words[rng.random_range(0..self.words.len())];
+            let (word, cost) = if drawn.1 <= open { drawn } else { cheapest.unwrap_or(drawn) };
+            // The last word overshoots only when leaving it out would be further off.
+            if cost > open * 2.0 {
+                break;
+            }
+            text.push(' ');
+            text.push_str(word);
+            open -= cost;
+        }
+    }
+
     #[cfg(test)]
-    pub(super) fn fixed(words: &[(&'static str, f64)], overhead: usize) -> Self {
-        Self { words: words.to_vec(), overhead, source: Source::Tokenize, max_model_len: None }
+    pub(super) fn fixed(words: &[(&'static str, f64)], opening: usize) -> Self {
+        Self { words: words.to_vec(), opening, source: Source::Tokenize, max_model_len: None }
     }
 }
 
@@ -191,21 +194,25 @@ mod tests {
 
     #[test]
     fn prompts_have_the_length_that_was_wanted() {
-        let calibration = Calibration::fixed(&[("a", 1.0), ("wing", 2.0), ("caterpillar", 5.0)], 1);
+        let calibration = Calibration::fixed(&[("a", 1.0), ("wing", 2.0), ("caterpillar", 5.0)], 2);
         let cost = |word: &str| calibration.words.iter().find(|known| known.0 == word).unwrap().1;
         for tokens in 2..200 {
-            let text = calibration.text_of(tokens, &mut stream(7, tokens as u64));
-            let total: f64 = 1.0 + text.split(' ').map(cost).sum::<f64>();
-            assert_eq!(total, tokens as f64, "{text}");
+            let mut rng = stream(7, tokens as u64);
+            let mut text = calibration.beginning(tokens, &mut rng);
+            let total = |text: &str| 2.0 + text.split(' ').skip(1).map(cost).sum::<f64>();
+            assert_eq!(total(&text), tokens as f64, "{text}");
+            calibration.extend(&mut text, 7, &mut rng);
+            assert_eq!(total(&text), tokens as f64 + 7.0, "{text}");
         }
     }
 
     #[test]
     fn without_words_of_one_token_the_length_is_near() {
         let calibration = Calibration::fixed(&[("wing", 2.0), ("caterpillar", 3.0)], 0);
-        for tokens in 1..50 {
-            let words = calibration.text_of(tokens, &mut stream(1, tokens as u64));
-            let total: usize = words.split(' ').map(|word| if word == "wing" { 2 } else { 3 }).sum();
+        for tokens in 0..50 {
+            let mut text = String::new();
+            calibration.extend(&mut text, tokens, &mut stream(1, tokens as u64));
+            let total: usize = text.split_whitespace().map(|word| if word == "wing" { 2 } else { 3 }).sum();
             assert!(total.abs_diff(tokens) <= 1, "{total} for {tokens}");
         }
     }

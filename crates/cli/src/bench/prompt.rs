@@ -30,7 +30,7 @@ impl Prompts {
         let mut prefix_rng = stream(args.seed, u64::MAX);
         let shared_prefix = match args.shared_prefix {
             0 => String::new(),
-            tokens => calibration.text_of(tokens, &mut prefix_rng),
+            tokens => calibration.beginning(tokens, &mut prefix_rng),
         };
         Self {
             calibration,
@@ -46,8 +46,13 @@ impl Prompts {
         let mut rng = stream(self.seed, idx);
         let tokens = rng.random_range(self.input_len.min..=self.input_len.max);
         let max_tokens = rng.random_range(self.output_len.min..=self.output_len.max);
-        let own = self.calibration.text_of(tokens, &mut rng);
-        let text = if self.shared_prefix.is_empty() { own } else { format!("{} {own}", self.shared_prefix) };
+        let text = if self.shared_prefix.is_empty() {
+            self.calibration.beginning(tokens, &mut rng)
+        } else {
+            let mut text = self.shared_prefix.clone();
+            self.calibration.extend(&mut text, tokens, &mut rng);
+            text
+        };
         Prompt { text, max_tokens }
     }
 }

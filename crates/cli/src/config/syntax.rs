@@ -150,7 +150,7 @@ fn expected_form(expected: &str) -> &str {
 
 /// The nearest of the known names, and all of them.
 pub(super) fn suggest(wrong: &str, known: &[&str]) -> String {
-    let nearest = known.iter().map(|name| (distance(wrong, name), name)).min();
+    let nearest = known.iter().map(|name| (remoteness(wrong, name), name)).min();
     let all = known.join(", ");
     match nearest {
         Some((distance, name)) if distance <= 2.max(wrong.len() / 3) => {
@@ -158,6 +158,14 @@ pub(super) fn suggest(wrong: &str, known: &[&str]) -> String {
         }
         _ => format!("known here: {all}"),
     }
+}
+
+/// How unlikely it is that `name` was meant. A name that lacks words of the right one, `max_len` for
+/// `max_model_len`, is as near as one that differs by a letter for each.
+fn remoteness(wrong: &str, name: &str) -> usize {
+    let mut words = name.split('_');
+    let is_abridged = wrong.len() > 2 && wrong.split('_').all(|word| words.any(|known| known == word));
+    if is_abridged { name.matches('_').count() - wrong.matches('_').count() } else { distance(wrong, name) }
 }
 
 /// Levenshtein distance in characters.
@@ -191,6 +199,8 @@ mod tests {
     fn a_near_name_is_offered_and_a_far_one_is_not() {
         let known = ["max_model_len", "max_num_seqs"];
         assert!(suggest("max_model_length", &known).starts_with("did you mean `max_model_len`?"));
+        assert!(suggest("max_len", &known).starts_with("did you mean `max_model_len`?"));
+        assert!(suggest("len_max", &known).starts_with("known here"));
         assert!(suggest("colour", &known).starts_with("known here"));
     }
 

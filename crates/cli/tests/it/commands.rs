@@ -1,0 +1,73 @@
+//! `chat`, `bench` and `check` beside a running server.
+
+use serde_json::Value;
+
+use crate::process::{Server, output, vlinders};
+
+#[test]
+fn one_question_gets_its_answer_on_standard_output() {
+    let server = Server::start();
+    let mut chat = server.client("chat");
+    let (output, out, err) = output(chat.args(["-m", "What is 47 + 38?", "--temperature", "0"]));
+    assert!(output.status.success(), "{err}");
+    assert_eq!(out, "47 + 38 = 85.\n");
+}
+
+#[test]
+fn a_question_to_a_model_that_is_not_served_names_those_that_are() {
+    let server = Server::start();
+    let (output, out, err) = output(server.client("chat").args(["--model", "gpt-9", "-m", "Hello!"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out.trim().is_empty(), "{out}");
+    assert!(err.contains("404") && err.contains("vlinders-demo"), "{err}");
+}
+
+#[test]
+fn a_load_test_counts_every_request_and_draws_a_picture() {
+    let server = Server::start();
+    let args = ["--num-requests", "20", "--concurrency", "4", "--input-len", "24", "--output-len", "5-9"];
+    let files = ["--json", "run.json", "--svg", "run.svg"];
+    let (output, out, err) = output(server.client("bench").args(args).args(files));
+    assert!(output.status.success(), "{out}\n{err}");
+    assert!(out.contains("20 ok, 0 failed"), "{out}");
+
+    let json = std::fs::read_to_string(server.folder().join("run.json")).unwrap();
+    let run: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(run["requests_ok"], 20);
+    assert_eq!(
+        run["prompt_tokens"],
+        20 * 24,
+        "calibrated prompts have exactly the length that was asked for"
+    );
+    let requests = run["requests"].as_array().unwrap();
+    for request in requests {
+        let output = request["output_tokens"].as_u64().unwrap();
+        assert!((5..=9).contains(&output), "{request}");
+        assert!(request["ttft"].as_f64().unwrap() <= request["e2e"].as_f64().unwrap(), "{request}");
+    }
+    let total: u64 = requests.iter().map(|request| request["output_tokens"].as_u64().unwrap()).sum();
+    assert_eq!(run["output_tokens"], total);
+    let svg = std::fs::read_to_string(server.folder().join("run.svg")).unwrap();
+    assert!(svg.trim_end().ends_with("</svg>") && svg.contains("time to first token"));
+}
+
+#[test]
+fn an_open_loop_sends_what_is_due() {
+    let server = Server::start();
+    let args =
+        ["--num-requests", "10", "--rate", "200", "--warmup", "0", "--output-len", "2", "--api", "chat"];
+    let (output, out, err) = output(server.client("bench").args(args).args(["--input-len", "8"]));
+    assert!(output.status.success(), "{out}\n{err}");
+    assert!(out.contains("10 ok, 0 failed"), "{out}");
+}
+
+#[test]
+fn the_built_in_model_checks_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, out, err) = output(vlinders(folder.path()).args(["check", "--json"]));
+    assert!(output.status.success(), "{out}\n{err}");
+    let models: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(models[0]["name"], "vlinders-demo");
+    assert_eq!(models[0]["ok"], true);
+    assert_eq!(models[0]["model"]["architecture"], "LlamaForCausalLM");
+}

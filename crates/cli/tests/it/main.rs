@@ -1,0 +1,9 @@
+//! The binary as a user runs it: started, asked, loaded and stopped, with the built-in model.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can not go on fails")]
+
+mod answers;
+mod commands;
+mod failures;
+mod process;
+mod stopping;

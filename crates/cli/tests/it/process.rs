@@ -1,0 +1,107 @@
+//! Starts the binary on a free port and stops it whatever happens to the test.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+/// The binary, in a folder without configuration files and without settings of the caller's environment.
+pub(crate) fn vlinders(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vlinders"));
+    command.current_dir(folder).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VLINDERS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Run a command to its end.
+pub(crate) fn output(command: &mut Command) -> (Output, String, String) {
+    let output = command.output().unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    (output, out, err)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A running server with the built-in model.
+pub(crate) struct Server {
+    child: Child,
+    /// Reads the log, so that the server never waits for a full pipe.
+    log: Option<JoinHandle<Vec<String>>>,
+    pub(crate) url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Start one and wait until it is ready.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = vlinders(folder.path())
+            .args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = Vec::new();
+        let Some(address) = wait_until_ready(&mut lines, &mut seen) else {
+            let _ = child.kill();
+            panic!("the server did not get ready; its log:\n{}", seen.join("\n"));
+        };
+        let log = std::thread::spawn(move || {
+            seen.extend(lines.lines().map_while(Result::ok));
+            seen
+        });
+        Self { child, log: Some(log), url: format!("http://{address}"), folder }
+    }
+
+    /// A command that talks to this server, to be given more arguments.
+    pub(crate) fn client(&self, name: &str) -> Command {
+        let mut command = vlinders(self.folder.path());
+        command.args([name, "--url", &self.url]);
+        command
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Send a signal, by its short name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Wait for its end; gives its status and its log.
+    pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        let status = self.child.wait().unwrap();
+        (status, self.log.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_until_ready(lines: &mut BufReader<ChildStderr>, seen: &mut Vec<String>) -> Option<String> {
+    loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        seen.push(line);
+        if event["message"].as_str().is_some_and(|message| message.starts_with("ready")) {
+            return event["address"].as_str().map(str::to_owned);
+        }
+    }
+}
