@@ -255,3 +255,6 @@ impl TensorInfo {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests;
