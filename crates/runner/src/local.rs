@@ -1,6 +1,6 @@
 //! Executes plans in this process: plan to batch, forward, logits, samples.
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Layout, Storage, Tensor};
 use vlinders_engine::{
     Executor, ExecutorError, PromptLogprobs, Sampled, SeqId, SequenceWork, StepOutput, StepPlan,
 };
@@ -131,6 +131,8 @@ impl LocalExecutor {
         let rows = self.batch.logit_rows();
         for (rows, uses) in rows.chunks(LOGIT_ROWS).zip(self.uses.chunks(LOGIT_ROWS)) {
             let logits = logits_of(self.model.as_ref(), hidden, rows).map_err(|e| failed(&e))?;
+            let (storage, layout) = logits.storage_and_layout();
+            let logits = on_cpu(&storage, layout).map_err(|e| failed(&e))?;
             let vocab = self.model.vocab_size();
             for (row, used) in logits.chunks_exact(vocab).zip(uses) {
                 match *used {
@@ -164,11 +166,20 @@ impl Executor for LocalExecutor {
     }
 }
 
-/// Logits of some rows, one behind the other.
-fn logits_of(model: &dyn CausalLm, hidden: &Tensor, rows: &[u32]) -> Result<Vec<f32>, LayerError> {
+/// Logits of some rows, `[rows, vocab]`.
+fn logits_of(model: &dyn CausalLm, hidden: &Tensor, rows: &[u32]) -> Result<Tensor, LayerError> {
     let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
-    let logits = model.logits(&hidden.index_select(&rows, 0)?)?;
-    Ok(logits.flatten_all()?.to_vec1()?)
+    Ok(model.logits(&hidden.index_select(&rows, 0)?)?.contiguous()?)
+}
+
+/// The numbers of a contiguous tensor, where they are: a step has too many of them to copy.
+fn on_cpu<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32], LayerError> {
+    let Storage::Cpu(storage) = storage else {
+        return Err(candle_core::Error::msg("logits are not on the CPU").into());
+    };
+    let numbers = storage.as_slice::<f32>()?;
+    let (start, end) = layout.contiguous_offsets().unwrap_or((0, numbers.len()));
+    Ok(&numbers[start..end])
 }
 
 fn sample(sampler: &mut Sampler, sequence: &mut Sequence, work: &SequenceWork, logits: &[f32]) -> Sampled {

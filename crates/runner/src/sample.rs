@@ -21,6 +21,7 @@ pub struct Sampler {
     weights: Vec<f32>,
     candidates: Vec<filter::Candidate>,
     bound: Vec<f32>,
+    masses: Vec<f64>,
 }
 
 // === impl Sampler ===

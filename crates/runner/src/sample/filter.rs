@@ -14,8 +14,10 @@ use super::exp::{exp, sum};
 
 /// Tokens that are summed at once while drawing.
 const RUN: usize = 512;
-/// Weights below which the first search of top-p does not look; each further search goes this much deeper.
-const DEPTH: f32 = 4.0;
+/// Bits of a weight that tell no interval apart: 32 intervals for each power of two.
+const INTERVAL_SHIFT: u32 = 18;
+/// Intervals of weights up to 1.
+const INTERVALS: usize = (0x3f80_0000 >> INTERVAL_SHIFT) + 1;
 
 /// A token that may be kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,30 +67,41 @@ impl Sampler {
     }
 
     /// Set the weights of all tokens outside of the nucleus of mass `p` to 0.
+    ///
+    /// Weights are counted into narrow intervals first, so that only the tokens of one interval need an order.
     fn keep_nucleus(&mut self, logits: &[f32], p: f64) {
-        let wanted = sum(&self.weights) * p;
-        let mut depth = -DEPTH;
-        // the heaviest tokens usually suffice
-        loop {
-            let least = exp(depth);
-            self.candidates.clear();
-            let tokens = self.weights.iter().zip(logits).enumerate();
-            self.candidates.extend(
-                tokens
-                    .filter(|(_, (weight, _))| **weight >= least)
-                    .map(|(id, (&weight, &logit))| Candidate { logit, id: id as u32, weight }),
-            );
-            if least == 0.0 || mass(&self.candidates) >= wanted {
+        self.masses.clear();
+        self.masses.resize(INTERVALS, 0.0);
+        for &weight in &self.weights {
+            self.masses[interval(weight)] += f64::from(weight);
+        }
+        let wanted = self.masses.iter().sum::<f64>() * p;
+        let (mut ahead, mut border) = (0.0, 0);
+        for (i, mass) in self.masses.iter().enumerate().rev().filter(|(_, mass)| **mass > 0.0) {
+            border = i;
+            if ahead + mass >= wanted {
                 break;
             }
-            depth *= 2.0;
+            ahead += mass;
         }
-        let Some(last) = nucleus_end(&mut self.candidates, wanted) else { return };
+        self.candidates.clear();
+        for (id, (&weight, &logit)) in self.weights.iter().zip(logits).enumerate() {
+            if interval(weight) == border {
+                self.candidates.push(Candidate { logit, id: id as u32, weight });
+            }
+        }
+        let Some(last) = nucleus_end(&mut self.candidates, wanted - ahead) else { return };
         for (id, (weight, &logit)) in self.weights.iter_mut().zip(logits).enumerate() {
             let kept = logit > last.logit || (logit == last.logit && id as u32 <= last.id);
             *weight = if kept { *weight } else { 0.0 };
         }
     }
+}
+
+/// The interval of a weight in [0, 1]: its exponent and the first bits of its mantissa, so larger weights are never
+/// in a lower one.
+fn interval(weight: f32) -> usize {
+    (weight.to_bits() >> INTERVAL_SHIFT) as usize
 }
 
 /// The least likely token of the smallest set, from the most likely on, whose weights reach `wanted`.
@@ -101,7 +114,7 @@ fn nucleus_end(candidates: &mut [Candidate], wanted: f64) -> Option<Candidate> {
         let middle = rest.len() / 2;
         rest.select_nth_unstable_by(middle, order);
         let (upper, lower) = rest.split_at_mut(middle);
-        let with_upper = ahead + mass(upper);
+        let with_upper = ahead + upper.iter().map(|c| f64::from(c.weight)).sum::<f64>();
         if with_upper >= wanted {
             rest = upper;
         } else {
@@ -115,11 +128,6 @@ fn nucleus_end(candidates: &mut [Candidate], wanted: f64) -> Option<Candidate> {
 /// Most likely first, ties by lower id.
 pub(super) fn order(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.logit.partial_cmp(&a.logit).unwrap_or(std::cmp::Ordering::Equal).then(a.id.cmp(&b.id))
-}
-
-/// The sum of weights.
-fn mass(candidates: &[Candidate]) -> f64 {
-    candidates.iter().map(|c| f64::from(c.weight)).sum()
 }
 
 /// The `k`-th largest logit, `1 <= k <= logits.len()`; negative infinity when fewer are numbers.
