@@ -56,7 +56,7 @@ impl Sampler {
 
     /// The log-probability of `token` in the unmodified distribution, its rank, and the `top` most likely tokens.
     pub fn logprobs(&mut self, logits: &[f32], token: u32, top: u32) -> TokenLogprobs {
-        logprobs::logprobs(logits, token, top as usize, &mut self.bound, &mut self.candidates)
+        logprobs::logprobs(logits, token, top as usize, self)
     }
 
     /// Choose among processed logits.
@@ -77,25 +77,28 @@ impl Sampler {
 
 /// The largest logit, when a distribution can be made of them.
 fn maximum(logits: &[f32]) -> Result<f32, &'static str> {
+    match largest(logits) {
+        (_, true) => Err("the model gave logits that are not numbers"),
+        (f32::NEG_INFINITY, _) => Err("no token can be drawn: every token is excluded"),
+        (f32::INFINITY, _) => Err("the model gave logits that are infinite"),
+        (max, _) => Ok(max),
+    }
+}
+
+/// The largest logit that is a number, and whether any is not.
+fn largest(logits: &[f32]) -> (f32, bool) {
     // eight lanes, which become vector instructions
     let mut lanes = [f32::NEG_INFINITY; 8];
-    let mut nan = [false; 8];
+    let mut not_numbers = [0u32; 8];
     let (chunks, rest) = logits.as_chunks::<8>();
     for chunk in chunks {
         for i in 0..8 {
             lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-            nan[i] |= chunk[i].is_nan();
+            not_numbers[i] |= u32::from(chunk[i].is_nan());
         }
     }
     let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-    if nan.contains(&true) || rest.iter().any(|x| x.is_nan()) {
-        return Err("the model gave logits that are not numbers");
-    }
-    match max {
-        f32::NEG_INFINITY => Err("no token can be drawn: every token is excluded"),
-        f32::INFINITY => Err("the model gave logits that are infinite"),
-        max => Ok(max),
-    }
+    (max, not_numbers != [0; 8] || rest.iter().any(|x| x.is_nan()))
 }
 
 /// The lowest id with this logit.
