@@ -8,6 +8,7 @@ mod model;
 mod qwen2;
 mod qwen3;
 mod registry;
+mod shared;
 mod window;
 
 pub use self::{

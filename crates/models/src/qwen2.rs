@@ -1,68 +1,35 @@
 //! Qwen2 and Qwen2.5: biases on q, k and v; a sliding window from some layer on, where it is switched on.
 
 use serde::Deserialize;
-use vlinders_layers::{
-    Decoder, DecoderConfig, LayerError, RopeConfig, Weights, check_activation, parse_config,
-};
+use vlinders_layers::{Decoder, DecoderConfig, LayerError, Weights, parse_config};
 
+use crate::shared::plain_decoder;
 use crate::window::WindowConfig;
 
-/// The fields of config.json.
+/// The fields of config.json beside those that all share.
 #[derive(Debug, Deserialize)]
 struct Config {
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
     #[serde(default = "default_num_key_value_heads")]
     num_key_value_heads: Option<usize>,
     head_dim: Option<usize>,
-    max_position_embeddings: usize,
-    #[serde(default = "default_rms_norm_eps")]
-    rms_norm_eps: f64,
-    #[serde(default = "default_hidden_act")]
-    hidden_act: String,
-    #[serde(default)]
-    tie_word_embeddings: bool,
 }
 
 fn default_num_key_value_heads() -> Option<usize> {
     Some(32)
 }
 
-fn default_rms_norm_eps() -> f64 {
-    1e-6
-}
-
-fn default_hidden_act() -> String {
-    "silu".to_owned()
-}
-
 /// A Qwen2 model.
 pub(crate) fn model(config: &[u8], weights: &Weights) -> Result<Decoder, LayerError> {
+    let plain = plain_decoder(config)?;
+    let own: Config = parse_config(config)?;
     let windows: WindowConfig = parse_config(config)?;
-    let rope = |max| RopeConfig::parse(config, max);
-    let config: Config = parse_config(config)?;
-    check_activation(&config.hidden_act)?;
-    let heads = config.num_attention_heads;
     Decoder::new(
         DecoderConfig {
-            vocab_size: config.vocab_size,
-            hidden_size: config.hidden_size,
-            intermediate_size: config.intermediate_size,
-            num_hidden_layers: config.num_hidden_layers,
-            num_attention_heads: heads,
-            num_key_value_heads: config.num_key_value_heads.unwrap_or(heads),
-            head_dim: config.head_dim.unwrap_or(config.hidden_size / heads.max(1)),
-            rms_norm_eps: config.rms_norm_eps,
-            tie_word_embeddings: config.tie_word_embeddings,
+            num_key_value_heads: own.num_key_value_heads.unwrap_or(plain.num_key_value_heads),
+            head_dim: own.head_dim.unwrap_or(plain.head_dim),
             qkv_bias: true,
-            out_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
-            windows: windows.windows(config.num_hidden_layers.min(1 << 20))?,
-            rope: rope(config.max_position_embeddings)?,
+            windows: windows.windows(plain.windows.len())?,
+            ..plain
         },
         weights,
     )
