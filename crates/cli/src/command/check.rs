@@ -110,7 +110,8 @@ impl Finding<'_> {
             let memory = found.available_memory.map_or_else(|| "unknown".to_owned(), format_bytes);
             row("free memory", memory);
             if let Ok(fit) = &found.fit {
-                let full = fit.num_blocks * 16 / fit.max_model_len.max(1);
+                let tokens = fit.kv_bytes / found.kv_bytes_per_token.max(1);
+                let full = tokens / fit.max_model_len.max(1) as u64;
                 row(
                     "fits",
                     format!(

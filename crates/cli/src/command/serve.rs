@@ -97,7 +97,6 @@ fn load_one(model: &ModelConfig, share: f64, metrics: &Arc<ServerMetrics>) -> an
     let progress = ShownProgress::new(&model.name);
     let LoadedModel { executor, info, report } = load(&files, &model.load_options(share), &progress)?;
     drop(progress);
-    let milliseconds = |phase: usize| report.phases()[phase].1.as_millis() as u64;
     tracing::info!(
         model = model.name,
         architecture = info.architecture,
@@ -105,10 +104,10 @@ fn load_one(model: &ModelConfig, share: f64, metrics: &Arc<ServerMetrics>) -> an
         weights = %format_bytes(info.weight_bytes),
         kv_cache = %format_bytes(info.kv_bytes),
         max_model_len = info.max_model_len,
-        open_ms = milliseconds(0),
-        read_ms = milliseconds(1),
-        convert_ms = milliseconds(2),
-        warm_up_ms = milliseconds(3),
+        open_ms = report.open.as_millis() as u64,
+        read_ms = report.read.as_millis() as u64,
+        convert_ms = report.convert.as_millis() as u64,
+        warm_up_ms = report.warm_up.as_millis() as u64,
         total = %format_duration(report.total),
         "loaded"
     );
