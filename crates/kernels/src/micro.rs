@@ -188,20 +188,53 @@ unsafe fn step<L: Lanes, E: Element, const ORDER: usize, const R: usize, const T
     }
 }
 
-/// Evaluate `$body` with the constant `R` that equals `$rows`, from 1 to [`MAX_ROWS`], and with `T`, the tiles that
-/// so few rows leave registers for; they hide the latency of the additions.
-macro_rules! with_rows {
-    ($rows:expr, $R:ident, $T:ident => $body:expr) => {
+/// Tiles that six rows meet at once where there are registers for it.
+pub(crate) const WIDE_TILES: usize = 4;
+
+/// Evaluate `$body` with the constant `R` that equals `$rows`, from 1 to [`MAX_ROWS`].
+macro_rules! with_num_rows {
+    ($rows:expr, $R:ident => $body:expr) => {
         match $rows {
-            1 => with_rows!(@ 1, 4, $R, $T, $body),
-            2 => with_rows!(@ 2, 2, $R, $T, $body),
-            3 => with_rows!(@ 3, 1, $R, $T, $body),
-            4 => with_rows!(@ 4, 1, $R, $T, $body),
-            5 => with_rows!(@ 5, 1, $R, $T, $body),
-            _ => with_rows!(@ 6, 1, $R, $T, $body),
+            1 => with_num_rows!(@ 1, $R, $body),
+            2 => with_num_rows!(@ 2, $R, $body),
+            3 => with_num_rows!(@ 3, $R, $body),
+            4 => with_num_rows!(@ 4, $R, $body),
+            5 => with_num_rows!(@ 5, $R, $body),
+            _ => with_num_rows!(@ 6, $R, $body),
         }
     };
-    (@ $r:literal, $t:literal, $R:ident, $T:ident, $body:expr) => {{
+    (@ $r:literal, $R:ident, $body:expr) => {{
+        const $R: usize = $r;
+        $body
+    }};
+}
+pub(crate) use with_num_rows;
+
+/// Evaluate `$body` with the constant `R` that equals `$rows`, from 1 to [`MAX_ROWS`], and with `T`, the tiles that
+/// so few rows leave registers for on instruction set `$isa`; they hide the latency of the additions.
+macro_rules! with_rows {
+    ($isa:expr, $rows:expr, $R:ident, $T:ident => $body:expr) => {
+        if $isa.has_many_registers() {
+            match $rows {
+                1 => with_rows!(@ 1, $crate::micro::WIDE_TILES, $R, $T, $body),
+                2 => with_rows!(@ 2, $crate::micro::WIDE_TILES, $R, $T, $body),
+                3 => with_rows!(@ 3, $crate::micro::WIDE_TILES, $R, $T, $body),
+                4 => with_rows!(@ 4, $crate::micro::WIDE_TILES, $R, $T, $body),
+                5 => with_rows!(@ 5, $crate::micro::WIDE_TILES, $R, $T, $body),
+                _ => with_rows!(@ 6, $crate::micro::WIDE_TILES, $R, $T, $body),
+            }
+        } else {
+            match $rows {
+                1 => with_rows!(@ 1, 4, $R, $T, $body),
+                2 => with_rows!(@ 2, 2, $R, $T, $body),
+                3 => with_rows!(@ 3, 1, $R, $T, $body),
+                4 => with_rows!(@ 4, 1, $R, $T, $body),
+                5 => with_rows!(@ 5, 1, $R, $T, $body),
+                _ => with_rows!(@ 6, 1, $R, $T, $body),
+            }
+        }
+    };
+    (@ $r:literal, $t:expr, $R:ident, $T:ident, $body:expr) => {{
         const $R: usize = $r;
         #[allow(dead_code, reason = "not every caller has several tiles at hand")]
         const $T: usize = $t;

@@ -5,13 +5,17 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod math;
 mod portable;
+
+use std::sync::OnceLock;
 
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use self::avx2::Avx2;
+pub(crate) use self::{avx2::Avx2, avx512::Avx512};
 pub(crate) use self::{
     math::{exp, tanh},
     portable::Portable,
@@ -111,6 +115,9 @@ pub(crate) trait Lanes: Copy {
 /// The instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
+    /// AVX-512 F, BW, DQ and VL, beside all of AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -123,14 +130,38 @@ pub(crate) enum Isa {
 impl Isa {
     /// The best one that this machine has.
     pub(crate) fn detect() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| *Self::all().first().unwrap_or(&Self::Portable))
+    }
+
+    /// Whether there are 32 vector registers of sixteen lanes, not sixteen of eight.
+    pub(crate) fn has_many_registers(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx512 {
+            return true;
+        }
+        false
+    }
+
+    /// Those that this machine has, the best one first.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
         {
-            return Self::Avx2;
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                all.push(Self::Avx512);
+            }
+            all.push(Self::Avx2);
         }
-        Self::Portable
+        all.push(Self::Portable);
+        all
     }
 }
 
@@ -150,12 +181,21 @@ macro_rules! multiversion {
         /// `isa` must come from [`crate::simd::Isa::detect`] or be portable; the rest is the body's contract.
         $vis unsafe fn $name <$($g: $bound, $($(const $c: usize),+)?)?> (isa: $crate::simd::Isa, $($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+            unsafe fn avx512 <$($g: $bound, $($(const $c: usize),+)?)?> ($($arg: $ty),*) {
+                // SAFETY: the outer caller's promise.
+                unsafe { $body::<$crate::simd::Avx512, $($g, $($($c),+)?)?>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn avx2 <$($g: $bound, $($(const $c: usize),+)?)?> ($($arg: $ty),*) {
                 // SAFETY: the outer caller's promise.
                 unsafe { $body::<$crate::simd::Avx2, $($g, $($($c),+)?)?>($($arg),*) }
             }
             match isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the outer caller's promise; the instruction set was detected.
+                $crate::simd::Isa::Avx512 => unsafe { avx512::<$($g, $($($c),+)?)?>($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the outer caller's promise; the instruction set was detected.
                 $crate::simd::Isa::Avx2 => unsafe { avx2::<$($g, $($($c),+)?)?>($($arg),*) },

@@ -1,10 +1,14 @@
 //! What the machine can do: bytes read a second from memory, and multiply-adds a second, with all threads.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Larger than any cache.
-const BUFFER: usize = 256 << 20;
+const BUFFER: usize = 512 << 20;
+const HUGE_PAGE: usize = 2 << 20;
+/// Steps of multiply-adds in one measurement: some ten milliseconds.
+const STEPS: usize = 4_000_000;
 
 /// One measurement, per second.
 pub(crate) struct Measured {
@@ -15,27 +19,52 @@ pub(crate) struct Measured {
 /// Memory to read from, and the threads to do it with.
 pub(crate) struct Limits {
     threads: usize,
-    buffer: Vec<f32>,
+    buffer: HugePages,
+}
+
+/// Memory on huge pages, as weights have it: with small ones the walk through page tables would be measured too.
+struct HugePages(&'static mut [f32]);
+
+// === impl HugePages ===
+
+impl HugePages {
+    /// `len` ones, kept until the program ends.
+    fn new(len: usize) -> Self {
+        let layout = std::alloc::Layout::from_size_align(len * 4, HUGE_PAGE).expect("a small layout");
+        // SAFETY: the layout has a size; the memory is written in full before it is read as numbers.
+        unsafe {
+            let start = std::alloc::alloc(layout).cast::<f32>();
+            assert!(!start.is_null(), "no memory for the bench");
+            #[cfg(target_os = "linux")]
+            libc::madvise(start.cast(), len * 4, libc::MADV_HUGEPAGE);
+            for i in 0..len {
+                start.add(i).write(1.0);
+            }
+            Self(std::slice::from_raw_parts_mut(start, len))
+        }
+    }
 }
 
 // === impl Limits ===
 
 impl Limits {
     pub(crate) fn new(threads: usize) -> Self {
-        Self { threads, buffer: vec![1.0; BUFFER / 4] }
+        Self { threads, buffer: HugePages::new(BUFFER / 4) }
     }
 
     pub(crate) fn measure(&self) -> Measured {
-        let share = self.buffer.len() / self.threads;
+        let share = self.buffer.0.len() / self.threads;
         let seconds = self.timed(|thread| {
-            black_box(read(&self.buffer[thread * share..(thread + 1) * share]));
+            black_box(read(&self.buffer.0[thread * share..(thread + 1) * share]));
         });
         let bandwidth = (share * self.threads * 4) as f64 / seconds;
-        let steps = 4_000_000;
+        let done = AtomicUsize::new(0);
         let seconds = self.timed(|_| {
-            black_box(multiply_add(steps));
+            let (sum, multiply_adds) = multiply_add(STEPS);
+            black_box(sum);
+            done.fetch_add(multiply_adds, Ordering::Relaxed);
         });
-        Measured { bandwidth, flops: (steps * FLOPS_PER_STEP * self.threads) as f64 / seconds }
+        Measured { bandwidth, flops: 2.0 * done.into_inner() as f64 / seconds }
     }
 
     fn timed(&self, body: impl Fn(usize) + Sync) -> f64 {
@@ -51,36 +80,75 @@ impl Limits {
     }
 }
 
-/// Ten chains of eight lanes.
-const FLOPS_PER_STEP: usize = 10 * 8 * 2;
+/// Chains of multiply-adds that hide each other's latency.
+const CHAINS: usize = 10;
 
 #[cfg(target_arch = "x86_64")]
 fn read(values: &[f32]) -> f32 {
-    #[target_feature(enable = "avx2")]
-    fn sum(values: &[f32]) -> f32 {
-        let mut sums = [[0.0f32; 8]; 8];
-        for chunk in values.chunks_exact(64) {
-            for (sum, part) in sums.iter_mut().zip(chunk.chunks_exact(8)) {
-                for (s, v) in sum.iter_mut().zip(part) {
-                    *s += v;
+    use std::arch::x86_64::*;
+    #[target_feature(enable = "avx512f")]
+    fn wide(values: &[f32]) -> f32 {
+        let mut sums = [_mm512_setzero_ps(); 8];
+        for chunk in values.chunks_exact(128) {
+            for (sum, part) in sums.iter_mut().zip(chunk.chunks_exact(16)) {
+                // SAFETY: a part has sixteen numbers; a prefetch may name any address.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().wrapping_add(AHEAD).cast());
+                    *sum = _mm512_add_ps(*sum, _mm512_loadu_ps(part.as_ptr()));
                 }
             }
         }
-        sums.iter().flatten().sum()
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
+    #[target_feature(enable = "avx2")]
+    fn narrow(values: &[f32]) -> f32 {
+        let mut sums = [_mm256_setzero_ps(); 8];
+        for chunk in values.chunks_exact(64) {
+            for (sum, part) in sums.iter_mut().zip(chunk.chunks_exact(8)) {
+                // SAFETY: a part has eight numbers; a prefetch may name any address.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().wrapping_add(AHEAD).cast());
+                    *sum = _mm256_add_ps(*sum, _mm256_loadu_ps(part.as_ptr()));
+                }
+            }
+        }
+        let total = sums.into_iter().reduce(|a, b| _mm256_add_ps(a, b));
+        total.map_or(0.0, |total| _mm256_cvtss_f32(total))
+    }
+    // SAFETY: just detected.
+    if is_x86_feature_detected!("avx512f") {
+        return unsafe { wide(values) };
     }
     assert!(is_x86_feature_detected!("avx2"), "the bench needs AVX2");
     // SAFETY: just detected.
-    unsafe { sum(values) }
+    unsafe { narrow(values) }
 }
 
+/// Numbers that are fetched ahead of the one that is read.
 #[cfg(target_arch = "x86_64")]
-fn multiply_add(steps: usize) -> f32 {
+const AHEAD: usize = 1024;
+
+/// Multiply-adds of `steps` steps; gives a number that depends on all of them, and how many there were.
+#[cfg(target_arch = "x86_64")]
+fn multiply_add(steps: usize) -> (f32, usize) {
     use std::arch::x86_64::*;
+    #[target_feature(enable = "avx512f")]
+    fn wide(steps: usize) -> f32 {
+        let by = _mm512_set1_ps(black_box(0.999_999));
+        let plus = _mm512_set1_ps(black_box(1e-6));
+        let mut sums = [_mm512_setzero_ps(); CHAINS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, by, plus);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
     #[target_feature(enable = "avx2,fma")]
-    fn chains(steps: usize) -> f32 {
+    fn narrow(steps: usize) -> f32 {
         let by = _mm256_set1_ps(black_box(0.999_999));
         let plus = _mm256_set1_ps(black_box(1e-6));
-        let mut sums = [_mm256_setzero_ps(); 10];
+        let mut sums = [_mm256_setzero_ps(); CHAINS];
         for _ in 0..steps {
             for sum in &mut sums {
                 *sum = _mm256_fmadd_ps(*sum, by, plus);
@@ -89,9 +157,13 @@ fn multiply_add(steps: usize) -> f32 {
         let total = sums.into_iter().reduce(|a, b| _mm256_add_ps(a, b));
         total.map_or(0.0, |total| _mm256_cvtss_f32(total))
     }
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: just detected.
+        return (unsafe { wide(steps) }, steps * CHAINS * 16);
+    }
     assert!(is_x86_feature_detected!("fma"), "the bench needs FMA");
     // SAFETY: just detected; every machine with FMA that we know of has AVX2.
-    unsafe { chains(steps) }
+    (unsafe { narrow(steps) }, steps * CHAINS * 8)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -106,13 +178,13 @@ fn read(values: &[f32]) -> f32 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn multiply_add(steps: usize) -> f32 {
+fn multiply_add(steps: usize) -> (f32, usize) {
     let (by, plus) = (black_box(0.999_999_f32), black_box(1e-6_f32));
-    let mut sums = [[0.0f32; 8]; 10];
+    let mut sums = [[0.0f32; 8]; CHAINS];
     for _ in 0..steps {
         for sum in sums.as_flattened_mut() {
             *sum = sum.mul_add(by, plus);
         }
     }
-    sums.as_flattened().iter().sum()
+    (sums.as_flattened().iter().sum(), steps * CHAINS * 8)
 }

@@ -16,8 +16,10 @@ proptest! {
         let out = silu_mul(&x_tensor).unwrap();
         prop_assert_eq!(out.dims(), [n, i]);
         assert_close(&values(&out), &reference::silu_mul(&x, i), 1e-6);
-        let portable = x_tensor.apply_op1_no_bwd(&SiluMul { isa: Isa::Portable }).unwrap();
-        prop_assert_eq!(bits(&values(&portable)), bits(&values(&out)));
+        for isa in Isa::all() {
+            let again = x_tensor.apply_op1_no_bwd(&SiluMul { isa }).unwrap();
+            prop_assert_eq!(bits(&values(&again)), bits(&values(&out)), "{:?}", isa);
+        }
     }
 }
 

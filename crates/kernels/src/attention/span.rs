@@ -88,7 +88,7 @@ impl<E: Element> Problem<'_, E> {
                 let scores = scratch.scores.as_mut_ptr().add(rows.start * SPAN);
                 let sums = sums.add(rows.start * padded);
                 sums.write_bytes(0, rows.len() * padded);
-                with_rows!(rows.len(), R, T => self.score::<R, T>(unit, queries, scores, tiles.clone()));
+                with_rows!(self.isa, rows.len(), R, T => self.score::<R, T>(unit, queries, scores, tiles.clone()));
                 self.shape_scores(rows.len(), scores, tiles.clone());
                 for row in rows.clone() {
                     let seen = self.seen(unit, row);
@@ -209,7 +209,7 @@ impl<E: Element> Problem<'_, E> {
                 }
                 if run_len > 0 {
                     let x = weights.add((tile - run_len - tiles.start / SPAN_TILES * SPAN_TILES) * LANES);
-                    with_rows!(rows.len(), R, T => self.weigh_run::<R, T>(x, &run[..run_len], sums));
+                    with_rows!(self.isa, rows.len(), R, T => self.weigh_run::<R, T>(x, &run[..run_len], sums));
                     run_len = 0;
                 }
                 if tile == tiles.end {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::panels::{Panels, with_packed};
 use crate::element::{Element, LANES, with_element};
 use crate::error::Result;
-use crate::micro::{Ahead, MAX_ROWS, PACKED, Rows, Sums, accumulate, with_rows};
+use crate::micro::{Ahead, MAX_ROWS, PACKED, Rows, Sums, WIDE_TILES, accumulate, with_num_rows, with_rows};
 use crate::pool::{num_threads, parallel_for};
 use crate::simd::Isa;
 use crate::tensor::Shared;
@@ -89,7 +89,13 @@ impl<E: Element> Job<'_, E> {
         }
         // Small enough to share evenly, large enough to be worth fetching rows for.
         let share = self.num_tiles / (4 * num_threads());
-        if self.panels.count == 1 { share.clamp(4, 16) / 4 * 4 } else { share.clamp(1, TILES_PER_CHUNK) }
+        if self.panels.count == 1 {
+            share.clamp(4, 16) / 4 * 4
+        } else if self.isa.has_many_registers() {
+            share.clamp(WIDE_TILES, TILES_PER_CHUNK) / WIDE_TILES * WIDE_TILES
+        } else {
+            share.clamp(1, TILES_PER_CHUNK)
+        }
     }
 
     /// Piece `k` of tile `tile`.
@@ -172,32 +178,60 @@ impl<E: Element> Job<'_, E> {
         }
     }
 
-    /// All panels of block `block` against `tiles`.
+    /// All panels of block `block` against `tiles`, several at once where registers allow it.
     ///
     /// # Safety
     /// As [`block`](Self::block).
     unsafe fn reuse(&self, block: usize, tiles: Range<usize>) {
-        let panels = &self.panels;
-        for piece in 0..panels.num_pieces() {
-            let k = panels.piece(piece);
-            for tile in tiles.clone() {
-                // What comes after this piece of weights: the same piece of the next tile, or the next piece.
-                let (next_tile, next_k) =
-                    if tile + 1 < tiles.end { (tile + 1, k.start) } else { (tiles.start, k.end) };
-                // SAFETY: `next_k <= in`; the pointer is only prefetched.
-                let mut next = unsafe { self.weights(next_tile, next_k) }.cast::<u8>();
-                let range = panels.block(block);
-                let per_panel = (k.len() * LANES * size_of::<E>()).div_ceil(range.len());
-                for panel in range {
-                    let rows = panels.rows(panel);
-                    let ahead = Ahead { streams: [next], step: (per_panel * 4).div_ceil(k.len()) };
-                    next = next.wrapping_add(per_panel);
-                    // SAFETY: panel and tile exist, and this chunk alone writes their outputs.
-                    unsafe {
-                        let x = self.packed.get().add(panels.offset(panel, piece)).cast_const();
-                        with_rows!(rows.len(), R, T => self.block::<R, 1>(x, rows.start, tile, k.clone(), ahead));
+        let full = tiles.end.min(self.features / LANES);
+        for piece in 0..self.panels.num_pieces() {
+            let mut tile = tiles.start;
+            while tile < tiles.end {
+                let several = self.isa.has_many_registers() && tile + WIDE_TILES <= full;
+                // SAFETY: the caller's promise; several tiles are whole ones.
+                unsafe {
+                    if several {
+                        self.meet_panels::<WIDE_TILES>(block, piece, tile, &tiles);
+                    } else {
+                        self.meet_panels::<1>(block, piece, tile, &tiles);
                     }
                 }
+                tile += if several { WIDE_TILES } else { 1 };
+            }
+        }
+    }
+
+    /// Tiles `tile..tile + T` against the block's panels, over one piece of features. What comes after this piece of
+    /// weights is fetched meanwhile: the same piece of the next tiles, or the next piece of the first ones.
+    ///
+    /// # Safety
+    /// As [`block`](Self::block).
+    unsafe fn meet_panels<const T: usize>(
+        &self,
+        block: usize,
+        piece: usize,
+        tile: usize,
+        tiles: &Range<usize>,
+    ) {
+        let panels = &self.panels;
+        let k = panels.piece(piece);
+        let (next_tile, next_k) =
+            if tile + T < tiles.end { (tile + T, k.start) } else { (tiles.start, k.end) };
+        // Behind the last tile nothing is read, only fetched.
+        let mut next: [*const u8; T] = std::array::from_fn(|t| {
+            self.tiles.wrapping_add(((next_tile + t) * panels.inn + next_k) * LANES).cast()
+        });
+        let range = panels.block(block);
+        let per_panel = (k.len() * LANES * size_of::<E>()).div_ceil(range.len());
+        let step = (per_panel * 4).div_ceil(k.len());
+        for panel in range {
+            let rows = panels.rows(panel);
+            let ahead = Ahead { streams: next, step };
+            next = next.map(|next| next.wrapping_add(per_panel));
+            // SAFETY: panel and tiles exist, and this chunk alone writes their outputs.
+            unsafe {
+                let x = self.packed.get().add(panels.offset(panel, piece)).cast_const();
+                with_num_rows!(rows.len(), R => self.block::<R, T>(x, rows.start, tile, k.clone(), ahead));
             }
         }
     }
@@ -208,7 +242,7 @@ impl<E: Element> Job<'_, E> {
         // SAFETY: the caller's promise.
         unsafe {
             match self.panels.count {
-                1 => with_rows!(self.panels.n, R, T => self.stream::<R, T>(tiles)),
+                1 => with_rows!(self.isa, self.panels.n, R, T => self.stream::<R, T>(tiles)),
                 _ => self.reuse(block, tiles),
             }
         }

@@ -55,18 +55,18 @@ proptest! {
     #[test]
     fn a_row_has_the_same_bits_alone_and_in_company(
         dtype in dtypes(), n in 2usize..120, out in 1usize..100, inn in 1usize..600, with_bias: bool, seed: u64,
-        cut in 1usize..119, threads in 1usize..5,
+        cut in 1usize..119, threads in 1usize..5, isa in prop::sample::select(Isa::all()),
     ) {
         let case = case(dtype, n, out, inn, with_bias, seed);
         set_num_threads(threads);
-        let together = case.run(Isa::detect(), 0..n);
+        let together = case.run(isa, 0..n);
         set_num_threads(threads % 3 + 1);
         for row in [0, n / 2, n - 1] {
-            prop_assert_eq!(bits(&case.run(Isa::detect(), row..row + 1)), bits(&together[row * out..(row + 1) * out]));
+            prop_assert_eq!(bits(&case.run(isa, row..row + 1)), bits(&together[row * out..(row + 1) * out]));
         }
         let cut = cut % n;
-        let mut parts = if cut > 0 { case.run(Isa::detect(), 0..cut) } else { Vec::new() };
-        parts.extend(case.run(Isa::detect(), cut..n));
+        let mut parts = if cut > 0 { case.run(isa, 0..cut) } else { Vec::new() };
+        parts.extend(case.run(isa, cut..n));
         prop_assert_eq!(bits(&parts), bits(&together));
     }
 
@@ -75,7 +75,10 @@ proptest! {
         dtype in dtypes(), n in 1usize..20, out in 1usize..50, inn in 1usize..300, with_bias: bool, seed: u64,
     ) {
         let case = case(dtype, n, out, inn, with_bias, seed);
-        prop_assert_eq!(bits(&case.run(Isa::detect(), 0..n)), bits(&case.run(Isa::Portable, 0..n)));
+        let portable = case.run(Isa::Portable, 0..n);
+        for isa in Isa::all() {
+            prop_assert_eq!(bits(&case.run(isa, 0..n)), bits(&portable), "{:?}", isa);
+        }
     }
 }
 
@@ -84,8 +87,8 @@ fn every_number_of_rows_in_a_matrix_of_many_chunks() {
     let case = case(DType::BF16, 14, 650, 320, true, 9);
     let alone: Vec<f32> = (0..14).flat_map(|row| case.run(Isa::Portable, row..row + 1)).collect();
     set_num_threads(3);
-    for n in 1..=14 {
-        assert_eq!(bits(&case.run(Isa::detect(), 0..n)), bits(&alone[..n * 650]), "{n} rows");
+    for (isa, n) in Isa::all().into_iter().flat_map(|isa| (1..=14).map(move |n| (isa, n))) {
+        assert_eq!(bits(&case.run(isa, 0..n)), bits(&alone[..n * 650]), "{isa:?}, {n} rows");
     }
 }
 

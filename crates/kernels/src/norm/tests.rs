@@ -35,8 +35,10 @@ proptest! {
             let alone = values(&rms_norm(&tensor(&x[row * d..(row + 1) * d], &[1, d]), &w, 1e-5).unwrap());
             prop_assert_eq!(bits(&alone), bits(&together[row * d..(row + 1) * d]));
         }
-        let portable = tensor(&x, &[n, d]).apply_op2_no_bwd(&w, &RmsNorm { eps: 1e-5, isa: Isa::Portable }).unwrap();
-        prop_assert_eq!(bits(&values(&portable)), bits(&together));
+        for isa in Isa::all() {
+            let again = tensor(&x, &[n, d]).apply_op2_no_bwd(&w, &RmsNorm { eps: 1e-5, isa }).unwrap();
+            prop_assert_eq!(bits(&values(&again)), bits(&together), "{:?}", isa);
+        }
     }
 }
 

@@ -22,9 +22,11 @@ proptest! {
         let x_tensor = tensor(&x, &[n, heads, d]);
         let turned = values(&rope(&x_tensor, &table(&cos), &table(&sin), &positions).unwrap());
         assert_close(&turned, &reference::rope(&x, &cos, &sin, &positions, d, half), 3e-7);
-        let op = Rope { positions: &positions, heads, d, half, isa: Isa::Portable };
-        let portable = x_tensor.apply_op3_no_bwd(&table(&cos), &table(&sin), &op).unwrap();
-        prop_assert_eq!(bits(&values(&portable)), bits(&turned));
+        for isa in Isa::all() {
+            let op = Rope { positions: &positions, heads, d, half, isa };
+            let again = x_tensor.apply_op3_no_bwd(&table(&cos), &table(&sin), &op).unwrap();
+            prop_assert_eq!(bits(&values(&again)), bits(&turned), "{:?}", isa);
+        }
         let row = heads * d;
         let last = tensor(&x[(n - 1) * row..], &[1, heads, d]);
         let alone = rope(&last, &table(&cos), &table(&sin), &positions[n - 1..]).unwrap();
