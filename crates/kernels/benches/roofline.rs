@@ -22,7 +22,12 @@ fn main() {
     let threads = vlinders_kernels::num_threads();
     let limits = Limits::new(threads);
     let first = limits.measure();
-    println!("{threads} threads: {:.1} GB/s read, {:.0} GFLOP/s", first.bandwidth / 1e9, first.flops / 1e9);
+    println!(
+        "{threads} threads: {:.1} GB/s read, {:.0} GFLOP/s, {:.0} GOP/s of codes",
+        first.bandwidth / 1e9,
+        first.flops / 1e9,
+        first.code_ops / 1e9
+    );
     println!("{:<34} {:>10} {:>9} {:>9} {:>9}", "kernel", "ms", "GB/s", "GFLOP/s", "of limit");
     for plan in work::plans() {
         if words.is_empty() || words.iter().any(|word| plan.name.contains(word)) {
@@ -37,7 +42,8 @@ fn print_share(limits: &Limits, work: &Work) {
         .map(|_| {
             let now = limits.measure();
             let seconds = work.seconds();
-            let least = (work.bytes / now.bandwidth).max(work.flops / now.flops);
+            let rate = if work.codes { now.code_ops } else { now.flops };
+            let least = (work.bytes / now.bandwidth).max(work.flops / rate);
             (seconds, least / seconds)
         })
         .collect();

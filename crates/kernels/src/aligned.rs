@@ -92,6 +92,11 @@ impl AlignedBuf {
         self.len
     }
 
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        // SAFETY: `len` bytes are owned, and were zeroed when they were taken.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
+    }
+
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.start.as_ptr()
     }

@@ -22,14 +22,17 @@ mod attention;
 mod element;
 mod embedding;
 mod error;
+mod format;
 mod kv;
 mod linear;
 mod micro;
 mod norm;
 mod pool;
+mod quant;
 pub mod reference;
 mod rope;
 mod simd;
+mod stored;
 mod tensor;
 #[cfg(test)]
 mod testing;
@@ -40,10 +43,12 @@ pub use self::{
     attention::{AttentionBatch, AttentionSpec, paged_attention},
     embedding::embedding,
     error::{KernelError, Result},
+    format::Format,
     kv::{KvLayer, kv_write},
     linear::linear,
     norm::{add_rms_norm, rms_norm},
     pool::{num_threads, set_num_threads},
     rope::rope,
+    stored::Stored,
     weight::{PackedWeight, PackedWeightBuilder},
 };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
 use crate::error::{KernelError, Result};
+use crate::quant;
 use crate::simd::Isa;
 use crate::tensor::{activations, filled, floats};
 use crate::weight::PackedWeight;
@@ -16,7 +17,8 @@ const OP: &str = "linear";
 
 /// `x w^T + bias`: `x` is `[n, in]`, `w` is `[out, in]`, `bias` is `[out]`, the result `[n, out]`.
 ///
-/// Each output is one chain of fused multiply-adds over `in`, in f32, in order; the bias is added last.
+/// Each output is one chain of fused multiply-adds over `in`, in f32, in order; the bias is added last. With quantised
+/// weights the links of the chain are dot products of 32, and activations are rounded to eight bits for each 32.
 ///
 /// # Errors
 /// Shapes that do not fit, dtypes other than f32.
@@ -24,7 +26,7 @@ pub fn linear(x: &Tensor, w: &Arc<PackedWeight>, bias: Option<&Tensor>) -> Resul
     linear_on(Isa::detect(), x, w, bias)
 }
 
-fn linear_on(isa: Isa, x: &Tensor, w: &PackedWeight, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn linear_on(isa: Isa, x: &Tensor, w: &PackedWeight, bias: Option<&Tensor>) -> Result<Tensor> {
     let x = activations(OP, "x", x)?;
     match x.dims() {
         [_, inn] if *inn == w.in_features() => {}
@@ -58,7 +60,12 @@ impl Linear<'_> {
         let (inn, out) = (self.w.in_features(), self.w.out_features());
         let n = x.len() / inn;
         // SAFETY: the kernel writes all `n * out` results.
-        let results = unsafe { filled(n * out, |to| kernel::multiply(self.isa, x, n, self.w, bias, to))? };
+        let results = unsafe {
+            filled(n * out, |to| match self.w.format().dtype() {
+                Some(dtype) => kernel::multiply(self.isa, dtype, x, n, self.w, bias, to),
+                None => quant::multiply(self.isa, x, n, self.w, bias, to),
+            })?
+        };
         Ok((CpuStorage::F32(results), Shape::from((n, out))))
     }
 }

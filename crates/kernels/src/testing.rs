@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 
+use crate::format::Format;
 use crate::weight::PackedWeight;
 
 /// Reproducible numbers between -1 and 1.
@@ -45,7 +46,7 @@ pub(crate) fn rounded(dtype: DType, value: f32) -> f32 {
 }
 
 pub(crate) fn weight(dtype: DType, out: usize, inn: usize, values: &[f32]) -> PackedWeight {
-    PackedWeight::pack(dtype, out, inn, &stored(dtype, values)).unwrap()
+    PackedWeight::pack(Format::from_dtype(dtype).unwrap(), out, inn, &stored(dtype, values)).unwrap()
 }
 
 pub(crate) fn bits(values: &[f32]) -> Vec<u32> {

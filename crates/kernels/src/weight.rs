@@ -2,21 +2,22 @@
 //!
 //! Rows of the matrix (output features) are taken sixteen at a time; a tile holds, for each input feature, the
 //! sixteen weights that it is multiplied with, side by side: `[out / 16][in][16]`, in the stored dtype. One
-//! load then feeds sixteen sums, memory is read front to back, and no sum ever crosses lanes.
+//! load then feeds sixteen sums, memory is read front to back, and no sum ever crosses lanes. Quantised tiles
+//! follow the same idea in units of 64 input features; `quant.rs` says how.
 
 mod builder;
-
-use candle_core::DType;
 
 pub use self::builder::PackedWeightBuilder;
 use crate::aligned::AlignedBuf;
 use crate::element::{Element, LANES, with_element};
 use crate::error::Result;
+use crate::format::Format;
+use crate::quant::{BLOCK, QuantTile, with_tile};
 
-/// An `[out, in]` matrix as stored in a checkpoint, in f32, f16 or bf16, packed for [`linear`](crate::linear()).
+/// An `[out, in]` matrix in f32, f16, bf16 or quantised, packed for [`linear`](crate::linear()).
 pub struct PackedWeight {
     data: AlignedBuf,
-    dtype: DType,
+    format: Format,
     out: usize,
     inn: usize,
 }
@@ -24,22 +25,22 @@ pub struct PackedWeight {
 // === impl PackedWeight ===
 
 impl PackedWeight {
-    /// Pack a whole matrix given row by row as little-endian bytes, the way safetensors stores it.
+    /// Pack a whole matrix given row by row in the encoding that loses nothing: see [`Format::stored`].
     ///
     /// # Errors
-    /// A dtype other than f32, f16 and bf16, an empty shape, a number of bytes that is not the shape's, or no memory.
-    pub fn pack(dtype: DType, out: usize, inn: usize, row_major: &[u8]) -> Result<Self> {
-        let mut builder = Self::builder(dtype, out, inn)?;
-        builder.rows(0, row_major)?;
+    /// An empty shape, a number of bytes that is not the shape's, or no memory.
+    pub fn pack(format: Format, out: usize, inn: usize, row_major: &[u8]) -> Result<Self> {
+        let mut builder = Self::builder(format, out, inn)?;
+        builder.rows(0, format.stored(), row_major)?;
         builder.finish()
     }
 
     /// A matrix that is filled by runs of rows: while a file streams in, or from several tensors (q, k and v).
     ///
     /// # Errors
-    /// A dtype other than f32, f16 and bf16, an empty shape, or no memory.
-    pub fn builder(dtype: DType, out: usize, inn: usize) -> Result<PackedWeightBuilder> {
-        PackedWeightBuilder::new(dtype, out, inn)
+    /// An empty shape, or no memory.
+    pub fn builder(format: Format, out: usize, inn: usize) -> Result<PackedWeightBuilder> {
+        PackedWeightBuilder::new(format, out, inn)
     }
 
     /// Rows of the matrix: the length of an output of [`linear`](crate::linear()).
@@ -54,10 +55,10 @@ impl PackedWeight {
         self.inn
     }
 
-    /// The stored dtype.
+    /// How the numbers lie in memory.
     #[must_use]
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Bytes held, padding included.
@@ -83,16 +84,22 @@ impl PackedWeight {
 
     /// The first element; tile `t` begins `t * in_features * 16` elements further.
     ///
-    /// `E` must be the stored type, which `with_element!(self.dtype(), …)` gives.
+    /// `E` must be the stored type, which `with_element!` gives for the format's dtype.
     pub(crate) fn tiles<E: Element>(&self) -> *const E {
         debug_assert_eq!(self.data.len(), self.num_tiles() * self.inn * LANES * size_of::<E>());
         self.data.as_ptr().cast()
     }
 
+    /// All bytes of the tiles.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.data.as_slice()
+    }
+
     /// Widen row `row` into `values`.
     pub(crate) fn read_row(&self, row: usize, values: &mut [f32]) {
         assert!(row < self.out && values.len() == self.inn, "row {row} of {}", self.out);
-        with_element!(self.dtype, E => {
+        let Some(dtype) = self.format.dtype() else { return self.read_quantised_row(row, values) };
+        with_element!(dtype, E => {
             let first = row / LANES * self.inn * LANES + E::slot(row % LANES);
             // SAFETY: `row` is one of the rows, so all places of its lane lie in the tiles of type `E`.
             unsafe {
@@ -103,11 +110,21 @@ impl PackedWeight {
             }
         });
     }
+
+    fn read_quantised_row(&self, row: usize, values: &mut [f32]) {
+        with_tile!(self.format, Q => {
+            let bytes = Q::units(self.inn) * Q::UNIT_BYTES;
+            let tile = &self.bytes()[row / LANES * bytes..][..bytes];
+            for (block, values) in values.chunks_mut(BLOCK).enumerate() {
+                values.copy_from_slice(&Q::read(tile, block, row % LANES)[..values.len()]);
+            }
+        }, _ => {});
+    }
 }
 
 impl std::fmt::Debug for PackedWeight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PackedWeight([{}, {}] {:?})", self.out, self.inn, self.dtype)
+        write!(f, "PackedWeight([{}, {}] {:?})", self.out, self.inn, self.format)
     }
 }
 

@@ -13,7 +13,10 @@ const STEPS: usize = 4_000_000;
 /// One measurement, per second.
 pub(crate) struct Measured {
     pub(crate) bandwidth: f64,
+    /// Of floats.
     pub(crate) flops: f64,
+    /// Of eight-bit codes.
+    pub(crate) code_ops: f64,
 }
 
 /// Memory to read from, and the threads to do it with.
@@ -58,13 +61,18 @@ impl Limits {
             black_box(read(&self.buffer.0[thread * share..(thread + 1) * share]));
         });
         let bandwidth = (share * self.threads * 4) as f64 / seconds;
+        Measured { bandwidth, flops: self.rate(multiply_add), code_ops: self.rate(multiply_add_codes) }
+    }
+
+    /// Operations a second of a loop that says how many multiply-adds it did.
+    fn rate(&self, multiply_add: fn(usize) -> (f32, usize)) -> f64 {
         let done = AtomicUsize::new(0);
         let seconds = self.timed(|_| {
             let (sum, multiply_adds) = multiply_add(STEPS);
             black_box(sum);
             done.fetch_add(multiply_adds, Ordering::Relaxed);
         });
-        Measured { bandwidth, flops: 2.0 * done.into_inner() as f64 / seconds }
+        2.0 * done.into_inner() as f64 / seconds
     }
 
     fn timed(&self, body: impl Fn(usize) + Sync) -> f64 {
@@ -164,6 +172,57 @@ fn multiply_add(steps: usize) -> (f32, usize) {
     assert!(is_x86_feature_detected!("fma"), "the bench needs FMA");
     // SAFETY: just detected; every machine with FMA that we know of has AVX2.
     (unsafe { narrow(steps) }, steps * CHAINS * 8)
+}
+
+/// The same for dot products of four bytes.
+#[cfg(target_arch = "x86_64")]
+fn multiply_add_codes(steps: usize) -> (f32, usize) {
+    use std::arch::x86_64::*;
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn wide(steps: usize) -> i32 {
+        let (w, x) = (_mm512_set1_epi32(black_box(0x0102_0304)), _mm512_set1_epi32(black_box(0x0102_0304)));
+        let mut sums = [_mm512_setzero_si512(); CHAINS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, w, x);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_epi32(sum)).fold(0, i32::wrapping_add)
+    }
+    #[target_feature(enable = "avx2")]
+    fn narrow(steps: usize) -> i32 {
+        let (w, x) = (_mm256_set1_epi32(black_box(0x0102_0304)), _mm256_set1_epi32(black_box(0x0102_0304)));
+        let one = _mm256_set1_epi16(1);
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                // The sum goes in, so that the product is not computed once for all.
+                let pairs = _mm256_maddubs_epi16(_mm256_xor_si256(w, *sum), x);
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, one));
+            }
+        }
+        let total = sums.into_iter().reduce(|a, b| _mm256_add_epi32(a, b));
+        total.map_or(0, |total| _mm256_extract_epi32::<0>(total))
+    }
+    if is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: just detected.
+        return (unsafe { wide(steps) } as f32, steps * CHAINS * 64);
+    }
+    assert!(is_x86_feature_detected!("avx2"), "the bench needs AVX2");
+    // SAFETY: just detected.
+    (unsafe { narrow(steps) } as f32, steps * CHAINS * 32)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiply_add_codes(steps: usize) -> (f32, usize) {
+    let (w, x) = (black_box([1i8; 64]), black_box([2i8; 64]));
+    let mut sums = [0i32; 16];
+    for _ in 0..steps {
+        for (sum, (w, x)) in sums.iter_mut().zip(w.as_chunks::<4>().0.iter().zip(x.as_chunks::<4>().0)) {
+            *sum += w.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum::<i32>();
+        }
+    }
+    (sums.iter().sum::<i32>() as f32, steps * 64)
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use vlinders_kernels::{
-    AttentionBatch, AttentionSpec, KvLayer, PackedWeight, kv_write, linear, paged_attention,
+    AttentionBatch, AttentionSpec, Format, KvLayer, PackedWeight, kv_write, linear, paged_attention,
 };
 
 /// Weights that a kernel walks through before it meets the same one again, so that none is found in a cache.
@@ -15,6 +15,8 @@ const WALK: usize = 128 << 20;
 /// A kernel with its arguments.
 pub(crate) struct Work {
     pub(crate) name: String,
+    /// Multiply-adds are of eight-bit codes, not of floats.
+    pub(crate) codes: bool,
     pub(crate) bytes: f64,
     pub(crate) flops: f64,
     run: Box<dyn Fn(usize)>,
@@ -53,15 +55,15 @@ impl Work {
 
 pub(crate) fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    for dtype in [DType::BF16, DType::F16, DType::F32] {
+    for format in [Format::BF16, Format::F16, Format::F32, Format::Q8, Format::Q4] {
         for (out, inn) in [(512, 2048), (2048, 2048), (16384, 2048), (2048, 8192), (128_256, 2048)] {
             for n in [1, 2, 4, 8, 16, 64, 512] {
                 if out > 100_000 && n > 64 {
                     continue;
                 }
                 plans.push(Plan {
-                    name: format!("linear {} {inn}->{out} x{n}", dtype.as_str()),
-                    make: Box::new(move |name| product(name, dtype, out, inn, n)),
+                    name: format!("linear {format} {inn}->{out} x{n}"),
+                    make: Box::new(move |name| product(name, format, out, inn, n)),
                 });
             }
         }
@@ -95,26 +97,17 @@ fn tensor(shape: &[usize]) -> Tensor {
     Tensor::from_vec(noise(shape.iter().product()), shape, &Device::Cpu).expect("a tensor")
 }
 
-fn product(name: String, dtype: DType, out: usize, inn: usize, n: usize) -> Work {
-    let width = dtype.size_in_bytes();
-    let bytes = out * inn * width;
-    // Any bits will do, as long as no number is a NaN or denormal: small random mantissas over one exponent.
-    let row: Vec<u8> = noise(inn)
-        .into_iter()
-        .flat_map(|v| match dtype {
-            DType::F16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
-            DType::BF16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
-            _ => v.to_le_bytes().to_vec(),
-        })
-        .collect();
-    let rows = row.repeat(out);
+fn product(name: String, format: Format, out: usize, inn: usize, n: usize) -> Work {
+    let bytes = format.packed_bytes(out, inn).expect("a size that can be counted");
+    let rows = row(format, inn).repeat(out);
     let weights: Vec<Arc<PackedWeight>> = (0..WALK.div_ceil(bytes))
-        .map(|_| Arc::new(PackedWeight::pack(dtype, out, inn, &rows).expect("a weight")))
+        .map(|_| Arc::new(PackedWeight::pack(format, out, inn, &rows).expect("a weight")))
         .collect();
     let x = tensor(&[n, inn]);
     let flops = 2.0 * (out * inn * n) as f64;
     Work {
         name,
+        codes: format.dtype().is_none(),
         bytes: (bytes + 4 * n * (out + inn)) as f64,
         flops,
         repeats: ((bytes as f64 / 20e9).max(flops / 100e9).recip() * 0.05).ceil().clamp(1.0, 2000.0) as usize,
@@ -123,6 +116,26 @@ fn product(name: String, dtype: DType, out: usize, inn: usize, n: usize) -> Work
             linear(&x, &weights[i % weights.len()], None).expect("a product");
         }),
     }
+}
+
+/// One row as a file has it. Any bits will do, as long as no number is a NaN or denormal.
+fn row(format: Format, inn: usize) -> Vec<u8> {
+    let numbers = noise(inn);
+    let encode = |v: &f32| match format {
+        Format::F16 => half::f16::from_f32(*v).to_le_bytes().to_vec(),
+        Format::BF16 => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
+        _ => v.to_le_bytes().to_vec(),
+    };
+    if format.dtype().is_some() {
+        return numbers.iter().flat_map(encode).collect();
+    }
+    let code = |v: &f32| (v * 127.0) as i8 as u8;
+    let mut bytes = Vec::new();
+    for block in numbers.chunks_exact(32) {
+        bytes.extend(half::f16::from_f32(0.01).to_le_bytes());
+        bytes.extend(block.iter().map(code).take(format.stored().block_bytes() - 2));
+    }
+    bytes
 }
 
 fn attention(name: String, dtype: DType, sequences: usize, length: usize, tokens: usize) -> Work {
@@ -152,6 +165,7 @@ fn attention(name: String, dtype: DType, sequences: usize, length: usize, tokens
     let flops = 4.0 * (seen * heads * d) as f64;
     Work {
         name,
+        codes: false,
         bytes: layer_bytes as f64,
         flops,
         repeats: ((layer_bytes as f64 / 15e9).max(flops / 60e9).recip() * 0.05).ceil().clamp(1.0, 2000.0)

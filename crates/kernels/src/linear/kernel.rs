@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use candle_core::DType;
+
 use super::panels::{Panels, with_packed};
 use crate::element::{Element, LANES, with_element};
 use crate::error::Result;
@@ -40,10 +42,11 @@ unsafe impl<E> Sync for Job<'_, E> {}
 /// Write `x w^T + bias` for `n` rows to `out`.
 ///
 /// # Safety
-/// `x` holds `n` rows of `in` numbers, `bias` (if any) `out` numbers, and `out` is writable for `n * out`; `isa`
+/// `dtype` is that of `w`; `x` holds `n` rows of `in` numbers, `bias` (if any) `out` numbers, and `out` is writable for `n * out`; `isa`
 /// is there.
 pub(super) unsafe fn multiply(
     isa: Isa,
+    dtype: DType,
     x: &[f32],
     n: usize,
     w: &PackedWeight,
@@ -55,7 +58,7 @@ pub(super) unsafe fn multiply(
     }
     let panels = Panels::new(n, w.in_features());
     with_packed(&panels, x, |packed| {
-        with_element!(w.dtype(), E => {
+        with_element!(dtype, E => {
             let job = Job {
                 isa,
                 panels,

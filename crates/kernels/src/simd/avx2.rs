@@ -14,6 +14,14 @@ static RAMP: [i32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 // === impl Avx2 ===
 
+impl Avx2 {
+    /// From lanes 0 to 7 and lanes 8 to 15.
+    #[inline(always)]
+    pub(crate) fn from_registers(low: __m256, high: __m256) -> Self {
+        Self(low, high)
+    }
+}
+
 /// `2^n` for each whole `n` from -126 to 127.
 #[inline(always)]
 unsafe fn power(n: __m256i) -> __m256 {

@@ -16,6 +16,13 @@ static PAIR_SHIFTS: [i32; 16] = [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 
 
 // === impl Avx512 ===
 
+impl Avx512 {
+    #[inline(always)]
+    pub(crate) fn from_register(lanes: __m512) -> Self {
+        Self(lanes)
+    }
+}
+
 /// `2^n` for each whole `n` from -126 to 127.
 #[inline(always)]
 unsafe fn power(n: __m512i) -> __m512 {

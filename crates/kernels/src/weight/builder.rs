@@ -1,12 +1,17 @@
 //! Packing: rows as a checkpoint stores them, into tiles.
 
-use candle_core::DType;
+use std::ops::Range;
+
+use half::{bf16, f16};
 
 use super::PackedWeight;
 use crate::aligned::AlignedBuf;
-use crate::element::{Element, LANES, stored_bytes, with_element};
+use crate::element::{Element, LANES, with_element};
 use crate::error::{KernelError, Result};
+use crate::format::Format;
 use crate::pool::parallel_for;
+use crate::quant::{pack_row, with_tile};
+use crate::stored::Stored;
 use crate::tensor::Shared;
 
 const OP: &str = "packed weight";
@@ -22,32 +27,26 @@ pub struct PackedWeightBuilder {
 // === impl PackedWeightBuilder ===
 
 impl PackedWeightBuilder {
-    pub(super) fn new(dtype: DType, out: usize, inn: usize) -> Result<Self> {
-        let width = stored_bytes(OP, "the matrix", dtype)?;
+    pub(super) fn new(format: Format, out: usize, inn: usize) -> Result<Self> {
         if out == 0 || inn == 0 {
             return Err(KernelError::shape(OP, format!("a matrix of shape [{out}, {inn}] has no elements")));
         }
-        let bytes = out
-            .checked_next_multiple_of(LANES)
-            .and_then(|rows| rows.checked_mul(inn))
-            .and_then(|elements| elements.checked_mul(width))
-            .ok_or(KernelError::Memory { bytes: usize::MAX })?;
+        let bytes = format.packed_bytes(out, inn).ok_or(KernelError::Memory { bytes: usize::MAX })?;
         let data = AlignedBuf::zeroed(bytes)?;
-        Ok(Self { weight: PackedWeight { data, dtype, out, inn }, filled: vec![false; out] })
+        Ok(Self { weight: PackedWeight { data, format, out, inn }, filled: vec![false; out] })
     }
 
-    /// Bytes of one row as [`rows`](Self::rows) wants it.
-    #[must_use]
-    pub fn row_bytes(&self) -> usize {
-        with_element!(self.weight.dtype, E => self.weight.inn * size_of::<E>())
-    }
-
-    /// Fill rows `first_row..` with whole rows of little-endian numbers in the matrix's dtype.
+    /// Fill rows `first_row..` with whole rows, encoded as `stored`; what the format can not hold is rounded.
     ///
     /// # Errors
-    /// Bytes that are not whole rows, rows beyond the last, and rows that were filled before.
-    pub fn rows(&mut self, first_row: usize, bytes: &[u8]) -> Result<()> {
-        let row_bytes = self.row_bytes();
+    /// A number of columns that the encoding has no blocks for, bytes that are not whole rows, rows beyond the last,
+    /// and rows that were filled before.
+    pub fn rows(&mut self, first_row: usize, stored: Stored, bytes: &[u8]) -> Result<()> {
+        let inn = self.weight.inn;
+        let row_bytes = stored.row_bytes(inn).ok_or_else(|| {
+            let len = stored.block_len();
+            KernelError::shape(OP, format!("rows of {inn} numbers are no whole blocks of {len} ({stored:?})"))
+        })?;
         if !bytes.len().is_multiple_of(row_bytes) {
             return Err(KernelError::shape(
                 OP,
@@ -68,20 +67,19 @@ impl PackedWeightBuilder {
         if bytes.is_empty() {
             return Ok(());
         }
-        let inn = self.weight.inn;
+        let format = self.weight.format;
+        let tile_bytes = self.weight.data.len() / self.weight.num_tiles();
         let tiles = first_row / LANES..last_row.div_ceil(LANES);
         let target = Shared::new(self.weight.data.as_mut_ptr());
-        with_element!(self.weight.dtype, E => parallel_for(tiles.len(), &|chunk| {
+        parallel_for(tiles.len(), &|chunk| {
             let tile = tiles.start + chunk;
             let rows = first_row.max(tile * LANES)..last_row.min((tile + 1) * LANES);
-            // SAFETY: `target` holds `num_tiles * inn * 16` elements of type E and is borrowed mutably; this chunk
-            // alone writes tile `tile`. `rows` lie in `first_row..last_row`, whose bytes `bytes` holds.
-            unsafe {
-                let source = bytes.as_ptr().cast::<E>().wrapping_sub(first_row * inn);
-                let tile_start = target.get().cast::<E>().add(tile * inn * LANES);
-                transpose(source, tile_start, rows, inn);
-            }
-        }))
+            let source = &bytes[(rows.start - first_row) * row_bytes..(rows.end - first_row) * row_bytes];
+            // SAFETY: `target` holds all tiles and is borrowed mutably; this chunk alone touches tile `tile`.
+            let tile =
+                unsafe { std::slice::from_raw_parts_mut(target.get().add(tile * tile_bytes), tile_bytes) };
+            fill(tile, format, rows, stored, source, inn);
+        })
     }
 
     /// The finished matrix.
@@ -98,20 +96,56 @@ impl PackedWeightBuilder {
     }
 }
 
-/// Copy `rows` of a row-major matrix into their lanes of one tile.
+/// Write whole rows into their lanes of one tile, by the shortest way from one encoding to the other.
+fn fill(tile: &mut [u8], format: Format, rows: Range<usize>, stored: Stored, source: &[u8], inn: usize) {
+    if format.stored() == stored
+        && let Some(dtype) = format.dtype()
+    {
+        // SAFETY: the tile has `inn * 16` elements, the source `rows.len() * inn`, both of type E.
+        return with_element!(dtype, E => unsafe {
+            transpose(source.as_ptr().cast::<E>(), tile.as_mut_ptr().cast::<E>(), rows, inn);
+        });
+    }
+    let row_bytes = source.len() / rows.len();
+    let mut numbers = vec![0.0f32; inn];
+    for (row, source) in rows.zip(source.chunks_exact(row_bytes)) {
+        let lane = row % LANES;
+        with_tile!(format, Q => pack_row::<Q>(tile, lane, stored, source, &mut numbers), _ => {
+            stored.decode(source, &mut numbers);
+            match format {
+                Format::F16 => scatter::<f16>(&numbers, tile, lane),
+                Format::BF16 => scatter::<bf16>(&numbers, tile, lane),
+                _ => scatter::<f32>(&numbers, tile, lane),
+            }
+        });
+    }
+}
+
+/// Round `numbers` into their places of lane `lane`.
+fn scatter<E: Element>(numbers: &[f32], tile: &mut [u8], lane: usize) {
+    assert_eq!(tile.len(), numbers.len() * LANES * size_of::<E>());
+    let slot = E::slot(lane);
+    let tile = tile.as_mut_ptr().cast::<E>();
+    for (k, number) in numbers.iter().enumerate() {
+        // SAFETY: the tile has room for sixteen elements for each number, as was just asserted.
+        unsafe { tile.add(k * LANES + slot).write_unaligned(E::from_f32(*number)) };
+    }
+}
+
+/// Copy `rows`, which lie one behind the other at `source`, into their lanes of one tile.
 ///
 /// # Safety
-/// Row `r` must be readable at `source + r * inn` for `inn` elements of any alignment; `tile` must be writable
-/// for `inn * 16`. The rows must all belong to this tile.
-unsafe fn transpose<E: Element>(source: *const E, tile: *mut E, rows: std::ops::Range<usize>, inn: usize) {
+/// `source` must be readable for `rows.len() * inn` elements of any alignment; `tile` must be writable for `inn * 16`.
+/// The rows must all belong to this tile.
+unsafe fn transpose<E: Element>(source: *const E, tile: *mut E, rows: Range<usize>, inn: usize) {
     let mut from = 0;
     while from < inn {
         let to = inn.min(from + STRIP);
-        for row in rows.clone() {
+        for (i, row) in rows.clone().enumerate() {
             let slot = E::slot(row % LANES);
             // SAFETY: `k < inn` and `slot < 16`. Checkpoints are little-endian; so are the machines we run on.
             unsafe {
-                let source = source.wrapping_add(row * inn);
+                let source = source.add(i * inn);
                 for k in from..to {
                     tile.add(k * LANES + slot).write(source.add(k).read_unaligned());
                 }

@@ -1,10 +1,12 @@
 //! Packing loses nothing, whatever the order and size of the runs.
 
+use candle_core::DType;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::*;
 use crate::error::KernelError;
+use crate::stored::Stored;
 
 fn bytes_of(dtype: DType, values: &[f32]) -> Vec<u8> {
     match dtype {
@@ -28,16 +30,18 @@ proptest! {
         let mut shifted = vec![0xAA; offset];
         shifted.extend(bytes_of(dtype, &values));
         let bytes = &shifted[offset..];
+        let format = Format::from_dtype(dtype).unwrap();
         let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(out)).chain([0, out]).collect();
         cuts.sort_unstable();
-        let mut builder = PackedWeight::builder(dtype, out, inn).unwrap();
-        let width = builder.row_bytes();
+        let mut builder = PackedWeight::builder(format, out, inn).unwrap();
+        let stored = format.stored();
+        let width = stored.row_bytes(inn).unwrap();
         for run in cuts.windows(2).rev() {
-            builder.rows(run[0], &bytes[run[0] * width..run[1] * width]).unwrap();
+            builder.rows(run[0], stored, &bytes[run[0] * width..run[1] * width]).unwrap();
         }
         let weight = builder.finish().unwrap();
         prop_assert_eq!(weight.dequantize(), values);
-        prop_assert_eq!((weight.out_features(), weight.in_features(), weight.dtype()), (out, inn, dtype));
+        prop_assert_eq!((weight.out_features(), weight.in_features(), weight.format()), (out, inn, format));
         prop_assert_eq!(weight.num_bytes(), out.next_multiple_of(16) * width);
     }
 }
@@ -46,22 +50,24 @@ proptest! {
 fn wrong_shapes_are_errors_that_say_so() {
     let error = |r: crate::Result<PackedWeight>| r.unwrap_err().to_string();
     assert_eq!(
-        error(PackedWeight::pack(DType::F32, 2, 2, &[0; 15])),
+        error(PackedWeight::pack(Format::F32, 2, 2, &[0; 15])),
         "packed weight: 15 bytes are not whole rows of 8 bytes"
     );
     assert_eq!(
-        error(PackedWeight::pack(DType::F32, 2, 2, &[0; 24])),
+        error(PackedWeight::pack(Format::F32, 2, 2, &[0; 24])),
         "packed weight: rows 0..3 given, the matrix has 2"
     );
     assert_eq!(
-        error(PackedWeight::pack(DType::F32, 3, 2, &[0; 16])),
+        error(PackedWeight::pack(Format::F32, 3, 2, &[0; 16])),
         "packed weight: row 2 of 3 was never given"
     );
-    assert!(error(PackedWeight::pack(DType::F32, 0, 2, &[])).contains("no elements"));
-    assert!(matches!(PackedWeight::pack(DType::U8, 1, 1, &[0]), Err(KernelError::Dtype { .. })));
-    assert!(matches!(PackedWeight::builder(DType::F32, usize::MAX, 8), Err(KernelError::Memory { .. })));
-    let mut builder = PackedWeight::builder(DType::BF16, 4, 1).unwrap();
-    builder.rows(1, &[0; 4]).unwrap();
-    assert_eq!(builder.rows(0, &[0; 4]).unwrap_err().to_string(), "packed weight: row 1 given twice");
-    assert!(builder.rows(usize::MAX, &[0; 2]).is_err());
+    assert!(error(PackedWeight::pack(Format::F32, 0, 2, &[])).contains("no elements"));
+    assert!(matches!(PackedWeight::builder(Format::F32, usize::MAX, 8), Err(KernelError::Memory { .. })));
+    let mut builder = PackedWeight::builder(Format::BF16, 4, 1).unwrap();
+    builder.rows(1, Stored::BF16, &[0; 4]).unwrap();
+    assert_eq!(
+        builder.rows(0, Stored::BF16, &[0; 4]).unwrap_err().to_string(),
+        "packed weight: row 1 given twice"
+    );
+    assert!(builder.rows(usize::MAX, Stored::BF16, &[0; 2]).is_err());
 }
