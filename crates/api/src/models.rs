@@ -18,7 +18,7 @@ pub struct ModelCard<'a> {
     pub id: &'a str,
     /// Always `model`.
     pub object: &'static str,
-    /// When the model was loaded, seconds since 1970.
+    /// Since when the server offers it, seconds since 1970.
     pub created: u64,
     /// Always `vlinders`.
     pub owned_by: &'static str,
@@ -26,8 +26,9 @@ pub struct ModelCard<'a> {
     pub root: &'a str,
     /// Always null: no model here is derived from another one served.
     pub parent: Option<&'a str>,
-    /// The most tokens of prompt and answer together.
-    pub max_model_len: usize,
+    /// The most tokens of prompt and answer together; left out while the model is being loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_model_len: Option<usize>,
 }
 
 // === impl ModelList ===
@@ -45,7 +46,7 @@ impl<'a> ModelList<'a> {
 impl<'a> ModelCard<'a> {
     /// The card of `id`, which is `root` or an alias of it.
     #[must_use]
-    pub fn new(id: &'a str, root: &'a str, created: u64, max_model_len: usize) -> Self {
+    pub fn new(id: &'a str, root: &'a str, created: u64, max_model_len: Option<usize>) -> Self {
         Self { id, object: "model", created, owned_by: "vlinders", root, parent: None, max_model_len }
     }
 }

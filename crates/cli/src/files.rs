@@ -1,14 +1,20 @@
-//! From a configured model to its files, its load options and its text model.
+//! From a configured model to its names, its files, its load options and its text model.
 
 use std::io;
 
 use anyhow::Context as _;
 use vlinders_runner::{DType, LoadOptions, ModelFiles, RunnerError};
+use vlinders_server::ModelNames;
 use vlinders_text::{TextModel, TextOptions};
 
 use crate::config::{Dtype, ModelConfig, ModelPath};
 
 impl ModelConfig {
+    /// What clients call it.
+    pub(crate) fn names(&self) -> ModelNames {
+        ModelNames { name: self.name.clone(), aliases: self.aliases.clone() }
+    }
+
     /// Where the files are.
     pub(crate) fn files(&self) -> ModelFiles {
         match &self.path {

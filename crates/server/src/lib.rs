@@ -1,18 +1,25 @@
 //! The HTTP API of a process that serves models: routes, and the way from a request to tokens and back to text.
 //!
+//! A server answers from the start; each model is put into its place when it is loaded:
+//!
 //! ```no_run
 //! use std::{future, net::Ipv4Addr, sync::Arc};
-//! use vlinders_server::{ModelSettings, ServedModel, Server, ServerConfig, ServerMetrics, serve};
+//! use vlinders_server::{ModelNames, ModelSettings, Server, ServerConfig, ServerMetrics, serve};
 //! # use vlinders_engine::{EngineConfig, Executor};
-//! # async fn example(
-//! #     settings: ModelSettings, sizes: EngineConfig, executor: impl Executor, text: Arc<vlinders_text::TextModel>,
+//! # async fn example<E: Executor>(
+//! #     load: impl Fn(&str) -> (ModelSettings, EngineConfig, E, Arc<vlinders_text::TextModel>),
 //! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let names = ModelNames { name: "parrot".to_owned(), aliases: Vec::new() };
 //! let metrics = Arc::new(ServerMetrics::new());
-//! let engine = vlinders_engine::start(sizes, executor, metrics.observer(&settings.name))?;
-//! let model = ServedModel::new(settings, engine, text, &metrics);
-//! let server = Server::new(ServerConfig::default(), vec![model], metrics)?;
+//! let (server, loading) = Server::new(ServerConfig::default(), vec![names], metrics)?;
 //! let listener = tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8000)).await?;
-//! serve(listener, server, future::pending()).await;
+//! let serving = tokio::spawn(serve(listener, server, future::pending()));
+//! for model in loading {
+//!     let (settings, sizes, executor, text) = load(model.name());
+//!     let engine = vlinders_engine::start(sizes, executor, model.observer())?;
+//!     model.serve(settings, engine, text);
+//! }
+//! serving.await?;
 //! # Ok(()) }
 //! ```
 
@@ -33,6 +40,7 @@ mod router;
 mod routes;
 mod serve;
 mod server;
+mod slot;
 mod submit;
 mod timing;
 mod tool_calls;
@@ -40,8 +48,9 @@ mod tool_calls;
 pub use self::{
     config::ServerConfig,
     metrics::ServerMetrics,
-    model::{ModelSettings, ServedModel, ToolParser},
+    model::{ModelNames, ModelSettings, ToolParser},
     router::router,
     serve::serve,
     server::{InvalidModels, Server},
+    slot::LoadingModel,
 };

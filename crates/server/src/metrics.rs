@@ -139,6 +139,12 @@ const HISTOGRAMS: &[(&str, &str, &[f64], &str)] = &[
     ),
 ];
 
+const ENGINE_UP: &str = "vlinders_engine_up";
+
+const LOAD_PROGRESS: &str = "vlinders_load_progress_ratio";
+
+const LOAD_SECONDS: &str = "vlinders_load_seconds";
+
 const STEP_SEQUENCES: &str = "vlinders_step_sequences";
 
 const REQUEST_SUCCESS: [&str; 2] = ["vlinders_request_success_total", "vllm:request_success_total"];
@@ -203,15 +209,32 @@ impl ServerMetrics {
             "vlinders_requests_in_flight",
             "Requests that were let in and are not answered yet",
         );
+        registry
+            .describe_gauge(ENGINE_UP, "1 while the model takes steps, 0 while it is loaded or has failed");
+        registry.describe_gauge(LOAD_PROGRESS, "Share of the weights that is in place, 0 to 1");
+        registry.describe_gauge(LOAD_SECONDS, "Time that loading took, by phase");
         let in_flight = registry.gauge("vlinders_requests_in_flight", &[]);
         let version: Labels<'_> = &[("version", env!("CARGO_PKG_VERSION"))];
         registry.gauge("vlinders_build_info", version).set(1.0);
         Self { registry: Arc::new(registry), in_flight }
     }
 
+    /// How far the load of the model `name` is, 0 to 1. Until its engine runs, `vlinders_engine_up` is 0.
+    pub(crate) fn load_progress(&self, name: &str) -> Gauge {
+        let labels = &labels(name);
+        self.registry.gauge(ENGINE_UP, labels).set(0.0);
+        let progress = self.registry.gauge(LOAD_PROGRESS, labels);
+        progress.set(0.0);
+        progress
+    }
+
+    /// How long a phase of the load took.
+    pub(crate) fn load_seconds(&self, name: &str, phase: &str) -> Gauge {
+        self.registry.gauge(LOAD_SECONDS, &[("model_name", name), ("phase", phase)])
+    }
+
     /// What the engine of the model `name` is to be started with.
-    #[must_use]
-    pub fn observer(&self, name: &str) -> Box<dyn Observer> {
+    pub(crate) fn observer(&self, name: &str) -> Box<dyn Observer> {
         let labels = &labels(name);
         let tokens = Twin(twin(&self.registry, "vlinders_iteration_tokens_total", labels));
         Box::new(StepObserver { tokens, sequences: self.registry.histogram(STEP_SEQUENCES, labels) })
@@ -342,7 +365,7 @@ impl Mirror {
             usage: [ours, theirs, registry.gauge("vllm:gpu_cache_usage_perc", labels)],
             blocks: ["total", "used", "cached"]
                 .map(|kind| registry.gauge("vlinders_kv_blocks", &[model, engine, ("kind", kind)])),
-            up: registry.gauge("vlinders_engine_up", labels),
+            up: registry.gauge(ENGINE_UP, labels),
             steps: registry.counter("vlinders_engine_steps_total", labels),
             prompt_tokens: counters("vlinders_prompt_tokens_total"),
             generation_tokens: counters("vlinders_generation_tokens_total"),

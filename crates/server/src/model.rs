@@ -1,20 +1,27 @@
 //! A model as the API sees it: names, engine, text, limits.
 
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use vlinders_engine::{EngineHandle, Limits};
+use vlinders_engine::{EngineHandle, EngineState, Limits};
 use vlinders_text::TextModel;
 
 use crate::metrics::{ModelMetrics, ServerMetrics};
+use crate::progress::Progress;
+use crate::slot::Condition;
 
-/// What is known of a model apart from its engine and its text.
-#[derive(Debug, Clone)]
-pub struct ModelSettings {
-    /// The name clients ask for, and the one answers and metrics carry.
+/// What clients call a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelNames {
+    /// The one that answers and metrics carry.
     pub name: String,
     /// Further names.
     pub aliases: Vec<String>,
+}
+
+/// What is known of a loaded model apart from its engine and its text.
+#[derive(Debug, Clone)]
+pub struct ModelSettings {
     /// Names weights, kernels and configuration; `system_fingerprint` of answers.
     pub fingerprint: String,
     /// Prompt and answer together, in tokens.
@@ -33,23 +40,32 @@ pub enum ToolParser {
 }
 
 /// A model that is served.
-pub struct ServedModel {
+pub(crate) struct ServedModel {
+    names: ModelNames,
     pub(crate) settings: ModelSettings,
     pub(crate) engine: EngineHandle,
     pub(crate) text: Arc<TextModel>,
     pub(crate) metrics: Arc<ModelMetrics>,
-    /// Seconds since 1970.
-    pub(crate) created: u64,
+    progress: Mutex<Progress>,
     /// Bytes of the longest token: a text of more than this times the context can not fit.
     longest_token: usize,
+}
+
+// === impl ModelNames ===
+
+impl ModelNames {
+    /// Name and aliases.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.aliases).map(String::as_str)
+    }
 }
 
 // === impl ServedModel ===
 
 impl ServedModel {
-    /// Serve `engine` and `text` under the names of `settings`.
-    #[must_use]
-    pub fn new(
+    /// Serve `engine` and `text` under `names`.
+    pub(crate) fn new(
+        names: ModelNames,
         settings: ModelSettings,
         engine: EngineHandle,
         text: Arc<TextModel>,
@@ -57,23 +73,26 @@ impl ServedModel {
     ) -> Self {
         let ids = 0..u32::try_from(text.vocab_size()).unwrap_or(u32::MAX);
         let longest_token = ids.map(|id| text.token_bytes(id).len()).max().unwrap_or(1).max(1);
-        let metrics = metrics.model(&settings.name, engine.config());
-        Self { settings, engine, text, metrics, created: now(), longest_token }
-    }
-
-    /// The engine.
-    #[must_use]
-    pub fn engine(&self) -> &EngineHandle {
-        &self.engine
+        let metrics = metrics.model(&names.name, engine.config());
+        let progress = Mutex::new(Progress::new(Instant::now()));
+        Self { names, settings, engine, text, metrics, progress, longest_token }
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.settings.name
+        &self.names.name
     }
 
-    /// Name and aliases.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.settings.name).chain(&self.settings.aliases).map(String::as_str)
+    /// What probes are told; to be asked every now and then, so that a stall is seen when it begins.
+    pub(crate) fn condition(&self, now: Instant, stall_timeout: Duration) -> Condition {
+        let stats = self.engine.stats();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = progress.observe(now, stats.has_work, stats.steps);
+        match self.engine.state() {
+            EngineState::Failed(why) => Condition::Failed(why),
+            _ if still > stall_timeout => Condition::Stalled(still),
+            EngineState::Draining | EngineState::Stopped => Condition::Draining,
+            EngineState::Running => Condition::Ready,
+        }
     }
 
     pub(crate) fn limits(&self, max_logprobs: usize) -> Limits {
@@ -100,7 +119,10 @@ impl ServedModel {
 
 impl std::fmt::Debug for ServedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServedModel").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("ServedModel")
+            .field("names", &self.names)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,12 +33,12 @@ async fn drain(server: &Server) -> bool {
     let grace = server.config().shutdown_grace;
     server.admission().close();
     tracing::info!(in_flight = server.admission().in_flight(), grace = grace.as_secs_f64(), "shutting down");
-    for model in server.models() {
+    for model in server.served() {
         model.engine.drain();
     }
     let quiet = async {
         server.admission().idle().await;
-        for model in server.models() {
+        for model in server.served() {
             model.engine.drained().await;
         }
     };
@@ -49,7 +49,7 @@ async fn drain(server: &Server) -> bool {
         in_flight = server.admission().in_flight(),
         "the grace time is over, ending what still runs"
     );
-    for model in server.models() {
+    for model in server.served() {
         model.engine.abort_all("the server is shutting down");
     }
     let _ = tokio::time::timeout(LAST_WORDS, server.admission().idle()).await;

@@ -1,16 +1,15 @@
 //! What all requests share, and how a model is found by name.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vlinders_edge::{Admission, ApiError};
-use vlinders_engine::EngineState;
 
 use crate::config::ServerConfig;
 use crate::metrics::ServerMetrics;
-use crate::model::ServedModel;
-use crate::progress::Progress;
+use crate::model::{ModelNames, ServedModel};
+use crate::slot::{Condition, LoadingModel, Slot};
 
 /// A server: its models, its limits, its door. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,8 +20,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Inner {
     config: ServerConfig,
-    models: Vec<Arc<ServedModel>>,
-    progress: Mutex<Vec<Progress>>,
+    slots: Vec<Arc<Slot>>,
     admission: Admission,
     metrics: Arc<ServerMetrics>,
 }
@@ -38,44 +36,35 @@ pub enum InvalidModels {
     SameName(String),
 }
 
-/// The condition of a model, as probes see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Condition {
-    Ready,
-    Draining,
-    /// It has work, and has completed no step for this long.
-    Stalled(Duration),
-    Failed(String),
-}
+/// Who asks for a model that is still being loaded is told to come back after this long: loading takes seconds at
+/// least, and each attempt sends the whole request.
+const LOADING_RETRY: Duration = Duration::from_secs(5);
 
 // === impl Server ===
 
 impl Server {
-    /// A server of these models; `metrics` is what their engines are observed by.
+    /// A server of models with these names, and the means to put each into its place once it is loaded. It can be
+    /// served at once: until then it says that they are loading.
     ///
     /// # Errors
     /// There is no model, or two have the same name.
     pub fn new(
         config: ServerConfig,
-        models: Vec<ServedModel>,
+        models: Vec<ModelNames>,
         metrics: Arc<ServerMetrics>,
-    ) -> Result<Self, InvalidModels> {
+    ) -> Result<(Self, Vec<LoadingModel>), InvalidModels> {
         if models.is_empty() {
             return Err(InvalidModels::None);
         }
         let mut names = HashSet::new();
-        if let Some(twice) = models.iter().flat_map(ServedModel::names).find(|name| !names.insert(*name)) {
+        if let Some(twice) = models.iter().flat_map(ModelNames::all).find(|name| !names.insert(*name)) {
             return Err(InvalidModels::SameName(twice.to_owned()));
         }
-        let now = Instant::now();
-        let inner = Inner {
-            admission: Admission::new(config.max_in_flight, config.retry_after),
-            progress: Mutex::new(models.iter().map(|_| Progress::new(now)).collect()),
-            models: models.into_iter().map(Arc::new).collect(),
-            config,
-            metrics,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let slots: Vec<_> = models.into_iter().map(|names| Arc::new(Slot::new(names))).collect();
+        let loading = slots.iter().map(|slot| LoadingModel::new(Arc::clone(slot), Arc::clone(&metrics)));
+        let loading = loading.collect();
+        let admission = Admission::new(config.max_in_flight, config.retry_after);
+        Ok((Self { inner: Arc::new(Inner { config, slots, admission, metrics }) }, loading))
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
@@ -90,48 +79,47 @@ impl Server {
         &self.inner.metrics
     }
 
-    pub(crate) fn models(&self) -> &[Arc<ServedModel>] {
-        &self.inner.models
+    /// The places of all models.
+    pub(crate) fn slots(&self) -> &[Arc<Slot>] {
+        &self.inner.slots
+    }
+
+    /// The models that are loaded.
+    pub(crate) fn served(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
+        self.slots().iter().filter_map(|slot| slot.served())
+    }
+
+    /// The place of the model that a client names.
+    pub(crate) fn slot(&self, asked: &str) -> Result<&Slot, ApiError> {
+        let found = self.slots().iter().find(|slot| slot.names().all().any(|name| name == asked));
+        found.map(Arc::as_ref).ok_or_else(|| ApiError::model_not_found(asked, &self.names()))
     }
 
     /// The model that a request asks for. A request that names none gets the only one there is.
     pub(crate) fn model(&self, asked: Option<&str>) -> Result<&Arc<ServedModel>, ApiError> {
-        let models = self.models();
-        match asked {
-            Some(asked) => models
-                .iter()
-                .find(|model| model.names().any(|name| name == asked))
-                .ok_or_else(|| ApiError::model_not_found(asked, &self.names())),
-            None if models.len() == 1 => Ok(&models[0]),
-            None => Err(ApiError::invalid(
-                "model",
-                format!("name one of the models: {}", self.names().join(", ")),
-            )
-            .with_code("missing_required_parameter")),
-        }
+        let slot = match (asked, self.slots()) {
+            (Some(asked), _) => self.slot(asked)?,
+            (None, [only]) => only,
+            (None, _) => {
+                let message = format!("name one of the models: {}", self.names().join(", "));
+                return Err(ApiError::invalid("model", message).with_code("missing_required_parameter"));
+            }
+        };
+        slot.served().ok_or_else(|| {
+            let (name, status) = (&slot.names().name, slot.load_status());
+            let message = format!("the model '{name}' is being loaded ({status}); retry later");
+            ApiError::unavailable(message, "model_loading", LOADING_RETRY)
+        })
     }
 
     fn names(&self) -> Vec<&str> {
-        self.models().iter().flat_map(|model| model.names()).collect()
+        self.slots().iter().flat_map(|slot| slot.names().all()).collect()
     }
 
     /// The condition of each model, in order.
     pub(crate) fn conditions(&self) -> Vec<Condition> {
         let now = Instant::now();
-        let mut progress = self.inner.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let models = self.models().iter().zip(progress.iter_mut());
-        models.map(|(model, progress)| self.condition(model, progress, now)).collect()
-    }
-
-    fn condition(&self, model: &ServedModel, progress: &mut Progress, now: Instant) -> Condition {
-        let stats = model.engine.stats();
-        let still = progress.observe(now, stats.has_work, stats.steps);
-        match model.engine.state() {
-            EngineState::Failed(why) => Condition::Failed(why),
-            _ if still > self.config().stall_timeout => Condition::Stalled(still),
-            EngineState::Draining | EngineState::Stopped => Condition::Draining,
-            EngineState::Running => Condition::Ready,
-        }
+        self.slots().iter().map(|slot| slot.condition(now, self.config().stall_timeout)).collect()
     }
 
     /// Takes new requests.

@@ -23,8 +23,9 @@ Signals: SIGTERM and Ctrl-C stop accepting requests, let running ones finish wit
 
 /// Serve models over HTTP
 ///
-/// Loads every enabled model of models.yaml and answers the OpenAI API for all of them on one port. The address is
-/// taken at once; requests are answered as soon as all models are loaded.
+/// Loads every enabled model of models.yaml and answers the OpenAI API for all of them on one port. It answers from the
+/// start: /health says how far each model is, requests for one that is still being loaded get 503 with Retry-After, and
+/// /ready turns to 200 when all are loaded. A model that can not be loaded ends the process with status 1.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {

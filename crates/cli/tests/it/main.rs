@@ -5,5 +5,6 @@
 mod answers;
 mod commands;
 mod failures;
+mod loading;
 mod process;
 mod stopping;

@@ -30,7 +30,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A running server with the built-in model.
+/// A running server, with the built-in model unless configuration files say something else.
 pub(crate) struct Server {
     child: Child,
     /// Reads the log, so that the server never waits for a full pipe.
@@ -42,7 +42,12 @@ pub(crate) struct Server {
 impl Server {
     /// Start one and wait until it is ready.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), "ready")
+    }
+
+    /// Start one with the configuration files of `folder` and wait for the log line that begins with `awaited` and
+    /// tells the address.
+    pub(crate) fn start_in(folder: tempfile::TempDir, awaited: &str) -> Self {
         let mut child = vlinders(folder.path())
             .args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"])
             .stderr(Stdio::piped())
@@ -50,9 +55,9 @@ impl Server {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut seen = Vec::new();
-        let Some(address) = wait_until_ready(&mut lines, &mut seen) else {
+        let Some(address) = wait_for(awaited, &mut lines, &mut seen) else {
             let _ = child.kill();
-            panic!("the server did not get ready; its log:\n{}", seen.join("\n"));
+            panic!("the server never said `{awaited}`; its log:\n{}", seen.join("\n"));
         };
         let log = std::thread::spawn(move || {
             seen.extend(lines.lines().map_while(Result::ok));
@@ -92,7 +97,7 @@ impl Drop for Server {
     }
 }
 
-fn wait_until_ready(lines: &mut BufReader<ChildStderr>, seen: &mut Vec<String>) -> Option<String> {
+fn wait_for(awaited: &str, lines: &mut BufReader<ChildStderr>, seen: &mut Vec<String>) -> Option<String> {
     loop {
         let mut line = String::new();
         if lines.read_line(&mut line).ok()? == 0 {
@@ -100,7 +105,7 @@ fn wait_until_ready(lines: &mut BufReader<ChildStderr>, seen: &mut Vec<String>) 
         }
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         seen.push(line);
-        if event["message"].as_str().is_some_and(|message| message.starts_with("ready")) {
+        if event["message"].as_str().is_some_and(|message| message.starts_with(awaited)) {
             return event["address"].as_str().map(str::to_owned);
         }
     }

@@ -9,7 +9,7 @@ use crate::server::Server;
 
 /// All series, as they are at this moment.
 pub(crate) async fn render_metrics(State(server): State<Server>) -> Response {
-    let models = server.models().iter().map(|model| (&*model.metrics, model.engine.stats()));
+    let models = server.served().map(|model| (&*model.metrics, model.engine.stats()));
     let text = server.metrics().render(server.admission().in_flight(), models);
     ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()
 }

@@ -6,14 +6,13 @@ use axum::response::{IntoResponse, Response};
 use vlinders_api::{ModelCard, ModelList};
 use vlinders_edge::ApiError;
 
-use crate::model::ServedModel;
 use crate::server::Server;
+use crate::slot::Slot;
 
-/// All names that may be asked for.
+/// All names that may be asked for, those of models that are still being loaded too.
 pub(crate) async fn list_models(State(server): State<Server>) -> Response {
-    let cards =
-        server.models().iter().flat_map(|model| model.names().map(|name| card(model, name))).collect();
-    Json(ModelList::new(cards)).into_response()
+    let cards = server.slots().iter().flat_map(|slot| slot.names().all().map(|name| card(slot, name)));
+    Json(ModelList::new(cards.collect())).into_response()
 }
 
 /// One of them; names may have slashes.
@@ -21,10 +20,11 @@ pub(crate) async fn get_model(
     State(server): State<Server>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let model = server.model(Some(&id))?;
-    Ok(Json(card(model, &id)).into_response())
+    let slot = server.slot(&id)?;
+    Ok(Json(card(slot, &id)).into_response())
 }
 
-fn card<'a>(model: &'a ServedModel, name: &'a str) -> ModelCard<'a> {
-    ModelCard::new(name, model.name(), model.created, model.settings.max_model_len)
+fn card<'a>(slot: &'a Slot, name: &'a str) -> ModelCard<'a> {
+    let max_model_len = slot.served().map(|model| model.settings.max_model_len);
+    ModelCard::new(name, &slot.names().name, slot.created(), max_model_len)
 }

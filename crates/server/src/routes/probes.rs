@@ -6,19 +6,22 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use vlinders_edge::ApiError;
 
-use crate::server::{Condition, Server};
+use crate::server::Server;
+use crate::slot::Condition;
 
-/// 200 unless a model has failed or stands still: then a restart is what helps.
+/// 200 unless a model has failed or stands still: then a restart is what helps. A server that loads is alive.
 pub(crate) async fn health(State(server): State<Server>) -> Result<Response, ApiError> {
     let conditions = server.conditions();
     let sick = |condition: &Condition| matches!(condition, Condition::Failed(_) | Condition::Stalled(_));
     if conditions.iter().any(sick) {
         return Err(trouble(&server, &conditions, "unhealthy"));
     }
-    Ok(Json(json!({ "status": "ok", "models": models(&server, &conditions) })).into_response())
+    let loads = conditions.iter().any(|condition| matches!(condition, Condition::Loading(_)));
+    let status = if loads { "loading" } else { "ok" };
+    Ok(Json(json!({ "status": status, "models": models(&server, &conditions) })).into_response())
 }
 
-/// 200 while new requests are taken and every model goes on.
+/// 200 while new requests are taken and every model is loaded and goes on.
 pub(crate) async fn ready(State(server): State<Server>) -> Result<Response, ApiError> {
     let conditions = server.conditions();
     if !server.is_open() || conditions.iter().any(|condition| *condition != Condition::Ready) {
@@ -37,10 +40,11 @@ fn trouble(server: &Server, conditions: &[Condition], code: &'static str) -> Api
     if !server.is_open() {
         reasons.push("the server is shutting down".to_owned());
     }
-    for (model, condition) in server.models().iter().zip(conditions) {
-        let name = model.name();
+    for (slot, condition) in server.slots().iter().zip(conditions) {
+        let name = &slot.names().name;
         match condition {
             Condition::Ready => {}
+            Condition::Loading(status) => reasons.push(format!("model '{name}' is being loaded ({status})")),
             Condition::Draining => reasons.push(format!("model '{name}' takes no new requests")),
             Condition::Stalled(time) => {
                 reasons.push(format!("model '{name}' has work and no step for {} s", time.as_secs()));
@@ -52,12 +56,19 @@ fn trouble(server: &Server, conditions: &[Condition], code: &'static str) -> Api
 }
 
 fn models(server: &Server, conditions: &[Condition]) -> Value {
-    let word = |condition: &Condition| match condition {
-        Condition::Ready => "ready",
-        Condition::Draining => "draining",
-        Condition::Stalled(_) => "stalled",
-        Condition::Failed(_) => "failed",
+    let show = |name: &str, condition: &Condition| {
+        let state = |word: &str| json!({ "name": name, "state": word });
+        match condition {
+            Condition::Loading(status) => json!({
+                "name": name, "state": "loading", "phase": status.phase,
+                "progress": (status.ratio() * 1e3).round() / 1e3,
+            }),
+            Condition::Ready => state("ready"),
+            Condition::Draining => state("draining"),
+            Condition::Stalled(_) => state("stalled"),
+            Condition::Failed(_) => state("failed"),
+        }
     };
-    let pairs = server.models().iter().zip(conditions);
-    pairs.map(|(model, condition)| json!({ "name": model.name(), "state": word(condition) })).collect()
+    let pairs = server.slots().iter().zip(conditions);
+    pairs.map(|(slot, condition)| show(&slot.names().name, condition)).collect()
 }

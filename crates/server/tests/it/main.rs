@@ -12,6 +12,7 @@ mod chat;
 mod completions;
 mod leaving;
 mod limits;
+mod loading;
 mod metrics;
 mod probes;
 mod shutdown;

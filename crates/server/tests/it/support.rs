@@ -13,7 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vlinders_engine::{EngineConfig, EngineHandle};
-use vlinders_server::{ModelSettings, ServedModel, Server, ServerConfig, ServerMetrics, ToolParser, serve};
+use vlinders_server::{
+    LoadingModel, ModelNames, ModelSettings, Server, ServerConfig, ServerMetrics, ToolParser, serve,
+};
 
 pub(crate) use self::parrot::Gate;
 use self::parrot::Parrot;
@@ -26,7 +28,8 @@ pub(crate) const MODEL: &str = "parrot";
 /// Tokens of prompt and answer together.
 pub(crate) const MAX_MODEL_LEN: usize = 256;
 
-const SIZES: EngineConfig = EngineConfig {
+/// Sizes of its engine.
+pub(crate) const SIZES: EngineConfig = EngineConfig {
     block_size: 4,
     num_blocks: 512,
     max_num_seqs: 32,
@@ -36,49 +39,32 @@ const SIZES: EngineConfig = EngineConfig {
     prefix_caching: true,
 };
 
-/// A running server; it ends with the value.
+/// A running server with one model; it ends with the value.
 pub(crate) struct TestServer {
-    pub(crate) url: String,
     pub(crate) engine: EngineHandle,
     /// Holds the model back.
     pub(crate) gate: Gate,
+    http: HttpServer,
+}
+
+/// A running server, whatever it serves.
+pub(crate) struct HttpServer {
+    pub(crate) url: String,
     client: Client,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<bool>>,
 }
 
-impl TestServer {
-    /// With the limits of a default configuration.
-    pub(crate) async fn start() -> Self {
-        Self::with(|_, _| {}).await
-    }
-
-    /// With other limits.
-    pub(crate) async fn with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> Self {
-        let mut config = ServerConfig::default();
-        let mut sizes = SIZES;
-        change(&mut config, &mut sizes);
-        let gate = Gate::open();
-        let metrics = Arc::new(ServerMetrics::new());
-        let engine =
-            vlinders_engine::start(sizes, Parrot::new(gate.clone()), metrics.observer(MODEL)).unwrap();
-        let settings = ModelSettings {
-            name: MODEL.into(),
-            aliases: vec!["org/parrot-small".into()],
-            fingerprint: "fp_test".into(),
-            max_model_len: MAX_MODEL_LEN,
-            vocab_size: VOCAB as usize,
-            tool_parser: Some(ToolParser::Hermes),
-        };
-        let model = ServedModel::new(settings, engine.clone(), Arc::new(text_model()), &metrics);
-        let server = Server::new(config, vec![model], metrics).unwrap();
+impl HttpServer {
+    /// Serve on a free port.
+    pub(crate) async fn start(server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, server, async move {
             let _ = stopped.await;
         }));
-        Self { url, engine, gate, client: Client::new(), stop: Some(stop), task: Some(task) }
+        Self { url, client: Client::new(), stop: Some(stop), task: Some(task) }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -95,6 +81,61 @@ impl TestServer {
 
     pub(crate) async fn send(&self, path: &str, body: &Value) -> Response {
         self.request(Method::POST, path).json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        self.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The value of one series, written as in the text form.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics().await;
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
+    }
+
+    /// Ask the server to stop.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// Wait until it has; true if all requests had finished by themselves.
+    pub(crate) async fn stopped(&mut self) -> bool {
+        self.task.take().unwrap().await.unwrap()
+    }
+}
+
+/// What a [`HttpServer`] can do, a server with one model can too.
+impl std::ops::Deref for TestServer {
+    type Target = HttpServer;
+
+    fn deref(&self) -> &HttpServer {
+        &self.http
+    }
+}
+
+impl std::ops::DerefMut for TestServer {
+    fn deref_mut(&mut self) -> &mut HttpServer {
+        &mut self.http
+    }
+}
+
+impl TestServer {
+    /// With the limits of a default configuration.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_, _| {}).await
+    }
+
+    /// With other limits.
+    pub(crate) async fn with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> Self {
+        let mut config = ServerConfig::default();
+        let mut sizes = SIZES;
+        change(&mut config, &mut sizes);
+        let gate = Gate::open();
+        let (server, mut places) =
+            Server::new(config, vec![parrot_names()], Arc::new(ServerMetrics::new())).unwrap();
+        let engine = load_parrot(places.remove(0), sizes, &gate);
+        Self { engine, gate, http: HttpServer::start(server).await }
     }
 
     /// What the model says to `content`, with further fields.
@@ -114,17 +155,6 @@ impl TestServer {
         response.text().await.unwrap()
     }
 
-    pub(crate) async fn metrics(&self) -> String {
-        self.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap()
-    }
-
-    /// The value of one series, written as in the text form.
-    pub(crate) async fn metric(&self, series: &str) -> f64 {
-        let text = self.metrics().await;
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
-    }
-
     /// Wait until the engine's counts are as wanted.
     pub(crate) async fn until(&self, what: &str, condition: impl Fn(&vlinders_engine::Stats) -> bool) {
         for _ in 0..2000 {
@@ -140,16 +170,24 @@ impl TestServer {
     pub(crate) async fn until_idle(&self) {
         self.until("idle", |stats| stats.running == 0 && stats.waiting == 0 && stats.blocks_used == 0).await;
     }
+}
 
-    /// Ask the server to stop.
-    pub(crate) fn stop(&mut self) {
-        let _ = self.stop.take().map(|stop| stop.send(()));
-    }
+/// The model of most tests has an alias.
+pub(crate) fn parrot_names() -> ModelNames {
+    ModelNames { name: MODEL.into(), aliases: vec!["org/parrot-small".into()] }
+}
 
-    /// Wait until it has; true if all requests had finished by themselves.
-    pub(crate) async fn stopped(&mut self) -> bool {
-        self.task.take().unwrap().await.unwrap()
-    }
+/// Put the model of the tests into its place.
+pub(crate) fn load_parrot(place: LoadingModel, sizes: EngineConfig, gate: &Gate) -> EngineHandle {
+    let engine = vlinders_engine::start(sizes, Parrot::new(gate.clone()), place.observer()).unwrap();
+    let settings = ModelSettings {
+        fingerprint: "fp_test".into(),
+        max_model_len: MAX_MODEL_LEN,
+        vocab_size: VOCAB as usize,
+        tool_parser: Some(ToolParser::Hermes),
+    };
+    place.serve(settings, engine.clone(), Arc::new(text_model()));
+    engine
 }
 
 impl Drop for TestServer {
