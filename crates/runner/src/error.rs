@@ -38,6 +38,16 @@ pub enum RunnerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is no memory for the weights.
+    #[error(
+        "the weights need {needed} bytes, {available} are available; no setting but a smaller dtype makes them fit"
+    )]
+    WeightsTooLarge {
+        /// Bytes of weights in memory.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
     /// The cache can not hold one sequence of the length asked for.
     #[error(
         "max_model_len {max_model_len} needs {needed} bytes of KV cache, {available} are available; \

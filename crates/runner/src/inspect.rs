@@ -8,7 +8,7 @@ use vlinders_comm::Single;
 use vlinders_layers::{Checkpoint, LoadPlan, Weights};
 use vlinders_models::ModelSpec;
 
-use crate::{LoadOptions, MemoryFit, ModelFiles, RunnerError, available_memory};
+use crate::{LoadOptions, MemoryFit, ModelFiles, RunnerError};
 
 /// What `vlinders check` shows of a model.
 #[derive(Debug)]
@@ -39,18 +39,21 @@ pub struct Inspection {
     pub kv_bytes_per_token: u64,
     /// Bytes of the cache for one sequence of the longest length asked for.
     pub kv_bytes_per_sequence: u64,
-    /// Memory this process may take now, where the system tells.
-    pub available_memory: Option<u64>,
     /// The cache that fits beside the weights, or why none does.
     pub fit: Result<MemoryFit, String>,
 }
 
-/// Look at a model without loading it: reads config.json and the headers of the weights.
+/// Look at a model without loading it: reads config.json and the headers of the weights. `available` is the memory
+/// that weights and cache may take together, as [`crate::available_memory`] tells it.
 ///
 /// # Errors
 /// When config or headers can not be read at all; what is wrong with single tensors is in
 /// [`Inspection::problems`].
-pub fn inspect(files: &ModelFiles, options: &LoadOptions) -> Result<Inspection, RunnerError> {
+pub fn inspect(
+    files: &ModelFiles,
+    options: &LoadOptions,
+    available: Option<u64>,
+) -> Result<Inspection, RunnerError> {
     options.validate()?;
     let spec = ModelSpec::parse(&files.config()?)?;
     let planning = Weights::planning(Arc::new(Single));
@@ -68,10 +71,16 @@ pub fn inspect(files: &ModelFiles, options: &LoadOptions) -> Result<Inspection, 
     let (dtype, weight_bytes) = weights_in_memory(&plan, &checkpoint, options.dtype);
     let kv_cache_dtype = options.kv_cache_dtype.unwrap_or(dtype);
     let shape = outline.kv_shape();
-    let available = available_memory();
-    let left = available.map(|bytes| bytes.saturating_sub(weight_bytes));
     let max_positions = spec.max_position_embeddings;
-    let fit = MemoryFit::new(options, shape, kv_cache_dtype, max_positions, left);
+    let fit = match available {
+        Some(available) if available <= weight_bytes => {
+            Err(RunnerError::WeightsTooLarge { needed: weight_bytes, available })
+        }
+        _ => {
+            let left = available.map(|bytes| bytes - weight_bytes);
+            MemoryFit::new(options, shape, kv_cache_dtype, max_positions, left)
+        }
+    };
     let per_token = shape.bytes_per_token(kv_cache_dtype) as u64;
     let longest = options.max_model_len.unwrap_or(max_positions).next_multiple_of(options.block_size);
     Ok(Inspection {
@@ -88,7 +97,6 @@ pub fn inspect(files: &ModelFiles, options: &LoadOptions) -> Result<Inspection, 
         weight_bytes,
         kv_bytes_per_token: per_token,
         kv_bytes_per_sequence: per_token * longest as u64,
-        available_memory: available,
         fit: fit.map_err(|error| error.to_string()),
     })
 }

@@ -17,8 +17,12 @@ pub struct MemoryFit {
     pub kv_bytes: u64,
     /// Longest sequence.
     pub max_model_len: usize,
+    /// Sequences of that length that the cache holds at once. More may run while they are shorter.
+    pub full_sequences: usize,
     /// The longest sequence that the memory allows, whatever was asked for.
     pub largest_max_model_len: usize,
+    /// The most sequences of `max_model_len` that the memory allows at once, whatever was asked for.
+    pub largest_max_num_seqs: usize,
 }
 
 impl MemoryFit {
@@ -38,7 +42,8 @@ impl MemoryFit {
         let filling = wanted_len.div_ceil(block_size).saturating_mul(options.max_num_seqs);
         let num_blocks = options.kv_blocks.unwrap_or(fitting.min(filling));
         let holds = num_blocks.saturating_mul(block_size);
-        let largest = options.kv_blocks.unwrap_or(fitting).saturating_mul(block_size);
+        let most_blocks = options.kv_blocks.unwrap_or(fitting);
+        let largest = most_blocks.saturating_mul(block_size);
         if holds == 0 || (holds < wanted_len && options.max_model_len.is_some()) {
             return Err(RunnerError::CacheTooSmall {
                 max_model_len: wanted_len,
@@ -47,11 +52,15 @@ impl MemoryFit {
                 largest,
             });
         }
+        let max_model_len = wanted_len.min(holds);
+        let blocks_of_one = max_model_len.div_ceil(block_size).max(1);
         Ok(Self {
             num_blocks,
             kv_bytes: num_blocks as u64 * block_bytes,
-            max_model_len: wanted_len.min(holds),
+            max_model_len,
+            full_sequences: num_blocks / blocks_of_one,
             largest_max_model_len: largest,
+            largest_max_num_seqs: most_blocks / blocks_of_one,
         })
     }
 }
@@ -77,6 +86,34 @@ mod tests {
         let fit = fit(&options(), 4000).unwrap();
         assert_eq!((fit.num_blocks, fit.kv_bytes), (200, 2000 * TOKEN));
         assert_eq!((fit.max_model_len, fit.largest_max_model_len), (1000, 2000));
+    }
+
+    #[test]
+    fn sequences_of_full_length_are_counted_in_whole_blocks() {
+        // 2000 tokens fit: one of 999 tokens takes a hundred blocks, as one of 1000 does.
+        for len in [999, 1000] {
+            let asked = LoadOptions { max_model_len: Some(len), max_num_seqs: 1, ..options() };
+            let fit = fit(&asked, 4000).unwrap();
+            assert_eq!((fit.full_sequences, fit.largest_max_num_seqs), (1, 2), "{len}");
+        }
+        let longer = LoadOptions { max_model_len: Some(1001), ..options() };
+        assert_eq!(fit(&longer, 4000).unwrap().largest_max_num_seqs, 1);
+        let shortened = fit(&options(), 1000).unwrap();
+        assert_eq!((shortened.full_sequences, shortened.largest_max_num_seqs), (1, 1));
+    }
+
+    #[test]
+    fn the_largest_settings_are_those_that_are_taken_and_one_more_is_not() {
+        let memory = 123_456;
+        let first = fit(&options(), memory).unwrap();
+        let at = |max_model_len, max_num_seqs| {
+            fit(&LoadOptions { max_model_len: Some(max_model_len), max_num_seqs, ..options() }, memory)
+        };
+        let (len, seqs) = (first.largest_max_model_len, first.largest_max_num_seqs);
+        assert_eq!(at(len, 1).unwrap().max_model_len, len);
+        assert!(at(len + 1, 1).is_err());
+        assert_eq!(at(first.max_model_len, seqs).unwrap().full_sequences, seqs);
+        assert_eq!(at(first.max_model_len, seqs + 1).unwrap().full_sequences, seqs, "no memory for one more");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use vlinders_runner::{Inspection, ModelFiles, inspect};
+use vlinders_runner::{Inspection, ModelFiles, available_memory, inspect};
 use vlinders_text::{RenderInput, TextModel};
 
 use crate::args::{CheckArgs, ServerArgs};
@@ -14,6 +14,8 @@ use crate::config::{self, ModelConfig, format_bytes, format_count};
 /// What was found of one model.
 struct Finding<'a> {
     model: &'a ModelConfig,
+    /// Memory for weights and cache, less what the models before it take; `None` if the system does not tell.
+    available: Option<u64>,
     inspection: Option<Inspection>,
     problems: Vec<String>,
     notes: Vec<String>,
@@ -24,7 +26,13 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let server = ServerArgs { file: args.server.clone(), ..ServerArgs::default() };
     let resolved = config::resolve(&args.model, &server, Path::new(""))?;
     let share = 1.0 / resolved.models.len() as f64;
-    let findings: Vec<_> = resolved.models.iter().map(|model| examine(model, share)).collect();
+    let mut available = available_memory();
+    let mut findings = Vec::new();
+    for model in &resolved.models {
+        let finding = examine(model, share, available);
+        available = available.map(|bytes| bytes.saturating_sub(finding.bytes()));
+        findings.push(finding);
+    }
     if args.json {
         println!("{:#}", Value::from_iter(findings.iter().map(Finding::to_json)));
     } else {
@@ -38,10 +46,11 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn examine(model: &ModelConfig, share: f64) -> Finding<'_> {
+/// Models are loaded one after the other, so each has the memory that those before it leave.
+fn examine(model: &ModelConfig, share: f64, available: Option<u64>) -> Finding<'_> {
     let files = model.files();
-    let mut finding = Finding { model, inspection: None, problems: Vec::new(), notes: Vec::new() };
-    match inspect(&files, &model.load_options(share)) {
+    let mut finding = Finding { model, available, inspection: None, problems: Vec::new(), notes: Vec::new() };
+    match inspect(&files, &model.load_options(share), available) {
         Ok(inspection) => {
             finding.problems.extend(inspection.problems.iter().cloned());
             finding.problems.extend(inspection.fit.as_ref().err().cloned());
@@ -54,6 +63,12 @@ fn examine(model: &ModelConfig, share: f64) -> Finding<'_> {
 }
 
 impl Finding<'_> {
+    /// What the model would take.
+    fn bytes(&self) -> u64 {
+        let Some(found) = &self.inspection else { return 0 };
+        found.weight_bytes + found.fit.as_ref().map_or(0, |fit| fit.kv_bytes)
+    }
+
     fn examine_text(&mut self, files: &ModelFiles) {
         let text = match self.model.text(files) {
             Ok(text) => text,
@@ -107,19 +122,23 @@ impl Finding<'_> {
                     format_bytes(found.kv_bytes_per_sequence)
                 ),
             );
-            let memory = found.available_memory.map_or_else(|| "unknown".to_owned(), format_bytes);
-            row("free memory", memory);
+            row("free memory", self.available.map_or_else(|| "unknown".to_owned(), format_bytes));
             if let Ok(fit) = &found.fit {
-                let tokens = fit.kv_bytes / found.kv_bytes_per_token.max(1);
-                let full = tokens / fit.max_model_len.max(1) as u64;
                 row(
                     "fits",
                     format!(
-                        "max_model_len {} ({full} sequences of that length at once, cache {}); \
-                         the largest max_model_len that fits is {}",
+                        "max_model_len {} with max_num_seqs {}: {} sequences of that length at once, in a cache of {}",
                         fit.max_model_len,
-                        format_bytes(fit.kv_bytes),
-                        fit.largest_max_model_len
+                        self.model.max_num_seqs,
+                        fit.full_sequences,
+                        format_bytes(fit.kv_bytes)
+                    ),
+                );
+                row(
+                    "largest",
+                    format!(
+                        "max_model_len {}, for one sequence at a time; max_num_seqs {} at max_model_len {}",
+                        fit.largest_max_model_len, fit.largest_max_num_seqs, fit.max_model_len
                     ),
                 );
             }
@@ -131,6 +150,7 @@ impl Finding<'_> {
 
     fn to_json(&self) -> Value {
         let found = self.inspection.as_ref().map(|found| {
+            let fit = found.fit.as_ref().ok();
             json!({
                 "architecture": found.architecture,
                 "parameters": found.num_parameters,
@@ -138,9 +158,13 @@ impl Finding<'_> {
                 "file_bytes": found.file_bytes,
                 "weight_bytes": found.weight_bytes,
                 "kv_bytes_per_token": found.kv_bytes_per_token,
-                "available_bytes": found.available_memory,
-                "max_model_len": found.fit.as_ref().ok().map(|fit| fit.max_model_len),
-                "largest_max_model_len": found.fit.as_ref().ok().map(|fit| fit.largest_max_model_len),
+                "available_bytes": self.available,
+                "kv_bytes": fit.map(|fit| fit.kv_bytes),
+                "max_model_len": fit.map(|fit| fit.max_model_len),
+                "max_num_seqs": self.model.max_num_seqs,
+                "full_sequences": fit.map(|fit| fit.full_sequences),
+                "largest_max_model_len": fit.map(|fit| fit.largest_max_model_len),
+                "largest_max_num_seqs": fit.map(|fit| fit.largest_max_num_seqs),
                 "unused_tensors": found.unused,
             })
         });

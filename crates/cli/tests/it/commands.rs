@@ -71,3 +71,45 @@ fn the_built_in_model_checks_out() {
     assert_eq!(models[0]["ok"], true);
     assert_eq!(models[0]["model"]["architecture"], "LlamaForCausalLM");
 }
+
+/// The settings that `check` calls the largest are those that a server gets, and no larger ones.
+#[test]
+fn the_largest_settings_that_fit_are_named_and_true() {
+    let folder = tempfile::tempdir().unwrap();
+    // So little of the memory that other processes move the result by less than the model's own limits.
+    let check = |options: &[&str]| {
+        let mut command = vlinders(folder.path());
+        command.args(["check", "--json", "--memory-fraction", "0.001"]).args(options);
+        let (_, out, _) = output(&mut command);
+        serde_json::from_str::<Value>(&out).unwrap()[0].take()
+    };
+    let found = check(&[]);
+    let number = |found: &Value, name: &str| found["model"][name].as_u64().unwrap();
+    let (len, seqs) = (number(&found, "largest_max_model_len"), number(&found, "largest_max_num_seqs"));
+    let block = 16;
+    assert_eq!(seqs, len / number(&found, "max_model_len").next_multiple_of(block));
+    assert!(seqs >= number(&found, "full_sequences"), "{found}");
+
+    let twice = (2 * len).to_string();
+    let refused = check(&["--max-model-len", &twice]);
+    assert_eq!(refused["ok"], false);
+    assert!(
+        refused["problems"][0].as_str().unwrap().contains("the largest max_model_len that fits is"),
+        "{refused}"
+    );
+    let crowded = check(&["--max-num-seqs", &(2 * seqs + 64).to_string()]);
+    assert_eq!((&crowded["ok"], number(&crowded, "full_sequences") < 2 * seqs), (&Value::Bool(true), true));
+}
+
+#[test]
+fn each_model_has_the_memory_that_those_before_it_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = |name: &str| format!("  - {{ name: {name}, path: 'builtin:vlinders-demo' }}\n");
+    std::fs::write(folder.path().join("models.yaml"), format!("models:\n{}{}", model("a"), model("b")))
+        .unwrap();
+    let (_, out, _) = output(vlinders(folder.path()).args(["check", "--json"]));
+    let models: Value = serde_json::from_str(&out).unwrap();
+    let number = |i: usize, name: &str| models[i]["model"][name].as_u64().unwrap();
+    let taken = number(0, "weight_bytes") + number(0, "kv_bytes");
+    assert_eq!(number(1, "available_bytes"), number(0, "available_bytes") - taken, "{models}");
+}

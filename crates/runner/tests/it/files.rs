@@ -55,7 +55,7 @@ fn an_inspection_agrees_with_the_load() {
         let files = ModelFiles::Folder(folder.clone());
         for dtype in [None, Some(DType::F16)] {
             let options = LoadOptions { dtype, kv_cache_dtype: None, ..options() };
-            let seen = inspect(&files, &options).unwrap();
+            let seen = inspect(&files, &options, None).unwrap();
             let loaded = load_folder(&folder, &options).info;
             assert_eq!(seen.problems, Vec::<String>::new());
             assert_eq!(seen.unused, Vec::<String>::new());
@@ -69,6 +69,15 @@ fn an_inspection_agrees_with_the_load() {
 }
 
 #[test]
+fn weights_alone_may_be_too_large() {
+    let files = ModelFiles::Folder(golden_root().join("qwen3-tiny"));
+    let needed = inspect(&files, &options(), None).unwrap().weight_bytes;
+    let told = inspect(&files, &options(), Some(needed)).unwrap().fit.unwrap_err();
+    assert!(told.starts_with(&format!("the weights need {needed} bytes, {needed} are available")), "{told}");
+    assert!(inspect(&files, &options(), Some(needed + (1 << 20))).unwrap().fit.is_ok());
+}
+
+#[test]
 fn an_inspection_lists_every_problem() {
     let folder = tiny();
     edit_config(folder.path(), |config| {
@@ -76,7 +85,7 @@ fn an_inspection_lists_every_problem() {
         config["num_hidden_layers"] = json!(3);
         config["tie_word_embeddings"] = json!(true);
     });
-    let seen = inspect(&ModelFiles::Folder(folder.path().to_owned()), &options()).unwrap();
+    let seen = inspect(&ModelFiles::Folder(folder.path().to_owned()), &options(), None).unwrap();
     // gate, up and down of the two blocks there are, and the nine tensors of the third
     assert_eq!(seen.problems.len(), 2 * 3 + 9, "{:#?}", seen.problems);
     assert!(seen.problems.iter().any(|p| p.ends_with("has shape [96, 48], config.json implies [95, 48]")));
