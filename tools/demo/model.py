@@ -10,9 +10,9 @@ from torch import nn
 @dataclass
 class Config:
     vocab_size: int = 2048
-    hidden_size: int = 160
-    intermediate_size: int = 448
-    num_hidden_layers: int = 6
+    hidden_size: int = 256
+    intermediate_size: int = 512
+    num_hidden_layers: int = 5
     num_attention_heads: int = 8
     num_key_value_heads: int = 2
     head_dim: int = 32
@@ -50,6 +50,7 @@ def rotary(config: Config):
 
 
 def rotate(x, cos, sin):
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-right, left], dim=-1) * sin
 

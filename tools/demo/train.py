@@ -2,18 +2,17 @@
 
     python train.py                    # the whole recipe: tokenizer, training, export
     python train.py --steps 50         # a quick look
-    python train.py --resume --steps 1000 --shares counting=25 --lr 0.01    # practise what is weak
+    python train.py --resume           # go on from the latest checkpoint
     python train.py --export-only      # write the latest checkpoint again
 
 Loss falls on what the assistant says; the rest counts a little, so that the language is learnt too.
 Matrices are trained by Muon (momentum made orthogonal), which needs about half the steps of AdamW here;
-embeddings and norms by AdamW.
+embeddings and norms by AdamW. Products are computed in bf16, weights and their updates kept in f32.
 """
 
 import argparse
 import itertools
 import json
-import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +49,7 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         velocity = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        update = orthogonal(parameter.grad.lerp(velocity, group["momentum"]))
+        update = orthogonal(parameter.grad.lerp(velocity, group["momentum"]).bfloat16()).float()
         rows, columns = parameter.shape
         parameter.mul_(1 - group["lr"] * 0.05)
         parameter.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
@@ -133,26 +132,22 @@ def train(options, tokenizer, template):
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [Muon(matrices, options.lr, workers), torch.optim.AdamW(others, lr=options.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)]
     peaks = [options.lr, options.adam_lr]
-    seed = options.seed
     if options.resume:
         state = torch.load(checkpoint)
         model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state.get("optimizers", []), strict=False):
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        start_step, seed = state["step"], options.seed + state["step"]
+        start_step = state["step"]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
+    batches = iter(Batches(tokenizer, template, options.batch_tokens, options.seed, options.shares))
+    for _ in range(start_step * options.accumulate):
+        next(batches)
     began, saved_at, seen, shown = time.time(), time.time(), 0, []
-    batches = iter(Batches(tokenizer, template, options.batch_tokens, seed, options.shares))
     parameters = list(model.parameters())
-    for step in itertools.count(start_step):
-        if options.minutes:
-            progress = (time.time() - began) / (60 * options.minutes)
-        else:
-            progress = (step - start_step) / options.steps
-        if progress >= 1:
-            break
+    for step in range(start_step, options.steps):
+        progress = step / options.steps
         # Warm-up, then a plateau, then a linear descent to zero.
-        factor = min(1.0, (step - start_step + 1) / 60, (1 - progress) / (1 - options.plateau))
+        factor = min(1.0, (step + 1) / 60, (1 - progress) / (1 - options.plateau))
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
@@ -166,11 +161,12 @@ def train(options, tokenizer, template):
             rate = seen / (time.time() - began)
             print(f"step {step} progress {progress:.3f} loss {sum(shown) / len(shown):.4f} tokens {seen / 1e6:.2f}M {rate:.0f}/s", flush=True)
             shown = []
-        if time.time() - saved_at > 240 or options.probe and step % options.probe == options.probe - 1:
+        if time.time() - saved_at > 240:
             save_checkpoint(checkpoint, model, optimizers, step + 1)
             saved_at = time.time()
+        if options.probe and step % options.probe == options.probe - 1:
             print(json.dumps(probe(model, tokenizer, template)), flush=True)
-    save_checkpoint(checkpoint, model, optimizers, step)
+    save_checkpoint(checkpoint, model, optimizers, options.steps)
     print(json.dumps(probe(model, tokenizer, template, 60)), flush=True)
     return model
 
@@ -182,7 +178,8 @@ def accumulate(model, parameters, parts, workers) -> float:
     """
 
     def gradients(part):
-        loss, spoken = loss_of(model, *part)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, spoken = loss_of(model, *part)
         return torch.autograd.grad(loss, parameters), float(spoken)
 
     found = list(workers.map(gradients, parts))
@@ -223,7 +220,8 @@ def answers_rightly(model, tokenizer, template, example) -> bool:
 
 
 def export(model, tokenizer):
-    """Writes weights (bf16) and configuration."""
+    """Writes tokenizer, weights (bf16) and configuration, all at the end: the folder always holds one whole model."""
+    write_tokenizer(tokenizer, model.config.max_position_embeddings)
     eos = [tokenizer.token_to_id(END), tokenizer.token_to_id(END_OF_TEXT)]
     tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
     (ASSETS / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
@@ -239,27 +237,26 @@ def shares(text: str) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--minutes", type=float, help="train for a time instead of a number of steps")
     parser.add_argument("--batch-tokens", type=int, default=1024)
     parser.add_argument("--accumulate", type=int, default=4, help="batches in a step, shared among the threads")
     parser.add_argument("--lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=3e-3)
-    parser.add_argument("--plateau", type=float, default=0.4)
+    parser.add_argument("--plateau", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocab", type=int, default=2048)
-    parser.add_argument("--probe", type=int, default=0, help="probe every so many steps, besides every four minutes")
-    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint, with a schedule of its own")
+    parser.add_argument("--probe", type=int, default=400, help="measure some held-out accuracy every so many steps; 0 for never")
+    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint as if it had not stopped")
     parser.add_argument("--shares", type=shares, default=generate.SHARES, help="other shares of tasks: counting=25,tools=20")
     parser.add_argument("--export-only", action="store_true")
     options = parser.parse_args()
     BUILD.mkdir(exist_ok=True)
     template = Template()
     if options.resume or options.export_only:
-        tokenizer = Tokenizer.from_file(str(ASSETS / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(BUILD / "tokenizer.json"))
     else:
         tokenizer = train_tokenizer(corpus(generate.training(11), template, 40000), options.vocab)
-        write_tokenizer(tokenizer, Config.max_position_embeddings)
+        tokenizer.save(str(BUILD / "tokenizer.json"))
     if options.export_only:
         model = Llama(Config(vocab_size=tokenizer.get_vocab_size()))
         model.load_state_dict(torch.load(BUILD / "last.pt")["model"])
