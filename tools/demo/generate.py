@@ -13,7 +13,7 @@ import random
 from tasks import TASKS, Example, talk
 
 # Share of each task in the training stream.
-SHARES = {"butterflies": 24, "addition": 18, "counting": 9, "words": 17, "json": 12, "tools": 12, "talk": 8}
+SHARES = {"butterflies": 20, "addition": 13, "counting": 20, "words": 14, "json": 9, "tools": 16, "talk": 8}
 
 
 def conversation(rng: random.Random, shares: dict) -> Example:
