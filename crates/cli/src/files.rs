@@ -27,6 +27,7 @@ impl ModelConfig {
     pub(crate) fn load_options(&self, share: f64) -> LoadOptions {
         LoadOptions {
             dtype: self.dtype.map(dtype),
+            quantization: self.quantization,
             kv_cache_dtype: self.kv_cache_dtype.map(dtype),
             max_model_len: self.max_model_len,
             memory_fraction: self.memory_fraction * share,

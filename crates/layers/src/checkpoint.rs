@@ -2,7 +2,6 @@
 //!
 //! Opening reads headers only and checks them. [`Checkpoint::load`] then streams what a [`LoadPlan`] asks for.
 
-mod convert;
 mod header;
 mod load;
 mod shard;
@@ -10,8 +9,8 @@ mod shard;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use candle_core::DType;
 use serde::Deserialize;
+use vlinders_kernels::Stored;
 
 pub use self::load::{LoadStats, LoadedTensors};
 use self::shard::Shard;
@@ -36,7 +35,7 @@ pub struct TensorInfo {
     offset: u64,
     bytes: u64,
     shape: Vec<usize>,
-    dtype: Option<DType>,
+    stored: Option<Stored>,
     dtype_name: String,
 }
 
@@ -153,10 +152,10 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, info)| (name.as_str(), info))
     }
 
-    /// The type in which a tensor is stored, when there is such a tensor of a type that can be loaded.
+    /// How a tensor is encoded, when there is such a tensor of a type that can be loaded.
     #[must_use]
-    pub fn dtype(&self, tensor: &str) -> Option<DType> {
-        self.tensors.get(tensor)?.dtype
+    pub fn stored(&self, tensor: &str) -> Option<Stored> {
+        self.tensors.get(tensor)?.stored
     }
 
     /// Bytes of all files.
@@ -205,7 +204,7 @@ impl Checkpoint {
     }
 
     /// Where a tensor lies, once it is known to be as the model needs it.
-    fn check(&self, tensor: &str, expected: &[usize]) -> Result<(&TensorInfo, DType), LayerError> {
+    fn check(&self, tensor: &str, expected: &[usize]) -> Result<(&TensorInfo, Stored), LayerError> {
         let info = self.tensors.get(tensor).ok_or_else(|| LayerError::MissingTensor {
             tensor: tensor.to_owned(),
             place: self.place.clone(),
@@ -219,12 +218,12 @@ impl Checkpoint {
                 found: info.shape.clone(),
             });
         }
-        let dtype = info.dtype.ok_or_else(|| LayerError::WrongDtype {
+        let stored = info.stored.ok_or_else(|| LayerError::WrongDtype {
             tensor: tensor.to_owned(),
             file: file(),
             found: info.dtype_name.clone(),
         })?;
-        Ok((info, dtype))
+        Ok((info, stored))
     }
 }
 
@@ -237,10 +236,10 @@ impl TensorInfo {
         &self.shape
     }
 
-    /// Its type, when it is one that can be loaded.
+    /// Its encoding, when it is one that can be loaded.
     #[must_use]
-    pub fn dtype(&self) -> Option<DType> {
-        self.dtype
+    pub fn stored(&self) -> Option<Stored> {
+        self.stored
     }
 
     /// Its type, as the file names it.

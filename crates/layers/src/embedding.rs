@@ -25,7 +25,7 @@ impl Embedding {
     /// # Errors
     /// When the tensor can not be had.
     pub fn new(weights: &Weights, vocab: usize, hidden: usize) -> Result<Self, LayerError> {
-        Ok(Self { table: weights.matrix("weight", vocab, hidden)? })
+        Ok(Self { table: weights.table("weight", vocab, hidden)? })
     }
 
     /// The vectors of `tokens`, `[tokens, hidden]`.
@@ -45,7 +45,7 @@ impl LmHead {
     /// # Errors
     /// When the tensor can not be had.
     pub fn new(weights: &Weights, vocab: usize, hidden: usize) -> Result<Self, LayerError> {
-        Ok(Self { weight: weights.matrix("weight", vocab, hidden)? })
+        Ok(Self { weight: weights.table("weight", vocab, hidden)? })
     }
 
     /// The head that shares the table of `embedding`.

@@ -14,6 +14,7 @@ mod kv_store;
 mod linear;
 mod mlp;
 mod norm;
+mod precision;
 mod rope;
 mod weights;
 
@@ -29,6 +30,7 @@ pub use self::{
     linear::Linear,
     mlp::Mlp,
     norm::RmsNorm,
+    precision::{Precision, Quantization},
     rope::{Rope, RopeConfig, RopeKind},
-    weights::{LoadPlan, MatrixSpec, Part, VectorSpec, Weights},
+    weights::{LoadPlan, MatrixKind, MatrixSpec, Part, VectorSpec, Weights},
 };

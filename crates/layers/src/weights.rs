@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use vlinders_comm::Communicator;
-use vlinders_kernels::PackedWeight;
+use vlinders_kernels::{Format, PackedWeight};
 
 use crate::{LayerError, LoadedTensors};
 
@@ -39,9 +39,20 @@ pub struct LoadPlan {
     vectors: Vec<VectorSpec>,
 }
 
+/// What a matrix is for, which decides how far it may be rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixKind {
+    /// A linear map.
+    Linear,
+    /// A vector for each token: embedding, head.
+    Table,
+}
+
 /// A matrix, made of one tensor or of several stacked by rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatrixSpec {
+    /// What it is for.
+    pub kind: MatrixKind,
     /// From top to bottom; never empty.
     pub parts: Vec<Part>,
     /// Columns of every part: input features.
@@ -115,12 +126,20 @@ impl Weights {
         Arc::clone(&self.shared.communicator)
     }
 
-    /// The matrix `name`, `[rows, cols]`.
+    /// The matrix `name` of a linear map, `[rows, cols]`.
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Arc<PackedWeight>, LayerError> {
         self.stacked_matrix(&[(name, rows)], cols)
+    }
+
+    /// The table `name`, `[tokens, cols]`.
+    ///
+    /// # Errors
+    /// When it was not part of the plan that was loaded.
+    pub fn table(&self, name: &str, tokens: usize, cols: usize) -> Result<Arc<PackedWeight>, LayerError> {
+        self.find(MatrixSpec { kind: MatrixKind::Table, parts: self.parts(&[(name, tokens)]), cols })
     }
 
     /// Several matrices of `cols` columns as one, the first on top: one pass over the input computes them all.
@@ -132,11 +151,14 @@ impl Weights {
         parts: &[(&str, usize)],
         cols: usize,
     ) -> Result<Arc<PackedWeight>, LayerError> {
-        let spec = MatrixSpec { parts: self.parts(parts), cols };
+        self.find(MatrixSpec { kind: MatrixKind::Linear, parts: self.parts(parts), cols })
+    }
+
+    fn find(&self, spec: MatrixSpec) -> Result<Arc<PackedWeight>, LayerError> {
         match &mut *self.shared.source.borrow_mut() {
             Source::Plan(plan) => {
                 plan.matrices.push(spec);
-                Ok(Arc::new(PackedWeight::pack(DType::F32, 1, 1, &[0; 4])?))
+                Ok(Arc::new(PackedWeight::pack(Format::F32, 1, 1, &[0; 4])?))
             }
             Source::Loaded(loaded) => {
                 let found = loaded.matrices.get(spec.key()).cloned();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use vlinders_comm::Single;
-use vlinders_layers::{Batch, Checkpoint, KvStore, LogitRows, Weights};
+use vlinders_layers::{Batch, Checkpoint, KvStore, LogitRows, Precision, Quantization, Weights};
 use vlinders_models::{CausalLm, ModelSpec};
 use vlinders_testkit::{Dtype, RandomModel, Shape, golden_root};
 
@@ -66,11 +66,15 @@ fn wide_llama() {
     };
     let folder = tempfile::tempdir().unwrap();
     RandomModel { shape, dtype: Dtype::Bf16, seed: 5, shards: 1 }.write_weights(folder.path()).unwrap();
-    Load::new(folder.path(), DType::BF16, 8).run();
+    Load::new(folder.path(), DType::BF16, Precision::default(), 8).run();
+    for quantization in [Quantization::Q8, Quantization::Q4] {
+        let precision = Precision { quantization: Some(quantization), ..Precision::default() };
+        Load::new(folder.path(), DType::BF16, precision, 9).run();
+    }
 }
 
 fn check_golden(name: &str, kv_dtype: DType, seed: u64) {
-    Load::new(&golden_root().join(name), kv_dtype, seed).run();
+    Load::new(&golden_root().join(name), kv_dtype, Precision::default(), seed).run();
 }
 
 /// A model under a random load.
@@ -95,12 +99,12 @@ struct Live {
 // === impl Load ===
 
 impl Load {
-    fn new(folder: &Path, kv_dtype: DType, seed: u64) -> Self {
+    fn new(folder: &Path, kv_dtype: DType, precision: Precision, seed: u64) -> Self {
         let spec = ModelSpec::parse(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
         let planning = Weights::planning(Arc::new(Single));
         spec.build(&planning).unwrap();
         let checkpoint = Checkpoint::open(folder).unwrap();
-        let (tensors, _) = checkpoint.load(&planning.plan(), None, &|_, _| {}).unwrap();
+        let (tensors, _) = checkpoint.load(&planning.plan(), precision, &|_, _| {}).unwrap();
         let model = spec.build(&Weights::loaded(tensors, MAX_LEN, Arc::new(Single))).unwrap();
         let kv = KvStore::new(model.kv_shape(), kv_dtype, BLOCKS, BLOCK).unwrap();
         let free = (0..BLOCKS as u32).map(|i| i * 37 % BLOCKS as u32).collect();

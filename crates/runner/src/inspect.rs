@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use vlinders_comm::Single;
-use vlinders_layers::{Checkpoint, LoadPlan, Weights};
+use vlinders_kernels::Format;
+use vlinders_layers::Weights;
 use vlinders_models::ModelSpec;
 
 use crate::{LoadOptions, MemoryFit, ModelFiles, RunnerError};
@@ -25,8 +26,8 @@ pub struct Inspection {
     pub problems: Vec<String>,
     /// Tensors in the files that the model does not use, sorted.
     pub unused: Vec<String>,
-    /// Type of most weights once loaded.
-    pub dtype: DType,
+    /// How most weights lie in memory once loaded.
+    pub format: Format,
     /// Type of keys and values.
     pub kv_cache_dtype: DType,
     /// Numbers in all weights.
@@ -68,8 +69,8 @@ pub fn inspect(
         .map(str::to_owned)
         .collect();
     unused.sort_unstable();
-    let (dtype, weight_bytes) = weights_in_memory(&plan, &checkpoint, options.dtype);
-    let kv_cache_dtype = options.kv_cache_dtype.unwrap_or(dtype);
+    let (format, weight_bytes) = checkpoint.in_memory(&plan, options.precision());
+    let kv_cache_dtype = options.kv_cache_dtype_for(format);
     let shape = outline.kv_shape();
     let max_positions = spec.max_position_embeddings;
     let fit = match available {
@@ -90,7 +91,7 @@ pub fn inspect(
         num_tensors: wanted.len(),
         problems: checkpoint.problems(&plan).iter().map(ToString::to_string).collect(),
         unused,
-        dtype,
+        format,
         kv_cache_dtype,
         num_parameters: plan.num_parameters(),
         file_bytes: checkpoint.file_bytes(),
@@ -99,23 +100,4 @@ pub fn inspect(
         kv_bytes_per_sequence: per_token * longest as u64,
         fit: fit.map_err(|error| error.to_string()),
     })
-}
-
-/// Type of the largest share of the weights, and the bytes of all, once loaded.
-fn weights_in_memory(plan: &LoadPlan, checkpoint: &Checkpoint, dtype: Option<DType>) -> (DType, u64) {
-    let stored = |name: &str| checkpoint.dtype(name).unwrap_or(DType::F32);
-    let mut largest = (0, dtype.unwrap_or(DType::F32));
-    let mut total = 0;
-    for matrix in plan.matrices() {
-        let rows: usize = matrix.parts.iter().map(|part| part.rows).sum();
-        let dtype = dtype.unwrap_or_else(|| matrix.parts.first().map_or(DType::F32, |p| stored(&p.tensor)));
-        // rows are packed in tiles of sixteen
-        let bytes = (rows.next_multiple_of(16) * matrix.cols * dtype.size_in_bytes()) as u64;
-        total += bytes;
-        if bytes > largest.0 {
-            largest = (bytes, dtype);
-        }
-    }
-    let vectors = plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows as u64 * 4);
-    (largest.1, total + vectors.sum::<u64>())
 }

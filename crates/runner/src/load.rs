@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use candle_core::DType;
 use vlinders_comm::{Communicator, Single};
+use vlinders_kernels::Format;
 use vlinders_layers::{KvStore, Weights};
 use vlinders_models::ModelSpec;
 
@@ -39,8 +40,8 @@ pub struct ModelInfo {
     pub num_blocks: usize,
     /// Tokens of a block.
     pub block_size: usize,
-    /// Type of most weights.
-    pub dtype: DType,
+    /// How most weights lie in memory.
+    pub format: Format,
     /// Type of keys and values.
     pub kv_cache_dtype: DType,
     /// Numbers in all weights.
@@ -79,12 +80,12 @@ pub fn load(
 
     progress.phase(LoadPhase::Weights);
     let bytes = |done, total| progress.bytes(done, total);
-    let (tensors, stats) = checkpoint.load(&plan, options.dtype, &bytes)?;
+    let (tensors, stats) = checkpoint.load(&plan, options.precision(), &bytes)?;
 
     progress.phase(LoadPhase::WarmUp);
     let before_warm_up = Instant::now();
-    let (dtype, weight_bytes) = (tensors.dtype(), tensors.num_bytes());
-    let kv_cache_dtype = options.kv_cache_dtype.unwrap_or(dtype);
+    let (format, weight_bytes) = (tensors.format(), tensors.num_bytes());
+    let kv_cache_dtype = options.kv_cache_dtype_for(format);
     let shape = outline.kv_shape();
     let max_positions = spec.max_position_embeddings;
     let fit = MemoryFit::new(options, shape, kv_cache_dtype, max_positions, available_memory())?;
@@ -102,7 +103,7 @@ pub fn load(
     let model = spec.build(&weights)?;
     drop(weights);
     let kv = KvStore::new(shape, kv_cache_dtype, fit.num_blocks, options.block_size)?;
-    let settings = format!("{dtype:?} {kv_cache_dtype:?}");
+    let settings = format!("{format} {kv_cache_dtype:?}");
     let info = ModelInfo {
         architecture: spec.architecture(),
         vocab_size: model.vocab_size(),
@@ -110,7 +111,7 @@ pub fn load(
         max_position_embeddings: max_positions,
         num_blocks: fit.num_blocks,
         block_size: options.block_size,
-        dtype,
+        format,
         kv_cache_dtype,
         num_parameters: plan.num_parameters(),
         weight_bytes,

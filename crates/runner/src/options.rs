@@ -1,6 +1,8 @@
 //! How a model is loaded: types, lengths, memory.
 
 use candle_core::DType;
+use vlinders_kernels::Format;
+use vlinders_layers::{Precision, Quantization};
 
 use crate::RunnerError;
 
@@ -9,7 +11,9 @@ use crate::RunnerError;
 pub struct LoadOptions {
     /// Convert weights to F32, F16 or BF16; `None` keeps the type of the files.
     pub dtype: Option<DType>,
-    /// Type of keys and values; `None` takes that of the weights.
+    /// Quantise weights while loading; `None` keeps what the files have.
+    pub quantization: Option<Quantization>,
+    /// Type of keys and values; `None` takes that of the weights, BF16 where these are quantised.
     pub kv_cache_dtype: Option<DType>,
     /// Longest sequence, prompt and answer together. `None` takes that of config.json, or less where the cache can
     /// not hold as much.
@@ -34,6 +38,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             dtype: None,
+            quantization: None,
             kv_cache_dtype: None,
             max_model_len: None,
             kv_blocks: None,
@@ -47,6 +52,15 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
+    pub(crate) fn precision(&self) -> Precision {
+        Precision { dtype: self.dtype, quantization: self.quantization }
+    }
+
+    /// The type of keys and values beside weights of this format.
+    pub(crate) fn kv_cache_dtype_for(&self, format: Format) -> DType {
+        self.kv_cache_dtype.or(format.dtype()).unwrap_or(DType::BF16)
+    }
+
     pub(crate) fn validate(&self) -> Result<(), RunnerError> {
         let bad = |option, reason: &str| Err(RunnerError::Option { option, reason: reason.to_owned() });
         let known = |dtype: Option<DType>| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use vlinders_comm::Single;
-use vlinders_layers::{Batch, Checkpoint, KvStore, LogitRows, Weights};
+use vlinders_layers::{Batch, Checkpoint, KvStore, LogitRows, Precision, Quantization, Weights};
 use vlinders_models::{CausalLm, ModelSpec};
 use vlinders_testkit::{Golden, golden_names};
 
@@ -21,13 +21,13 @@ struct Reference {
 }
 
 impl Reference {
-    fn load(golden: &Golden) -> Self {
+    fn load(golden: &Golden, precision: Precision) -> Self {
         let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
         let spec = ModelSpec::parse(&config).expect("a supported architecture");
         let planning = Weights::planning(Arc::new(Single));
         spec.build(&planning).expect("an outline");
         let checkpoint = Checkpoint::open(&golden.folder).expect("a checkpoint");
-        let (tensors, _) = checkpoint.load(&planning.plan(), None, &|_, _| {}).expect("weights");
+        let (tensors, _) = checkpoint.load(&planning.plan(), precision, &|_, _| {}).expect("weights");
         let model = spec.build(&Weights::loaded(tensors, POSITIONS, Arc::new(Single))).expect("a model");
         let kv = KvStore::new(model.kv_shape(), DType::F32, 2 * TABLE, BLOCK).expect("a cache");
         // An odd factor visits every block of a power of two once.
@@ -59,7 +59,7 @@ fn argmax(logits: &[f32]) -> u32 {
 /// The largest error over all prompts, each once whole and once in chunks; the chunked bits must be the whole ones.
 fn check(name: &str) -> f32 {
     let golden = Golden::load(name).expect("a golden result");
-    let mut model = Reference::load(&golden);
+    let mut model = Reference::load(&golden, Precision::default());
     let mut worst = 0.0_f32;
     for (idx, prompt) in golden.prompts.iter().enumerate() {
         let whole = model.feed(&prompt.input_ids, 0);
@@ -88,6 +88,32 @@ fn check(name: &str) -> f32 {
     }
     println!("{name:24} {} max |error of a logit| {worst:.2e}", golden.architecture);
     worst
+}
+
+/// How far logits are from those of the unrounded model, as a share of how far these are from zero; root mean squares.
+fn share_of_error(name: &str, quantization: Quantization) -> f32 {
+    let golden = Golden::load(name).expect("a golden result");
+    let precision = Precision { quantization: Some(quantization), ..Precision::default() };
+    let mut model = Reference::load(&golden, precision);
+    let (mut off, mut all) = (0.0, 0.0);
+    for prompt in &golden.prompts {
+        let found = model.feed(&prompt.input_ids, 0);
+        for (a, b) in found.iter().flatten().zip(prompt.logits.iter().flatten()) {
+            off += (a - b).powi(2);
+            all += b.powi(2);
+        }
+    }
+    let share = (off / all).sqrt();
+    println!("{name:24} {quantization:?} error of logits {share:.4}");
+    share
+}
+
+#[test]
+fn quantised_models_stay_close() {
+    for name in golden_names().expect("a folder") {
+        assert!(share_of_error(&name, Quantization::Q8) < 0.04, "{name}");
+        assert!(share_of_error(&name, Quantization::Q4) < 0.4, "{name}");
+    }
 }
 
 /// One test for each checkpoint, and one that none was forgotten.

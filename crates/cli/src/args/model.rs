@@ -25,6 +25,10 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "TYPE", env = "VLINDERS_DTYPE")]
     pub(crate) dtype: Option<String>,
 
+    /// Quantise weights while loading: none, q8 (8.5 bits a weight) or q4 (4.5 bits) [default: none]
+    #[arg(long, value_name = "FORMAT", env = "VLINDERS_QUANTIZATION")]
+    pub(crate) quantization: Option<String>,
+
     /// Type of the KV cache: auto, float32, float16 or bfloat16 [default: auto, that of the weights]
     #[arg(long, value_name = "TYPE", env = "VLINDERS_KV_CACHE_DTYPE")]
     pub(crate) kv_cache_dtype: Option<String>,

@@ -112,7 +112,7 @@ impl Finding<'_> {
                 "tensors",
                 format!("{} needed, {missing} problems, {} not used", found.num_tensors, found.unused.len()),
             );
-            row("weights", format!("{} in memory as {:?}", format_bytes(found.weight_bytes), found.dtype));
+            row("weights", format!("{} in memory as {}", format_bytes(found.weight_bytes), found.format));
             row(
                 "KV cache",
                 format!(
@@ -154,7 +154,7 @@ impl Finding<'_> {
             json!({
                 "architecture": found.architecture,
                 "parameters": found.num_parameters,
-                "dtype": format!("{:?}", found.dtype),
+                "format": found.format.as_str(),
                 "file_bytes": found.file_bytes,
                 "weight_bytes": found.weight_bytes,
                 "kv_bytes_per_token": found.kv_bytes_per_token,

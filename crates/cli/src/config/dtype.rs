@@ -1,4 +1,6 @@
-//! The number types that a model or its KV cache can be asked to use.
+//! The number types that a model or its KV cache can be asked to use, and how weights can be quantised.
+
+use vlinders_runner::Quantization;
 
 /// A floating-point type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,5 +23,18 @@ impl Dtype {
             "bfloat16" | "bf16" => Some(Some(Self::Bf16)),
             _ => None,
         }
+    }
+}
+
+/// What can be written for `quantization`, for error messages.
+pub(super) const VALID_QUANTIZATION: &str = "none, q8 or q4";
+
+/// `None` inside is `none`; `None` outside is a name nobody knows.
+pub(super) fn parse_quantization(name: &str) -> Option<Option<Quantization>> {
+    match name {
+        "none" => Some(None),
+        "q8" => Some(Some(Quantization::Q8)),
+        "q4" => Some(Some(Quantization::Q4)),
+        _ => None,
     }
 }

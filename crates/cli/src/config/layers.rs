@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vlinders_runner::Quantization;
+
 use super::dtype::{self, Dtype};
 use super::models::{self, ModelConfig, ModelPath, is_fraction};
 use super::problem::{ConfigError, Problem};
@@ -82,6 +84,7 @@ fn from_folder(path: &str, name: Option<&str>, folder: &Path) -> Result<ModelCon
 struct Overrides<'a> {
     args: &'a ModelArgs,
     dtype: Option<Option<Dtype>>,
+    quantization: Option<Option<Quantization>>,
     kv_cache_dtype: Option<Option<Dtype>>,
 }
 
@@ -97,11 +100,18 @@ impl<'a> Overrides<'a> {
             }
             parsed
         };
-        let checked = Self {
-            dtype: dtype("--dtype", &args.dtype),
-            kv_cache_dtype: dtype("--kv-cache-dtype", &args.kv_cache_dtype),
-            args,
-        };
+        let (dtype, kv_cache_dtype) =
+            (dtype("--dtype", &args.dtype), dtype("--kv-cache-dtype", &args.kv_cache_dtype));
+        let quantization = args.quantization.as_deref().and_then(|name| {
+            let parsed = dtype::parse_quantization(name);
+            if parsed.is_none() {
+                let found = format!("`{name}` is no quantisation that is available");
+                let remedy = format!("write {}", dtype::VALID_QUANTIZATION);
+                problems.push(Problem::option("--quantization", found, remedy));
+            }
+            parsed
+        });
+        let checked = Self { dtype, quantization, kv_cache_dtype, args };
         let counts = [
             ("--max-model-len", args.max_model_len),
             ("--max-num-seqs", args.max_num_seqs),
@@ -122,6 +132,7 @@ impl<'a> Overrides<'a> {
     fn apply(&self, model: &mut ModelConfig) {
         model.max_model_len = self.args.max_model_len.or(model.max_model_len);
         model.dtype = self.dtype.unwrap_or(model.dtype);
+        model.quantization = self.quantization.unwrap_or(model.quantization);
         model.kv_cache_dtype = self.kv_cache_dtype.unwrap_or(model.kv_cache_dtype);
         model.max_num_seqs = self.args.max_num_seqs.unwrap_or(model.max_num_seqs);
         model.max_batched_tokens = self.args.max_batched_tokens.unwrap_or(model.max_batched_tokens);

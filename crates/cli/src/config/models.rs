@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::Spanned;
+use vlinders_runner::Quantization;
 
 use super::dtype::{self, Dtype};
 use super::problem::{ConfigError, Problem};
@@ -29,6 +30,8 @@ pub(crate) struct ModelConfig {
     pub(crate) max_model_len: Option<usize>,
     /// `None` is that of the checkpoint.
     pub(crate) dtype: Option<Dtype>,
+    /// Quantise weights while loading.
+    pub(crate) quantization: Option<Quantization>,
     /// `None` is that of the weights.
     pub(crate) kv_cache_dtype: Option<Dtype>,
     /// A file that replaces the model's own chat template.
@@ -67,6 +70,7 @@ impl ModelConfig {
             aliases: Vec::new(),
             max_model_len: None,
             dtype: None,
+            quantization: None,
             kv_cache_dtype: None,
             chat_template: None,
             max_num_seqs: DEFAULT_MAX_NUM_SEQS,
@@ -186,6 +190,7 @@ impl Resolver<'_> {
             aliases: raw.aliases.iter().flatten().map(|alias| alias.value.clone()).collect(),
             max_model_len: self.count(&raw.max_model_len),
             dtype: self.dtype(&raw.dtype),
+            quantization: self.quantization(&raw.quantization),
             kv_cache_dtype: self.dtype(&raw.kv_cache_dtype),
             chat_template: self.file(&raw.chat_template, base),
             max_num_seqs: self.count(&raw.max_num_seqs).unwrap_or(default.max_num_seqs),
@@ -213,11 +218,9 @@ impl Resolver<'_> {
             let found = format!("device `{}` is not available yet", device.value);
             self.report(device, found, "write cpu or auto, or remove the line");
         }
-        for field in [&raw.reasoning_parser, &raw.quantization].into_iter().flatten() {
-            if field.value != "none" {
-                let found = format!("`{}` is not available yet", field.value);
-                self.report(field, found, "write none, or remove the line");
-            }
+        if let Some(field) = raw.reasoning_parser.as_ref().filter(|field| field.value != "none") {
+            let found = format!("`{}` is not available yet", field.value);
+            self.report(field, found, "write none, or remove the line");
         }
     }
 
@@ -252,6 +255,15 @@ impl Resolver<'_> {
         Dtype::parse(&field.value).unwrap_or_else(|| {
             let found = format!("`{}` is no number type that can be used here", field.value);
             self.report(field, found, format!("write {}", dtype::VALID));
+            None
+        })
+    }
+
+    fn quantization(&mut self, field: &Field<String>) -> Option<Quantization> {
+        let field = field.as_ref()?;
+        dtype::parse_quantization(&field.value).unwrap_or_else(|| {
+            let found = format!("`{}` is no quantisation that is available", field.value);
+            self.report(field, found, format!("write {}", dtype::VALID_QUANTIZATION));
             None
         })
     }

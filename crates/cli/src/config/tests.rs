@@ -87,7 +87,7 @@ models:
     max_model_len: 16384
     enabled: true
     dtype: bfloat16
-    quantization: none
+    quantization: q4
     kv_cache_dtype: float16
     aliases: [gpt-3.5, small]
     tool_parser: none
@@ -105,6 +105,7 @@ models:
         aliases: vec!["gpt-3.5".to_owned(), "small".to_owned()],
         max_model_len: Some(16384),
         dtype: Some(Dtype::Bf16),
+        quantization: Some(vlinders_runner::Quantization::Q4),
         kv_cache_dtype: Some(Dtype::F16),
         chat_template: None,
         max_num_seqs: 32,

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use candle_core::DType;
 use serde::Deserialize;
+use vlinders_kernels::Stored;
 
 use super::TensorInfo;
 use crate::LayerError;
@@ -77,17 +77,17 @@ pub(super) fn parse(
             ));
         }
         ranges.push((begin, end));
-        let dtype = match tensor.dtype.as_str() {
-            "F32" => Some(DType::F32),
-            "F16" => Some(DType::F16),
-            "BF16" => Some(DType::BF16),
+        let stored = match tensor.dtype.as_str() {
+            "F32" => Some(Stored::F32),
+            "F16" => Some(Stored::F16),
+            "BF16" => Some(Stored::BF16),
             _ => None,
         };
         let offset = data_start
             .checked_add(begin)
             .ok_or_else(|| bad(file, format!("the offsets of {name} overflow")))?;
         let info =
-            TensorInfo { shard, offset, bytes: size, shape: tensor.shape, dtype, dtype_name: tensor.dtype };
+            TensorInfo { shard, offset, bytes: size, shape: tensor.shape, stored, dtype_name: tensor.dtype };
         tensors.insert(name, info);
     }
     check_ranges(file, data_start, file_len, ranges)?;

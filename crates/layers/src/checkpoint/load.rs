@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device, Tensor};
-use vlinders_kernels::{PackedWeight, PackedWeightBuilder};
+use candle_core::{Device, Tensor};
+use vlinders_kernels::{Format, PackedWeight, PackedWeightBuilder, Stored};
 
 use super::Checkpoint;
-use super::convert::{convert, widened};
-use crate::{LayerError, LoadPlan};
+use crate::{LayerError, LoadPlan, Precision};
 
 /// Bytes of one read.
 const RUN_BYTES: usize = 8 << 20;
@@ -46,7 +45,7 @@ struct Run {
     shard: usize,
     offset: u64,
     len: usize,
-    dtype: DType,
+    stored: Stored,
     place: Place,
 }
 
@@ -59,14 +58,13 @@ enum Place {
 /// What is being filled.
 struct Filling {
     matrices: Vec<Mutex<PackedWeightBuilder>>,
-    dtypes: Vec<DType>,
     vectors: Vec<Mutex<Vec<f32>>>,
 }
 
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Load what `plan` asks for. Matrices keep the type of the file, or take `dtype`; vectors are widened to f32.
+    /// Load what `plan` asks for. `precision` decides on the format of matrices; vectors are widened to f32.
     /// `progress` is called with bytes done and bytes in all, from several threads.
     ///
     /// # Errors
@@ -74,11 +72,11 @@ impl Checkpoint {
     pub fn load(
         &self,
         plan: &LoadPlan,
-        dtype: Option<DType>,
+        precision: Precision,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<(LoadedTensors, LoadStats), LayerError> {
         let started = Instant::now();
-        let (mut runs, filling) = self.prepare(plan, dtype)?;
+        let (mut runs, filling) = self.prepare(plan, precision)?;
         runs.sort_unstable_by_key(|run| (run.shard, run.offset));
         let total = runs.iter().map(|run| run.len as u64).sum();
         let workers = runs.len().clamp(1, MAX_WORKERS);
@@ -86,7 +84,7 @@ impl Checkpoint {
         let done = AtomicU64::new(0);
         let (read_ns, convert_ns) = (AtomicU64::new(0), AtomicU64::new(0));
         let work = || -> Result<(), LayerError> {
-            let (mut buffer, mut converted) = (Vec::new(), Vec::new());
+            let mut buffer = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(run) = runs.get(i) else { break };
@@ -96,7 +94,7 @@ impl Checkpoint {
                 let before = Instant::now();
                 let bytes = self.shards[run.shard].read(run.offset, run.len, &mut buffer)?;
                 let between = Instant::now();
-                filling.put(run, &bytes, &mut converted)?;
+                filling.put(run, &bytes)?;
                 read_ns.fetch_add((between - before).as_nanos() as u64, Ordering::Relaxed);
                 convert_ns.fetch_add(between.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 let len = run.len as u64;
@@ -122,17 +120,38 @@ impl Checkpoint {
         Ok((loaded, LoadStats { bytes: total, wall, read, convert: wall - read }))
     }
 
+    /// What the tensors of `plan` will take in memory, and the format of most of them. Tensors that are missing
+    /// count as f32.
+    #[must_use]
+    pub fn in_memory(&self, plan: &LoadPlan, precision: Precision) -> (Format, u64) {
+        let matrices: Vec<_> = plan
+            .matrices()
+            .iter()
+            .map(|spec| {
+                let encodings: Vec<_> =
+                    spec.parts.iter().map(|part| self.stored(&part.tensor).unwrap_or(Stored::F32)).collect();
+                let format = precision.format(spec.kind, &encodings);
+                let rows = spec.parts.iter().map(|part| part.rows).sum();
+                (format, format.packed_bytes(rows, spec.cols).map_or(u64::MAX, |bytes| bytes as u64))
+            })
+            .collect();
+        let vectors = plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows as u64 * 4);
+        let total = matrices.iter().map(|(_, bytes)| *bytes).chain(vectors).fold(0, u64::saturating_add);
+        (most(matrices.into_iter()), total)
+    }
+
     /// Check every tensor of the plan, cut it into runs, and make room for it.
-    fn prepare(&self, plan: &LoadPlan, dtype: Option<DType>) -> Result<(Vec<Run>, Filling), LayerError> {
+    fn prepare(&self, plan: &LoadPlan, precision: Precision) -> Result<(Vec<Run>, Filling), LayerError> {
         let mut runs = Vec::new();
-        let mut filling = Filling { matrices: Vec::new(), dtypes: Vec::new(), vectors: Vec::new() };
+        let mut filling = Filling { matrices: Vec::new(), vectors: Vec::new() };
         for (matrix, spec) in plan.matrices().iter().enumerate() {
-            let mut target = dtype;
+            let mut encodings = Vec::with_capacity(spec.parts.len());
             let mut first_row = 0;
             for part in &spec.parts {
                 let (info, stored) = self.check(&part.tensor, &[part.rows, spec.cols])?;
-                target = target.or(Some(stored));
-                let row_bytes = spec.cols * stored.size_in_bytes();
+                encodings.push(stored);
+                // The file was opened, so its tensors are whole rows of whole blocks.
+                let row_bytes = (info.bytes / part.rows.max(1) as u64) as usize;
                 let rows_per_run = (RUN_BYTES / row_bytes.max(1)).max(16) / 16 * 16;
                 for start in (0..part.rows).step_by(rows_per_run) {
                     let rows = rows_per_run.min(part.rows - start);
@@ -140,15 +159,14 @@ impl Checkpoint {
                         shard: info.shard,
                         offset: info.offset + (start * row_bytes) as u64,
                         len: rows * row_bytes,
-                        dtype: stored,
+                        stored,
                         place: Place::Matrix { matrix, first_row: first_row + start },
                     });
                 }
                 first_row += part.rows;
             }
-            let target = target.unwrap_or(DType::F32);
-            filling.dtypes.push(target);
-            filling.matrices.push(Mutex::new(PackedWeight::builder(target, first_row, spec.cols)?));
+            let format = precision.format(spec.kind, &encodings);
+            filling.matrices.push(Mutex::new(PackedWeight::builder(format, first_row, spec.cols)?));
         }
         for (vector, spec) in plan.vectors().iter().enumerate() {
             let mut first = 0;
@@ -157,8 +175,8 @@ impl Checkpoint {
                 runs.push(Run {
                     shard: info.shard,
                     offset: info.offset,
-                    len: part.rows * stored.size_in_bytes(),
-                    dtype: stored,
+                    len: info.bytes as usize,
+                    stored,
                     place: Place::Vector { vector, first },
                 });
                 first += part.rows;
@@ -172,26 +190,15 @@ impl Checkpoint {
 // === impl Filling ===
 
 impl Filling {
-    fn put(&self, run: &Run, bytes: &[u8], converted: &mut Vec<u8>) -> Result<(), LayerError> {
+    fn put(&self, run: &Run, bytes: &[u8]) -> Result<(), LayerError> {
         match run.place {
             Place::Matrix { matrix, first_row } => {
-                let target = self.dtypes[matrix];
-                let bytes = if target == run.dtype {
-                    bytes
-                } else {
-                    convert(bytes, run.dtype, target, converted);
-                    converted
-                };
                 let mut builder = self.matrices[matrix].lock().unwrap_or_else(PoisonError::into_inner);
-                builder.rows(first_row, bytes)?;
+                builder.rows(first_row, run.stored, bytes)?;
             }
             Place::Vector { vector, first } => {
                 let mut values = self.vectors[vector].lock().unwrap_or_else(PoisonError::into_inner);
-                let mut at = first;
-                widened(bytes, run.dtype, |x| {
-                    values[at] = x;
-                    at += 1;
-                });
+                run.stored.decode(bytes, &mut values[first..]);
             }
         }
         Ok(())
@@ -223,11 +230,20 @@ impl LoadedTensors {
         (matrices + vectors) as u64
     }
 
-    /// The type of most weights.
+    /// The format of most weights.
     #[must_use]
-    pub fn dtype(&self) -> DType {
-        self.matrices.values().max_by_key(|m| m.num_bytes()).map_or(DType::F32, |m| m.dtype())
+    pub fn format(&self) -> Format {
+        most(self.matrices.values().map(|m| (m.format(), m.num_bytes() as u64)))
     }
+}
+
+/// The format with the most bytes; [`Format::F32`] where there are none.
+fn most(matrices: impl Iterator<Item = (Format, u64)>) -> Format {
+    let mut bytes = HashMap::<Format, u64>::new();
+    matrices.for_each(|(format, more)| *bytes.entry(format).or_default() += more);
+    // The name decides between equals, so that the answer does not depend on the order of a map.
+    let largest = bytes.into_iter().max_by_key(|(format, bytes)| (*bytes, format.as_str()));
+    largest.map_or(Format::F32, |(format, _)| format)
 }
 
 fn worker_died() -> LayerError {

@@ -10,10 +10,11 @@ use safetensors::{SafeTensorError, SafeTensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use vlinders_comm::Single;
+use vlinders_kernels::Format;
 use vlinders_testkit::{Dtype, RandomModel, Shape};
 
 use super::{Checkpoint, INDEX, SINGLE};
-use crate::{LayerError, LoadPlan, LoadedTensors, Weights};
+use crate::{LayerError, LoadPlan, LoadedTensors, Precision, Weights};
 
 /// A folder with a tiny model of so many shards.
 fn folder(shards: usize) -> TempDir {
@@ -35,7 +36,7 @@ fn plan() -> LoadPlan {
 }
 
 fn load(folder: &Path) -> Result<LoadedTensors, LayerError> {
-    Ok(Checkpoint::open(folder)?.load(&plan(), None, &|_, _| {})?.0)
+    Ok(Checkpoint::open(folder)?.load(&plan(), Precision::default(), &|_, _| {})?.0)
 }
 
 /// What loading says, without the path of the folder.
@@ -66,7 +67,8 @@ fn as_others_read(folder: &Path, name: &str) -> Vec<f32> {
         if path.extension().is_some_and(|e| e == "safetensors") {
             let bytes = fs::read(path).unwrap();
             if let Ok(tensor) = SafeTensors::deserialize(&bytes).unwrap().tensor(name) {
-                super::convert::widened(tensor.data(), DType::F16, |x| values.push(x));
+                let pairs = tensor.data().as_chunks::<2>().0;
+                values.extend(pairs.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()));
             }
         }
     }
@@ -83,7 +85,7 @@ fn tensors_have_the_values_of_the_file() {
         assert_eq!(loaded.matrices["model.layers.0.mlp.gate_proj.weight"].dequantize(), expected);
         let norm = loaded.vectors["model.norm.weight"].to_vec1::<f32>().unwrap();
         assert_eq!(norm, as_others_read(folder.path(), "model.norm.weight"));
-        assert_eq!(loaded.dtype(), DType::F16);
+        assert_eq!(loaded.format(), Format::F16);
     }
 }
 
@@ -93,14 +95,15 @@ fn weights_take_the_type_that_was_asked_for() {
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     let name = "model.embed_tokens.weight";
     let values = |dtype| {
-        let (loaded, _) = checkpoint.load(&plan(), Some(dtype), &|_, _| {}).unwrap();
-        assert_eq!(loaded.dtype(), dtype);
+        let (loaded, _) =
+            checkpoint.load(&plan(), Precision { dtype, ..Precision::default() }, &|_, _| {}).unwrap();
+        assert_eq!(loaded.format().dtype(), dtype);
         loaded.matrices[name].dequantize()
     };
     let stored = as_others_read(folder.path(), name);
-    assert_eq!(values(DType::F32), stored);
+    assert_eq!(values(Some(DType::F32)), stored);
     let rounded: Vec<f32> = stored.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect();
-    assert_eq!(values(DType::BF16), rounded);
+    assert_eq!(values(Some(DType::BF16)), rounded);
 }
 
 #[test]
@@ -111,7 +114,8 @@ fn progress_ends_with_all_bytes() {
         let mut last = last.lock().unwrap();
         *last = (done.max(last.0), total);
     };
-    let (_, stats) = Checkpoint::open(folder.path()).unwrap().load(&plan(), None, &note).unwrap();
+    let (_, stats) =
+        Checkpoint::open(folder.path()).unwrap().load(&plan(), Precision::default(), &note).unwrap();
     let all = 2 * (24 * 8 + 24 * 8 + 8);
     assert_eq!((*last.lock().unwrap(), stats.bytes), ((all, all), all));
 }
@@ -121,7 +125,7 @@ fn embedded_files_load_like_a_folder() {
     let folder = folder(1);
     let bytes: &'static [u8] = fs::read(folder.path().join(SINGLE)).unwrap().leak();
     let embedded = Checkpoint::embedded(&[("config.json", b"{}"), (SINGLE, bytes)]).unwrap();
-    let (tensors, _) = embedded.load(&plan(), None, &|_, _| {}).unwrap();
+    let (tensors, _) = embedded.load(&plan(), Precision::default(), &|_, _| {}).unwrap();
     let name = "model.embed_tokens.weight";
     assert_eq!(tensors.matrices[name].dequantize(), load(folder.path()).unwrap().matrices[name].dequantize());
     let cut = Checkpoint::embedded(&[(SINGLE, &bytes[..bytes.len() - 1])]).unwrap_err().to_string();
@@ -246,7 +250,7 @@ proptest! {
         }
         fs::write(&path, &bytes).unwrap();
         if let Ok(checkpoint) = Checkpoint::open(folder.path()) {
-            let _ = checkpoint.load(&plan(), None, &|_, _| {});
+            let _ = checkpoint.load(&plan(), Precision::default(), &|_, _| {});
             // what we accept, others accept, apart from types and fields that they do not know
             let known = |error: SafeTensorError| matches!(error, SafeTensorError::InvalidHeaderDeserialization(_));
             let others = SafeTensors::deserialize(&bytes);

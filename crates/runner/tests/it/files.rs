@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use vlinders_runner::{DType, LoadOptions, LoadPhase, LoadProgress, ModelFiles, NoProgress, inspect, load};
+use vlinders_runner::{
+    DType, LoadOptions, LoadPhase, LoadProgress, ModelFiles, NoProgress, Quantization, inspect, load,
+};
 use vlinders_testkit::{Dtype, RandomModel, Shape, golden_root};
 
 use crate::support::{load_folder, options};
@@ -40,7 +42,7 @@ fn a_loaded_model_knows_its_sizes() {
     let info = model.info;
     assert_eq!((info.architecture, info.vocab_size), ("LlamaForCausalLM", 320));
     assert_eq!((info.num_blocks, info.block_size, info.max_model_len), (40, 4, 96));
-    assert_eq!((info.dtype, info.kv_cache_dtype), (DType::BF16, DType::F32));
+    assert_eq!((info.format.as_str(), info.kv_cache_dtype), ("bfloat16", DType::F32));
     let block = 48 * 48 + 2 * 24 * 48 + 48 * 48 + 3 * 96 * 48 + 2 * 48;
     assert_eq!(info.num_parameters, 2 * 320 * 48 + 2 * block + 48);
     assert_eq!(info.kv_bytes, 40 * 4 * 2 * 2 * 24 * 4);
@@ -53,14 +55,20 @@ fn an_inspection_agrees_with_the_load() {
     for name in ["llama-sharded-tiny", "qwen2-tiny", "qwen3-tiny", "mistral-tiny", "llama-bf16-tiny"] {
         let folder = golden_root().join(name);
         let files = ModelFiles::Folder(folder.clone());
-        for dtype in [None, Some(DType::F16)] {
-            let options = LoadOptions { dtype, kv_cache_dtype: None, ..options() };
+        let wanted = [
+            (None, None),
+            (Some(DType::F16), None),
+            (None, Some(Quantization::Q8)),
+            (Some(DType::F32), Some(Quantization::Q4)),
+        ];
+        for (dtype, quantization) in wanted {
+            let options = LoadOptions { dtype, quantization, kv_cache_dtype: None, ..options() };
             let seen = inspect(&files, &options, None).unwrap();
             let loaded = load_folder(&folder, &options).info;
             assert_eq!(seen.problems, Vec::<String>::new());
             assert_eq!(seen.unused, Vec::<String>::new());
             assert_eq!(seen.weight_bytes, loaded.weight_bytes, "{name}");
-            assert_eq!((seen.dtype, seen.kv_cache_dtype), (loaded.dtype, loaded.kv_cache_dtype));
+            assert_eq!((seen.format, seen.kv_cache_dtype), (loaded.format, loaded.kv_cache_dtype));
             assert_eq!(seen.num_parameters, loaded.num_parameters);
             let fit = seen.fit.unwrap();
             assert_eq!((fit.num_blocks, fit.kv_bytes), (loaded.num_blocks, loaded.kv_bytes));
