@@ -1,9 +1,10 @@
-//! A small client of OpenAI-compatible servers, for `chat` and `bench`: addresses, keys, errors, streams.
+//! A small client of OpenAI-compatible servers, for `chat` and `bench`: addresses, certificates, keys, errors, streams.
 
 mod error;
 mod http;
 mod sse;
 mod stream;
+mod tls;
 
 pub(crate) use self::{
     error::ClientError,

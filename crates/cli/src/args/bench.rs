@@ -16,6 +16,7 @@ Examples:
   vlinders bench --rate 5 --num-requests 500                  open loop: 5 requests a second, Poisson arrivals
   vlinders bench --input-len 100-2000 --output-len 256 --shared-prefix 512
   vlinders bench --json run.json --svg run.svg
+  vlinders bench --url https://llm.example.org --api-key-file key.txt --api chat
 
 In an open loop, times count from the moment a request was due, not from when it could be sent, so that a server that
 stalls can not hide the requests it delayed.";

@@ -7,7 +7,8 @@ Examples:
   vlinders chat                                        a conversation with the server on this machine
   vlinders chat -m 'What do peacock butterflies eat?'  one question, the answer on standard output
   cat question.txt | vlinders chat                     the same, from a file
-  vlinders chat --url http://llm.example.org:8000 --model gpt-4 --system 'Answer in Dutch'
+  vlinders chat --url https://llm.example.org --model gpt-4 --system 'Answer in Dutch'
+  vlinders chat --url https://llm.intern --ca-file our-ca.pem
 
 In a conversation, /help lists what can be typed. Ctrl-C stops an answer, Ctrl-D leaves.";
 

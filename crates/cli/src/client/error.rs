@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::tls::certificate_problem;
+
 /// A request that gave no whole answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
@@ -12,6 +14,14 @@ pub(crate) enum ClientError {
         url: String,
         /// The innermost cause.
         reason: String,
+    },
+    /// The server is not believed to be who it says.
+    #[error("the certificate of {url} can not be trusted: {problem}")]
+    Certificate {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it, and a remedy where there is one.
+        problem: String,
     },
     /// The server answered with an error.
     #[error("the server says {status}: {message}")]
@@ -38,10 +48,13 @@ pub(crate) enum ClientError {
 impl ClientError {
     /// Tell apart what reqwest lumps together.
     pub(super) fn from_transport(url: &str, error: &reqwest::Error) -> Self {
+        let url = url.to_owned();
         if error.is_timeout() {
             Self::Timeout
+        } else if let Some(problem) = certificate_problem(error) {
+            Self::Certificate { url, problem }
         } else {
-            Self::Connect { url: url.to_owned(), reason: innermost(error) }
+            Self::Connect { url, reason: innermost(error) }
         }
     }
 
@@ -49,6 +62,7 @@ impl ClientError {
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::Connect { .. } => "connection".to_owned(),
+            Self::Certificate { .. } => "certificate".to_owned(),
             Self::Status { status, .. } => format!("http {status}"),
             Self::Event(_) => "error event".to_owned(),
             Self::Truncated => "truncated stream".to_owned(),

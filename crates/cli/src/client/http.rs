@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::error::ClientError;
 use super::sse::message_of;
+use super::tls;
 use crate::args::ClientArgs;
 use crate::config::{ConfigError, first_key};
 
@@ -24,11 +25,13 @@ impl Client {
     /// Read the key and prepare connections; asks the server nothing yet.
     ///
     /// # Errors
-    /// A key file that can not be read, or an address that is none.
+    /// A key or certificate file that can not be read, or an address that is none.
     pub(crate) fn new(args: &ClientArgs) -> anyhow::Result<Self> {
         let root = root_of(&args.url)?;
         let key = first_key(args.api_key_file.as_deref()).map_err(ConfigError::from)?;
-        let http = reqwest::Client::builder()
+        let builder =
+            tls::trust(reqwest::Client::builder(), root.starts_with("https://"), args.ca_file.as_deref())?;
+        let http = builder
             .user_agent(concat!("vlinders/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
             .pool_max_idle_per_host(usize::MAX)
@@ -115,7 +118,11 @@ fn root_of(url: &str) -> anyhow::Result<String> {
         ["http", "https"].contains(&parsed.scheme()) && parsed.has_host(),
         "`{url}` is no address of a server; write one such as http://127.0.0.1:8000"
     );
-    Ok(root.to_owned())
+    // The scheme decides about encryption, so it is kept in one spelling.
+    Ok(match root.split_once("://") {
+        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+        None => root.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -128,6 +135,7 @@ mod tests {
             assert_eq!(root_of(url).unwrap(), "http://h:8000", "{url}");
         }
         assert_eq!(root_of("http://h/llm/v1").unwrap(), "http://h/llm");
+        assert_eq!(root_of("HTTPS://h/v1").unwrap(), "https://h");
         for wrong in ["", "ftp://h", "http://"] {
             assert!(root_of(wrong).is_err(), "{wrong}");
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::process::Server;
+use crate::process::{Server, http};
 
 /// Whoever computes these rightly computes the whole model rightly: template, tokenizer, weights, sampling.
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn the_model_gives_its_known_answers() {
     let url = format!("{}/v1/chat/completions", server.url);
     let known: Vec<Value> = serde_json::from_str(vlinders_demo::GREEDY_ANSWERS).unwrap();
     assert!(known.len() >= 12, "only {} answers are known", known.len());
-    let client = reqwest::Client::new();
+    let client = http();
     let asked = known.iter().map(|case| async {
         let mut body =
             json!({"model": vlinders_demo::MODEL_NAME, "messages": case["messages"], "temperature": 0});

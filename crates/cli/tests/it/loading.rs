@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::process::Server;
+use crate::process::{Server, http};
 
 /// The built-in model, and a copy of it that can not be loaded before something is written into its tokenizer.
 fn two_models() -> tempfile::TempDir {
@@ -29,7 +29,7 @@ fn pipe(folder: &Path) -> std::path::PathBuf {
 }
 
 async fn get(server: &Server, path: &str) -> (u16, Value) {
-    let response = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
+    let response = http().get(format!("{}{path}", server.url)).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
@@ -52,7 +52,7 @@ async fn one_model_is_served_while_the_other_is_loaded() {
     assert_eq!((&health["status"], &health["models"][1]["phase"]), (&json!("loading"), &json!("tokenizer")));
     assert_eq!(get(&server, "/ready").await.0, 503);
     let url = format!("{}/v1/completions", server.url);
-    let client = reqwest::Client::new();
+    let client = http();
     for (model, status) in [("fast", 200), ("slow", 503)] {
         let body = json!({ "model": model, "prompt": "two wings", "max_tokens": 4 });
         let response = client.post(&url).json(&body).send().await.unwrap();

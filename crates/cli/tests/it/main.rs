@@ -8,3 +8,4 @@ mod failures;
 mod loading;
 mod process;
 mod stopping;
+mod tls;

@@ -3,7 +3,7 @@
 use futures::StreamExt as _;
 use serde_json::json;
 
-use crate::process::Server;
+use crate::process::{Server, http};
 
 #[tokio::test]
 async fn a_running_answer_is_finished_before_the_end() {
@@ -12,7 +12,7 @@ async fn a_running_answer_is_finished_before_the_end() {
         "model": vlinders_demo::MODEL_NAME, "prompt": "butterflies", "max_tokens": 150, "ignore_eos": true,
         "stream": true,
     });
-    let request = reqwest::Client::new().post(format!("{}/v1/completions", server.url)).json(&body);
+    let request = http().post(format!("{}/v1/completions", server.url)).json(&body);
     let mut stream = request.send().await.unwrap().bytes_stream();
     let mut received = stream.next().await.unwrap().unwrap().to_vec();
     server.signal("TERM");
