@@ -6,6 +6,7 @@ mod chat;
 mod client;
 mod command;
 mod config;
+mod descriptors;
 mod files;
 mod logging;
 mod progress;

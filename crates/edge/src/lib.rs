@@ -4,6 +4,7 @@ mod access;
 mod admission;
 mod auth;
 mod body;
+mod budget;
 mod connection;
 mod cors;
 mod error;
@@ -16,7 +17,8 @@ pub use self::{
     access::{AccessLog, RequestId, access_log},
     admission::{Admission, Permit, Rejected},
     auth::{ApiKeys, InvalidApiKeys},
-    body::{BodyLimits, read_body, read_json},
+    body::{Bodies, BodyLimits},
+    budget::BodyLease,
     connection::{ConnectionLimits, Connections},
     cors::{CorsOrigins, InvalidOrigin, cors},
     error::{ApiError, ErrorKind, catch_panics, method_not_allowed, not_found},

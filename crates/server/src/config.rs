@@ -7,7 +7,7 @@ use vlinders_edge::{ApiKeys, BodyLimits, ConnectionLimits, CorsOrigins};
 /// Limits and habits of a server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// How much a client may send, and how slowly.
+    /// How much clients may send, and how slowly.
     pub body: BodyLimits,
     /// What a connection may do.
     pub connections: ConnectionLimits,
@@ -41,7 +41,11 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            body: BodyLimits { max_bytes: 10 << 20, timeout: Duration::from_secs(60) },
+            body: BodyLimits {
+                max_bytes: 10 << 20,
+                max_total_bytes: 256 << 20,
+                timeout: Duration::from_secs(60),
+            },
             connections: ConnectionLimits {
                 max_connections: 16_384,
                 header_timeout: Duration::from_secs(30),

@@ -15,6 +15,7 @@ use vlinders_engine::{EngineConfig, EngineState, Observer, Stats, StepStats};
 pub struct ServerMetrics {
     registry: Arc<Metrics>,
     in_flight: Gauge,
+    body_bytes: Gauge,
 }
 
 /// The series of one model.
@@ -139,6 +140,8 @@ const HISTOGRAMS: &[(&str, &str, &[f64], &str)] = &[
     ),
 ];
 
+const BODY_BYTES: &str = "vlinders_request_body_bytes";
+
 const ENGINE_UP: &str = "vlinders_engine_up";
 
 const LOAD_PROGRESS: &str = "vlinders_load_progress_ratio";
@@ -214,9 +217,11 @@ impl ServerMetrics {
         registry.describe_gauge(LOAD_PROGRESS, "Share of the weights that is in place, 0 to 1");
         registry.describe_gauge(LOAD_SECONDS, "Time that loading took, by phase");
         let in_flight = registry.gauge("vlinders_requests_in_flight", &[]);
+        registry.describe_gauge(BODY_BYTES, "Bytes of requests that are being read or not yet encoded");
+        let body_bytes = registry.gauge(BODY_BYTES, &[]);
         let version: Labels<'_> = &[("version", env!("CARGO_PKG_VERSION"))];
         registry.gauge("vlinders_build_info", version).set(1.0);
-        Self { registry: Arc::new(registry), in_flight }
+        Self { registry: Arc::new(registry), in_flight, body_bytes }
     }
 
     /// How far the load of the model `name` is, 0 to 1. Until its engine runs, `vlinders_engine_up` is 0.
@@ -254,9 +259,11 @@ impl ServerMetrics {
     pub(crate) fn render<'a>(
         &self,
         in_flight: usize,
+        body_bytes: usize,
         models: impl Iterator<Item = (&'a ModelMetrics, Stats)>,
     ) -> String {
         self.in_flight.set(in_flight as f64);
+        self.body_bytes.set(body_bytes as f64);
         for (metrics, stats) in models {
             metrics.mirror.update(&stats);
         }

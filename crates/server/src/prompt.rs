@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use vlinders_api::{ChatRequest, Content, Message, PromptInput, Role, Tool, ToolChoice};
-use vlinders_edge::ApiError;
+use vlinders_edge::{ApiError, BodyLease};
 use vlinders_text::{RenderInput, TextError};
 
 use crate::model::ServedModel;
@@ -135,6 +135,7 @@ impl Conversation {
 pub(crate) async fn encode_chat(
     model: &Arc<ServedModel>,
     conversation: Conversation,
+    lease: BodyLease,
 ) -> Result<EncodedPrompt, ApiError> {
     conversation.check()?;
     let bytes = conversation.num_bytes();
@@ -147,7 +148,7 @@ pub(crate) async fn encode_chat(
         let tokens = served.text.encode(&text, add_special_tokens)?;
         Ok(EncodedPrompt { tokens, text: Some(text) })
     };
-    run(bytes, work).await?.map_err(|error| text_error(&error, "messages"))
+    run(bytes, lease, work).await?.map_err(|error| text_error(&error, "messages"))
 }
 
 /// Encode the prompts of a completion, or of `/tokenize`.
@@ -158,6 +159,7 @@ pub(crate) async fn encode_texts(
     model: &Arc<ServedModel>,
     prompts: Vec<PromptInput>,
     add_special_tokens: bool,
+    lease: BodyLease,
 ) -> Result<Vec<EncodedPrompt>, ApiError> {
     let lengths = prompts.iter().map(|prompt| match prompt {
         PromptInput::Text(text) => text.len(),
@@ -177,14 +179,21 @@ pub(crate) async fn encode_texts(
         };
         prompts.into_iter().map(encode).collect::<Result<Vec<_>, TextError>>()
     };
-    run(bytes, work).await?.map_err(|error| text_error(&error, "prompt"))
+    run(bytes, lease, work).await?.map_err(|error| text_error(&error, "prompt"))
 }
 
-/// Run `work` here if it is short, else on a thread for blocking work.
+/// Run `work` here if it is short, else on a thread for blocking work. The bytes of the request count until then: work
+/// that was begun goes on when the client leaves.
 async fn run<T: Send + 'static>(
     bytes: usize,
+    lease: BodyLease,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
+    let work = move || {
+        let result = work();
+        drop(lease);
+        result
+    };
     if bytes <= INLINE_BYTES {
         return Ok(work());
     }

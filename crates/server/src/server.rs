@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vlinders_edge::{Admission, ApiError};
+use vlinders_edge::{Admission, ApiError, Bodies};
 
 use crate::config::ServerConfig;
 use crate::metrics::ServerMetrics;
@@ -21,6 +21,7 @@ pub struct Server {
 struct Inner {
     config: ServerConfig,
     slots: Vec<Arc<Slot>>,
+    bodies: Bodies,
     admission: Admission,
     metrics: Arc<ServerMetrics>,
 }
@@ -64,11 +65,16 @@ impl Server {
         let loading = slots.iter().map(|slot| LoadingModel::new(Arc::clone(slot), Arc::clone(&metrics)));
         let loading = loading.collect();
         let admission = Admission::new(config.max_in_flight, config.retry_after);
-        Ok((Self { inner: Arc::new(Inner { config, slots, admission, metrics }) }, loading))
+        let bodies = Bodies::new(config.body, config.retry_after);
+        Ok((Self { inner: Arc::new(Inner { config, slots, bodies, admission, metrics }) }, loading))
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
         &self.inner.config
+    }
+
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.inner.bodies
     }
 
     pub(crate) fn admission(&self) -> &Admission {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
-use vlinders_edge::{ApiKeys, CorsOrigins, Shutdown};
+use vlinders_edge::{ApiKeys, BodyLimits, ConnectionLimits, CorsOrigins, Shutdown};
 use vlinders_server::{Server, ServerConfig as HttpConfig, ServerMetrics};
 
 use crate::args::{ServeArgs, WorkerArgs};
 use crate::config::{self, ModelConfig, Resolved};
-use crate::logging;
+use crate::{descriptors, logging};
 
 /// Serve every enabled model.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
@@ -97,10 +97,15 @@ fn http_config(settings: &config::ServerConfig) -> anyhow::Result<HttpConfig> {
         tracing::warn!("no API keys are configured: whoever reaches this address is served");
     }
     let limits = &settings.limits;
-    let mut body = default.body;
-    body.max_bytes = limits.max_body_bytes;
+    let body = BodyLimits {
+        max_bytes: limits.max_body_bytes,
+        max_total_bytes: limits.max_total_body_bytes,
+        ..default.body
+    };
+    let max_connections = descriptors::connections(limits.max_connections);
     Ok(HttpConfig {
         body,
+        connections: ConnectionLimits { max_connections, ..default.connections },
         max_in_flight: limits.max_in_flight,
         request_timeout: limits.request_timeout,
         max_n: limits.max_n,
@@ -111,4 +116,37 @@ fn http_config(settings: &config::ServerConfig) -> anyhow::Result<HttpConfig> {
         api_keys,
         ..default
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_limit_of_the_configuration_holds() {
+        let mut settings = config::ServerConfig::default();
+        let limits = &mut settings.limits;
+        (limits.max_body_bytes, limits.max_total_body_bytes, limits.max_connections) = (11, 12, 13);
+        limits.request_timeout = Duration::from_secs(14);
+        (limits.max_in_flight, limits.max_n, limits.max_stop, limits.max_logprobs) = (15, 16, 17, 18);
+        settings.shutdown_grace = Duration::from_secs(19);
+        let http = http_config(&settings).unwrap();
+        assert_eq!((http.body.max_bytes, http.body.max_total_bytes), (11, 12));
+        assert_eq!((http.connections.max_connections, http.request_timeout.as_secs()), (13, 14));
+        assert_eq!((http.max_in_flight, http.max_n, http.max_stop, http.max_logprobs), (15, 16, 17, 18));
+        assert_eq!(http.shutdown_grace.as_secs(), 19);
+    }
+
+    #[test]
+    fn the_defaults_of_both_configurations_agree() {
+        let http = http_config(&config::ServerConfig::default()).unwrap();
+        let default = HttpConfig::default();
+        assert_eq!((http.body, http.connections), (default.body, default.connections));
+        assert_eq!(
+            (http.max_in_flight, http.max_n, http.max_stop, http.max_logprobs),
+            (default.max_in_flight, default.max_n, default.max_stop, default.max_logprobs)
+        );
+    }
 }

@@ -69,6 +69,8 @@ pub(super) struct RawLogging {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
     pub(super) max_body_bytes: Field<String>,
+    pub(super) max_total_body_bytes: Field<String>,
+    pub(super) max_connections: Field<u64>,
     pub(super) request_timeout: Field<String>,
     pub(super) max_in_flight: Field<u64>,
     pub(super) max_n: Field<u64>,

@@ -8,7 +8,7 @@ use serde_saphyr::Spanned;
 use super::problem::{ConfigError, Problem};
 use super::raw::{Field, RawServerFile};
 use super::syntax::{Source, suggest};
-use super::units::{parse_bytes, parse_duration};
+use super::units::{format_bytes, parse_bytes, parse_duration};
 use crate::args::LogFormat;
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
@@ -41,10 +41,14 @@ pub(crate) struct LogSettings {
     pub(crate) format: LogFormat,
 }
 
-/// What one client may ask of the server.
+/// What clients may ask of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LimitsConfig {
     pub(crate) max_body_bytes: usize,
+    /// Bodies that are being read or not yet encoded, all together; whoever comes on top is refused with 429.
+    pub(crate) max_total_body_bytes: usize,
+    /// Open connections; further ones wait to be accepted.
+    pub(crate) max_connections: usize,
     /// From the arrival of a request to the last byte of its answer.
     pub(crate) request_timeout: Duration,
     /// Requests being served or waiting, all models together; one more is refused with 429.
@@ -67,6 +71,8 @@ impl Default for ServerConfig {
             log: LogSettings { filter: "info".to_owned(), format: LogFormat::Text },
             limits: LimitsConfig {
                 max_body_bytes: 10 << 20,
+                max_total_body_bytes: 256 << 20,
+                max_connections: 16_384,
                 request_timeout: Duration::from_secs(600),
                 max_in_flight: 2048,
                 max_n: 128,
@@ -86,6 +92,7 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
     let raw: RawServerFile = source.parse()?;
     let mut resolver = Resolver { source: &source, problems: Vec::new() };
     let default = ServerConfig::default();
+    let max_body_bytes = resolver.bytes(&raw.limits.max_body_bytes).unwrap_or(default.limits.max_body_bytes);
     let config = ServerConfig {
         host: resolver.host(&raw.server.host).unwrap_or(default.host),
         port: resolver.port(&raw.server.port).unwrap_or(default.port),
@@ -96,9 +103,11 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
             format: resolver.format(&raw.logging.format).unwrap_or(default.log.format),
         },
         limits: LimitsConfig {
-            max_body_bytes: resolver
-                .bytes(&raw.limits.max_body_bytes)
-                .unwrap_or(default.limits.max_body_bytes),
+            max_body_bytes,
+            max_total_body_bytes: resolver.total_bytes(&raw.limits.max_total_body_bytes, max_body_bytes),
+            max_connections: resolver
+                .count(&raw.limits.max_connections)
+                .unwrap_or(default.limits.max_connections),
             request_timeout: resolver
                 .duration(&raw.limits.request_timeout)
                 .unwrap_or(default.limits.request_timeout),
@@ -165,6 +174,17 @@ impl Resolver<'_> {
             let bytes = parse_bytes(text)?;
             usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or("write a size above 0".to_owned())
         })
+    }
+
+    /// The limit of all bodies must let one of the largest pass.
+    fn total_bytes(&mut self, field: &Field<String>, one: usize) -> usize {
+        let default = ServerConfig::default().limits.max_total_body_bytes.max(one);
+        let Some(total) = self.bytes(field) else { return default };
+        if let Some(field) = field.as_ref().filter(|_| total < one) {
+            let found = format!("found `{}`, less than max_body_bytes", field.value);
+            self.report(field, found, format!("write at least {}", format_bytes(one as u64)));
+        }
+        total
     }
 
     fn filter(&mut self, field: &Field<String>) -> Option<String> {

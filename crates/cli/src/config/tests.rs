@@ -63,6 +63,7 @@ fn mistakes_in_server_yaml() {
         "server:\n  port: \"http\"\n  workers: 0\n",
         "server:\n  host: http://0.0.0.0:8000/\n",
         "logging:\n  level: verbose\n  format: yaml\n",
+        "limits:\n  max_body_bytes: 20MiB\n  max_total_body_bytes: 10MiB\n  max_connections: 0\n",
         "limits:\n  max_body_bytes: lots\n  request_timeout: 5 fortnights\n  max_n: 0\n",
         "cors:\n  allowed_origins: [example.org, https://a.example/path]\n",
         "cors:\n  allowed_origins: https://a.example\n",
@@ -124,7 +125,7 @@ fn the_whole_of_server_yaml() {
         "
 server: { host: 127.0.0.1, port: 9000, workers: 4, compute_threads: 8 }
 logging: { level: WARN, format: json }
-limits: { max_body_bytes: 1MiB, request_timeout: 90, max_in_flight: 7, max_n: 2, max_stop: 8, max_logprobs: 5 }
+limits: { max_body_bytes: 1MiB, max_total_body_bytes: 2MiB, max_connections: 99, request_timeout: 90, max_in_flight: 7, max_n: 2, max_stop: 8, max_logprobs: 5 }
 cors: { allowed_origins: [\"https://chat.example.org\"] }
 auth: { api_key_file: keys.txt }
 shutdown: { grace: 2m }
@@ -139,6 +140,8 @@ shutdown: { grace: 2m }
         log: LogSettings { filter: "warn".to_owned(), format: LogFormat::Json },
         limits: LimitsConfig {
             max_body_bytes: 1 << 20,
+            max_total_body_bytes: 2 << 20,
+            max_connections: 99,
             request_timeout: Duration::from_secs(90),
             max_in_flight: 7,
             max_n: 2,

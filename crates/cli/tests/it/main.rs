@@ -4,6 +4,7 @@
 
 mod answers;
 mod commands;
+mod descriptors;
 mod failures;
 mod loading;
 mod process;

@@ -54,7 +54,22 @@ impl Server {
     /// Start one with the configuration files of `folder` and wait for the log line that begins with `awaited` and
     /// tells the address.
     pub(crate) fn start_in(folder: tempfile::TempDir, awaited: &str) -> Self {
-        let mut child = vlinders(folder.path())
+        let command = vlinders(folder.path());
+        Self::spawn(command, folder, awaited)
+    }
+
+    /// Start one under limits of the shell, such as `-Hn 300`.
+    pub(crate) fn start_limited(limit: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = vlinders(folder.path()).get_program().to_owned();
+        let mut command = Command::new("sh");
+        command.current_dir(folder.path()).stdin(Stdio::null());
+        command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]).arg(program);
+        Self::spawn(command, folder, "ready")
+    }
+
+    fn spawn(mut command: Command, folder: tempfile::TempDir, awaited: &str) -> Self {
+        let mut child = command
             .args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"])
             .stderr(Stdio::piped())
             .spawn()
@@ -81,6 +96,14 @@ impl Server {
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// One line of `/proc/…/limits`: its soft and its hard limit.
+    pub(crate) fn limit(&self, name: &str) -> (String, String) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let mut words = line.split_whitespace().map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
     }
 
     /// Send a signal, by its short name.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use vlinders_api::ChatRequest;
-use vlinders_edge::{ApiError, read_json};
+use vlinders_edge::ApiError;
 
 use super::Envelope;
 use crate::chat_output::ChatOutput;
@@ -24,7 +24,7 @@ pub(crate) async fn chat_completions(
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = server.config();
-    let mut request: ChatRequest = read_json(request, config.body).await?;
+    let (mut request, lease): (ChatRequest, _) = server.bodies().read_json(request).await?;
     let permit = server.admission().try_admit()?;
     let model = server.model(request.sampling.model.as_deref())?;
 
@@ -39,7 +39,7 @@ pub(crate) async fn chat_completions(
     } else {
         EchoKind::Nothing
     };
-    let prompt = encode_chat(model, conversation).await?;
+    let prompt = encode_chat(model, conversation, lease).await?;
 
     let names = FieldNames {
         prompt: "messages",

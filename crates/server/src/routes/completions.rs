@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use vlinders_api::CompletionRequest;
-use vlinders_edge::{ApiError, read_json};
+use vlinders_edge::ApiError;
 
 use super::Envelope;
 use crate::completion_output::CompletionOutput;
@@ -29,7 +29,7 @@ pub(crate) async fn completions(
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = server.config();
-    let mut request: CompletionRequest = read_json(request, config.body).await?;
+    let (mut request, lease): (CompletionRequest, _) = server.bodies().read_json(request).await?;
     let permit = server.admission().try_admit()?;
     let model = server.model(request.sampling.model.as_deref())?;
 
@@ -45,7 +45,7 @@ pub(crate) async fn completions(
     }
     let inputs = request.prompt.take().unwrap_or_default().0;
     let add_special_tokens = request.sampling.add_special_tokens.unwrap_or(true);
-    let prompts = encode_texts(model, inputs, add_special_tokens).await?;
+    let prompts = encode_texts(model, inputs, add_special_tokens, lease).await?;
 
     let job = Job {
         model,

@@ -10,6 +10,6 @@ use crate::server::Server;
 /// All series, as they are at this moment.
 pub(crate) async fn render_metrics(State(server): State<Server>) -> Response {
     let models = server.served().map(|model| (&*model.metrics, model.engine.stats()));
-    let text = server.metrics().render(server.admission().in_flight(), models);
+    let text = server.metrics().render(server.admission().in_flight(), server.bodies().bytes_held(), models);
     ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()
 }

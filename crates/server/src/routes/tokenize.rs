@@ -4,20 +4,22 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use vlinders_api::{DetokenizeRequest, DetokenizeResponse, PromptInput, TokenizeRequest, TokenizeResponse};
-use vlinders_edge::{ApiError, read_json};
+use vlinders_edge::ApiError;
 
 use crate::prompt::{Conversation, encode_chat, encode_texts};
 use crate::server::Server;
 
 /// Tokens of a text or a conversation.
 pub(crate) async fn tokenize(State(server): State<Server>, request: Request) -> Result<Response, ApiError> {
-    let request: TokenizeRequest = read_json(request, server.config().body).await?;
+    let (request, lease): (TokenizeRequest, _) = server.bodies().read_json(request).await?;
     let _permit = server.admission().try_admit()?;
     let model = server.model(request.model.as_deref())?;
     let encoded = match (request.prompt, request.messages) {
         (Some(text), None) => {
             let add_special_tokens = request.add_special_tokens.unwrap_or(true);
-            encode_texts(model, vec![PromptInput::Text(text)], add_special_tokens).await?.swap_remove(0)
+            encode_texts(model, vec![PromptInput::Text(text)], add_special_tokens, lease)
+                .await?
+                .swap_remove(0)
         }
         (None, Some(messages)) => {
             let conversation = Conversation {
@@ -29,7 +31,7 @@ pub(crate) async fn tokenize(State(server): State<Server>, request: Request) -> 
                 add_special_tokens: request.add_special_tokens.unwrap_or(false),
                 ..Conversation::default()
             };
-            encode_chat(model, conversation).await?
+            encode_chat(model, conversation, lease).await?
         }
         _ => {
             return Err(ApiError::invalid("prompt", "send either prompt or messages")
@@ -50,7 +52,7 @@ pub(crate) async fn tokenize(State(server): State<Server>, request: Request) -> 
 
 /// Text of tokens.
 pub(crate) async fn detokenize(State(server): State<Server>, request: Request) -> Result<Response, ApiError> {
-    let request: DetokenizeRequest = read_json(request, server.config().body).await?;
+    let (request, _lease): (DetokenizeRequest, _) = server.bodies().read_json(request).await?;
     let _permit = server.admission().try_admit()?;
     let model = server.model(request.model.as_deref())?;
     let size = model.settings.vocab_size;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{TestServer, chat_body, events, read};
 
@@ -91,4 +93,50 @@ async fn a_silent_stream_is_kept_alive() {
     server.gate.set_open();
     let rest = response.text().await.unwrap();
     assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+}
+
+/// A request of which the last byte is missing, and that byte.
+async fn almost_sent(server: &TestServer, body: &str) -> (TcpStream, u8) {
+    let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let (start, last) = body.split_at(body.len() - 1);
+    stream.write_all(format!("{head}{start}").as_bytes()).await.unwrap();
+    (stream, last.as_bytes()[0])
+}
+
+#[tokio::test]
+async fn bodies_of_all_requests_together_are_bounded() {
+    let body = chat_body("hello", json!({ "user": "x".repeat(1000) }));
+    let text = body.to_string();
+    let server = TestServer::with(|config, _| {
+        config.body.max_total_bytes = 2 * text.len();
+        config.retry_after = Duration::from_secs(3);
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(almost_sent(&server, &text).await);
+    }
+    let held = 2 * (text.len() - 1);
+    while server.metric("vlinders_request_body_bytes").await != held as f64 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let response = server.send("/v1/chat/completions", &body).await;
+    assert_eq!(response.headers()["retry-after"], "3");
+    let (status, answer) = read(response).await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (429, Some("too_many_bytes")), "{answer}");
+    assert_eq!(answer["error"]["type"], "rate_limit_error");
+
+    for (mut stream, last) in open {
+        stream.write_all(&[last]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(server.metric("vlinders_request_body_bytes").await, 0.0);
+    server.chat("hello", json!({})).await;
 }
