@@ -66,6 +66,34 @@ async fn usage_counts_cached_tokens() {
 }
 
 #[tokio::test]
+async fn a_prompt_is_counted_once_whatever_n_is() {
+    let server = TestServer::start().await;
+    let text = "a prompt that fills several blocks";
+    let details = |answer: &serde_json::Value| {
+        let usage = &answer["usage"];
+        let number = |value: &serde_json::Value| value.as_u64().unwrap();
+        let cached = number(&usage["prompt_tokens_details"]["cached_tokens"]);
+        let (prompt, completion) = (number(&usage["prompt_tokens"]), number(&usage["completion_tokens"]));
+        assert_eq!(number(&usage["total_tokens"]), prompt + completion);
+        (prompt, cached, completion)
+    };
+    let one = details(&server.chat(text, json!({ "max_tokens": 4 })).await);
+    assert_eq!(one, (text.len() as u64 + 3, 0, 4));
+    let again = details(&server.chat(text, json!({ "max_tokens": 4 })).await);
+    assert_eq!((again.0, again.1), (one.0, 36), "nine blocks of four");
+    let three = json!({ "max_tokens": 4, "n": 3 });
+    assert_eq!(details(&server.chat(text, three.clone()).await), (one.0, 36, 12));
+    let mut streamed = three;
+    streamed["stream_options"] = json!({ "include_usage": true });
+    let last = events(&server.chat_stream(text, streamed).await).pop().unwrap();
+    assert_eq!(details(&last), (one.0, 36, 12));
+
+    // Without a cached prompt, the later choices find what the first has computed, which is no saving of the request.
+    let new = "another prompt, as long as the other one";
+    assert_eq!(details(&server.chat(new, json!({ "max_tokens": 4, "n": 3 })).await).0, new.len() as u64 + 3);
+}
+
+#[tokio::test]
 async fn continuous_usage_is_in_every_chunk() {
     let server = TestServer::start().await;
     let fields = json!({ "stream_options": { "include_usage": true, "continuous_usage_stats": true } });

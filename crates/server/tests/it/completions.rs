@@ -115,3 +115,16 @@ async fn tokens_and_back() {
     let neither = read(server.send("/tokenize", &json!({})).await).await;
     assert_eq!((neither.0, neither.1["error"]["param"].as_str()), (400, Some("prompt")));
 }
+
+#[tokio::test]
+async fn each_of_several_prompts_is_counted_once() {
+    let server = TestServer::start().await;
+    let body =
+        json!({ "model": "parrot", "prompt": ["a first prompt", "the second one"], "max_tokens": 3, "n": 2 });
+    let (_, cold) = server.post("/v1/completions", &body).await;
+    assert_eq!(cold["usage"]["prompt_tokens"], 28, "{cold}");
+    assert_eq!(cold["usage"]["completion_tokens"], 12);
+    let (_, warm) = server.post("/v1/completions", &body).await;
+    assert_eq!(warm["usage"]["prompt_tokens"], 28, "{warm}");
+    assert_eq!(warm["usage"]["prompt_tokens_details"]["cached_tokens"], 24, "three blocks of each");
+}
