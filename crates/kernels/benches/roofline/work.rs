@@ -10,7 +10,7 @@ use vlinders_kernels::{
 };
 
 /// Weights that a kernel walks through before it meets the same one again, so that none is found in a cache.
-const WALK: usize = 128 << 20;
+const WALK: usize = 1 << 30;
 
 /// A kernel with its arguments.
 pub(crate) struct Work {

@@ -96,18 +96,44 @@ macro_rules! with_tile {
 }
 pub(crate) use with_tile;
 
+/// Added and taken away again, this rounds to a whole number, ties to even: 1.5 * 2^23.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// The nearest whole number from `least` to `most`.
+#[inline(always)]
+fn whole(x: f32, least: f32, most: f32) -> f32 {
+    let x = if x < least { least } else { x };
+    let x = if x > most { most } else { x };
+    (x + ROUNDER) - ROUNDER
+}
+
 /// The number of greatest magnitude, with its sign; not a number where one is not.
+#[inline(always)]
 fn greatest(numbers: &[f32; BLOCK]) -> f32 {
-    let mut found = 0.0f32;
-    let mut poison = 0.0f32;
-    for x in numbers {
-        if x.abs() > found.abs() {
-            found = *x;
+    let (mut low, mut high, mut poison) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
+    for half in numbers.as_chunks::<16>().0 {
+        for lane in 0..16 {
+            let x = half[lane];
+            low[lane] = if x < low[lane] { x } else { low[lane] };
+            high[lane] = if x > high[lane] { x } else { high[lane] };
+            // Zero for every finite number; anything else must not vanish in a code.
+            poison[lane] += x * 0.0;
         }
-        // Zero for every finite number; anything else must not vanish in a code.
-        poison += x * 0.0;
     }
-    found + poison
+    let low = low.into_iter().fold(0.0, f32::min);
+    let high = high.into_iter().fold(0.0, f32::max);
+    let poison: f32 = poison.into_iter().sum();
+    poison + if -low > high { low } else { high }
+}
+
+/// The codes of numbers times `by`; what is no number gets 0.
+#[inline(always)]
+fn codes_of(numbers: &[f32; BLOCK], by: f32, least: f32, most: f32) -> [i8; BLOCK] {
+    let mut codes = [0i8; BLOCK];
+    for (code, x) in codes.iter_mut().zip(numbers) {
+        *code = whole(x * by, least, most) as i32 as i8;
+    }
+    codes
 }
 
 // === impl QuantTile ===
@@ -119,11 +145,12 @@ impl QuantTile for Q8 {
         (stored == Stored::Q8_0).then_some(q8_0 as fn(&[u8]) -> Block)
     }
 
+    #[inline(always)]
     fn round(numbers: &[f32; BLOCK]) -> Block {
         let scale = f16::from_f32(greatest(numbers).abs() / 127.0);
         let by = scale.to_f32().recip();
         let by = if by.is_finite() { by } else { 0.0 };
-        Block { scale, codes: numbers.map(|x| (x * by).round_ties_even().clamp(-127.0, 127.0) as i8) }
+        Block { scale, codes: codes_of(numbers, by, -127.0, 127.0) }
     }
 
     fn write_codes(codes: &[i8; BLOCK], lane: usize, to: &mut [u8]) {
@@ -149,6 +176,7 @@ impl QuantTile for Q4 {
     }
 
     /// Of a few scales around the greatest number, the one with the least sum of squared errors.
+    #[inline(always)]
     fn round(numbers: &[f32; BLOCK]) -> Block {
         let greatest = greatest(numbers);
         let mut best = (f32::INFINITY, f16::from_f32(greatest * 0.0), 0.0);
@@ -159,16 +187,20 @@ impl QuantTile for Q4 {
             if !by.is_finite() || !step.is_finite() {
                 continue;
             }
-            let error = numbers.iter().fold(0.0f32, |sum, x| {
-                let off = x - step * (x * by).round_ties_even().clamp(-8.0, 7.0);
-                off.mul_add(off, sum)
-            });
+            let mut errors = [0.0f32; 16];
+            for half in numbers.as_chunks::<16>().0 {
+                for lane in 0..16 {
+                    let off = half[lane] - step * whole(half[lane] * by, -8.0, 7.0);
+                    errors[lane] += off * off;
+                }
+            }
+            let error: f32 = errors.into_iter().sum();
             if error < best.0 {
                 best = (error, scale, by);
             }
         }
         let (_, scale, by) = best;
-        Block { scale, codes: numbers.map(|x| (x * by).round_ties_even().clamp(-8.0, 7.0) as i8) }
+        Block { scale, codes: codes_of(numbers, by, -8.0, 7.0) }
     }
 
     fn write_codes(codes: &[i8; BLOCK], lane: usize, to: &mut [u8]) {

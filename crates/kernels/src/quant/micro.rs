@@ -11,7 +11,7 @@ use crate::simd::Lanes;
 
 /// Bytes of four codes of sixteen rows.
 const GROUP: usize = 4 * LANES;
-/// How far ahead of use tiles are fetched.
+/// How many bytes ahead of use tiles are fetched.
 const AHEAD: usize = 4096;
 
 /// Where the results of `R` rows and `T` tiles go, which lie side by side.
@@ -32,13 +32,15 @@ pub(super) trait Codes: QuantTile {
     /// The instruction set of `D` is there.
     unsafe fn start<D: Dots>(sum: i32) -> D;
 
-    /// Add the dot products of one block, whose codes are at `tiles`, for `R` rows.
+    /// Add the dot products of one block, whose codes are at `tiles`, for `R` rows; what is `ahead` bytes further is
+    /// fetched.
     ///
     /// # Safety
     /// The codes of a block are readable at each of `tiles`, `R * BLOCK` codes at `x`; the instruction set of `D` is there.
     unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
         x: *const u8,
         tiles: [*const u8; T],
+        ahead: usize,
         sums: &mut [[D; R]; T],
     );
 }
@@ -61,6 +63,7 @@ impl Codes for Q8 {
     unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
         x: *const u8,
         tiles: [*const u8; T],
+        ahead: usize,
         sums: &mut [[D; R]; T],
     ) {
         for group in 0..BLOCK / 4 {
@@ -68,7 +71,7 @@ impl Codes for Q8 {
                 // SAFETY: the caller's promise; a prefetch may name any address.
                 unsafe {
                     let at = tiles[t].add(group * GROUP);
-                    D::Floats::prefetch(at.wrapping_add(AHEAD));
+                    D::Floats::prefetch(at.wrapping_add(ahead));
                     let codes = D::load(at);
                     for r in 0..R {
                         sums[t][r] = sums[t][r].add_8(codes, four(x, r, group));
@@ -90,6 +93,7 @@ impl Codes for Q4 {
     unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
         x: *const u8,
         tiles: [*const u8; T],
+        ahead: usize,
         sums: &mut [[D; R]; T],
     ) {
         for group in 0..BLOCK / 8 {
@@ -97,7 +101,7 @@ impl Codes for Q4 {
                 // SAFETY: the caller's promise; a prefetch may name any address.
                 unsafe {
                     let at = tiles[t].add(group * GROUP);
-                    D::Floats::prefetch(at.wrapping_add(AHEAD));
+                    D::Floats::prefetch(at.wrapping_add(ahead));
                     let codes = D::load(at);
                     let (lower, upper) = (D::lower(codes), D::upper(codes));
                     for r in 0..R {
@@ -128,8 +132,11 @@ unsafe fn multiply_panel_body<D: Dots, Q: Codes, const R: usize, const T: usize>
     unsafe {
         let mut totals = [[D::Floats::splat(0.0); R]; T];
         let mut x = x;
+        let tile_bytes = units * Q::UNIT_BYTES;
         for unit in 0..units {
             let unit = unit * Q::UNIT_BYTES;
+            // Behind the end of a tile comes the next one of this loop, with as many tiles between as go together.
+            let ahead = if unit + AHEAD < tile_bytes { AHEAD } else { AHEAD + (T - 1) * tile_bytes };
             for half in 0..UNIT_BLOCKS {
                 let scales = x.add(R * BLOCK).cast::<f32>();
                 let row_sums = x.add(R * (BLOCK + 4)).cast::<i32>();
@@ -140,7 +147,7 @@ unsafe fn multiply_panel_body<D: Dots, Q: Codes, const R: usize, const T: usize>
                     }
                 }
                 let codes = unit + UNIT_BLOCKS * SCALE_BYTES + half * Q::CODE_BYTES;
-                Q::add_block(x, tiles.map(|tile| tile.add(codes)), &mut sums);
+                Q::add_block(x, tiles.map(|tile| tile.add(codes)), ahead, &mut sums);
                 for t in 0..T {
                     let of_tile = D::Floats::load_f16(tiles[t].add(unit + half * SCALE_BYTES).cast());
                     for r in 0..R {

@@ -4,10 +4,12 @@ use half::f16;
 
 use super::BLOCK;
 use super::codes::{Block, QuantTile};
+use crate::simd::{Isa, Lanes, multiversion};
 use crate::stored::Stored;
 
 /// Write one row into its lane of a tile. `numbers` is room for the row.
 pub(crate) fn pack_row<Q: QuantTile>(
+    isa: Isa,
     tile: &mut [u8],
     lane: usize,
     stored: Stored,
@@ -21,11 +23,21 @@ pub(crate) fn pack_row<Q: QuantTile>(
         return;
     }
     stored.decode(source, numbers);
+    // SAFETY: the instruction set is there.
+    unsafe { round_row::<Q>(isa, numbers, tile, lane) };
+}
+
+/// Round a row into its lane, in plain Rust that the compiler makes vectors of.
+#[inline(always)]
+unsafe fn round_row_body<L: Lanes, Q: QuantTile>(numbers: &[f32], tile: &mut [u8], lane: usize) {
     for (block, numbers) in numbers.chunks(BLOCK).enumerate() {
         let mut whole = [0.0; BLOCK];
         whole[..numbers.len()].copy_from_slice(numbers);
         Q::write(tile, block, lane, &Q::round(&whole));
     }
+}
+multiversion! {
+    unsafe fn round_row [Q: QuantTile] (numbers: &[f32], tile: &mut [u8], lane: usize) = round_row_body
 }
 
 /// A block of `Q8_0`.

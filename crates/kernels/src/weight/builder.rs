@@ -11,6 +11,7 @@ use crate::error::{KernelError, Result};
 use crate::format::Format;
 use crate::pool::parallel_for;
 use crate::quant::{pack_row, with_tile};
+use crate::simd::Isa;
 use crate::stored::Stored;
 use crate::tensor::Shared;
 
@@ -106,11 +107,11 @@ fn fill(tile: &mut [u8], format: Format, rows: Range<usize>, stored: Stored, sou
             transpose(source.as_ptr().cast::<E>(), tile.as_mut_ptr().cast::<E>(), rows, inn);
         });
     }
-    let row_bytes = source.len() / rows.len();
+    let (isa, row_bytes) = (Isa::detect(), source.len() / rows.len());
     let mut numbers = vec![0.0f32; inn];
     for (row, source) in rows.zip(source.chunks_exact(row_bytes)) {
         let lane = row % LANES;
-        with_tile!(format, Q => pack_row::<Q>(tile, lane, stored, source, &mut numbers), _ => {
+        with_tile!(format, Q => pack_row::<Q>(isa, tile, lane, stored, source, &mut numbers), _ => {
             stored.decode(source, &mut numbers);
             match format {
                 Format::F16 => scatter::<f16>(&numbers, tile, lane),

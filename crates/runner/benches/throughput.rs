@@ -1,0 +1,140 @@
+//! Prefill and decode speed of a model on this machine, through the real engine and without HTTP.
+//!
+//! `cargo bench -p vlinders-runner --bench throughput -- FOLDER [--quantization q8|q4] [--prompt 512] [--answer 64]
+//! [--streams 1] [--threads N] [--rounds 3]` prints one line of JSON: tokens a second, medians of the rounds.
+
+#![allow(missing_docs, reason = "a program")]
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use vlinders_engine::{
+    EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent, TokenStream,
+};
+use vlinders_runner::{LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads};
+
+const USAGE: &str = "throughput FOLDER [--quantization q8|q4] [--prompt N] [--answer N] [--streams N] [--threads N] \
+                     [--rounds N]";
+
+struct Options {
+    folder: PathBuf,
+    quantization: Option<Quantization>,
+    prompt: usize,
+    answer: usize,
+    streams: usize,
+    threads: Option<usize>,
+    rounds: usize,
+}
+
+fn options() -> Option<Options> {
+    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let folder = PathBuf::from(words.next()?);
+    let mut options =
+        Options { folder, quantization: None, prompt: 512, answer: 64, streams: 1, threads: None, rounds: 3 };
+    while let Some(option) = words.next() {
+        let value = words.next()?;
+        let number = || value.parse().ok();
+        match option.as_str() {
+            "--quantization" => {
+                options.quantization = match value.as_str() {
+                    "q8" => Some(Quantization::Q8),
+                    "q4" => Some(Quantization::Q4),
+                    _ => return None,
+                }
+            }
+            "--prompt" => options.prompt = number()?,
+            "--answer" => options.answer = number()?,
+            "--streams" => options.streams = number()?,
+            "--threads" => options.threads = Some(number()?),
+            "--rounds" => options.rounds = number()?,
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+/// An engine, and the limits of its model.
+struct Bench {
+    engine: EngineHandle,
+    limits: Limits,
+    submitted: u32,
+}
+
+impl Bench {
+    /// A stream whose prompt begins like no other.
+    fn submit(&mut self, prompt: usize, answer: usize) -> TokenStream {
+        self.submitted += 1;
+        let vocab = self.limits.vocab_size as u32;
+        let tokens = (0..prompt as u32).map(|at| (self.submitted * 7919 + at * 31) % vocab).collect();
+        let stop = StopConditions { max_tokens: answer, ..StopConditions::default() };
+        let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let request = GenerateRequest::new(tokens, sampling, stop, 0, &self.limits).expect("a valid request");
+        self.engine.submit(request).expect("room in the queue")
+    }
+
+    /// Seconds until the first token of the last stream, and from there to the last token of all.
+    fn run(&mut self, streams: usize, prompt: usize, answer: usize) -> (f64, f64) {
+        let started = Instant::now();
+        let mut streams: Vec<_> = (0..streams).map(|_| self.submit(prompt, answer)).collect();
+        let mut first = started;
+        for stream in &mut streams {
+            while let Some(event) = stream.blocking_next() {
+                if let TokenEvent::Token { .. } = event {
+                    break;
+                }
+            }
+            first = Instant::now();
+        }
+        for stream in &mut streams {
+            while stream.blocking_next().is_some() {}
+        }
+        ((first - started).as_secs_f64(), first.elapsed().as_secs_f64())
+    }
+}
+
+fn main() {
+    let Some(options) = options() else { panic!("usage: {USAGE}") };
+    if let Some(threads) = options.threads {
+        set_num_threads(threads);
+    }
+    let Options { streams, prompt, answer, .. } = options;
+    let length = prompt + answer;
+    let load_options = LoadOptions {
+        quantization: options.quantization,
+        max_model_len: Some(length),
+        max_num_seqs: streams,
+        ..LoadOptions::default()
+    };
+    let loading = Instant::now();
+    let loaded =
+        load(&ModelFiles::Folder(options.folder), &load_options, &NoProgress).expect("a model that loads");
+    let loading = loading.elapsed().as_secs_f64();
+    let info = loaded.info;
+    let config = EngineConfig {
+        block_size: info.block_size,
+        num_blocks: info.num_blocks,
+        max_num_seqs: streams,
+        max_batched_tokens: 512.max(streams),
+        max_waiting: streams,
+        max_model_len: info.max_model_len,
+        prefix_caching: false,
+    };
+    let engine = vlinders_engine::start(config, loaded.executor, Box::new(())).expect("an engine");
+    let limits = Limits { max_model_len: info.max_model_len, vocab_size: info.vocab_size, max_logprobs: 0 };
+    let mut bench = Bench { engine, limits, submitted: 0 };
+    bench.run(1, prompt.min(32), 2);
+    let rounds: Vec<_> = (0..options.rounds).map(|_| bench.run(streams, prompt, answer)).collect();
+    let median = |key: fn(&(f64, f64)) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(key).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    println!(
+        "{{\"format\": \"{}\", \"streams\": {streams}, \"prompt\": {prompt}, \"answer\": {answer}, \
+         \"prefill_tokens_per_s\": {:.2}, \"decode_tokens_per_s\": {:.2}, \"weight_bytes\": {}, \"load_s\": {loading:.2}}}",
+        info.format,
+        (streams * prompt) as f64 / median(|round| round.0),
+        (streams * (answer - 1)) as f64 / median(|round| round.1),
+        info.weight_bytes,
+    );
+}
