@@ -7,6 +7,7 @@ mod body;
 mod budget;
 mod connection;
 mod cors;
+mod cpu_time;
 mod error;
 mod metrics;
 mod shutdown;
@@ -21,6 +22,7 @@ pub use self::{
     budget::BodyLease,
     connection::{ConnectionLimits, Connections},
     cors::{CorsOrigins, InvalidOrigin, cors},
+    cpu_time::CpuTime,
     error::{ApiError, ErrorKind, catch_panics, method_not_allowed, not_found},
     metrics::{Labels, METRICS_CONTENT_TYPE, Metrics, buckets},
     shutdown::{Shutdown, ShutdownCause},

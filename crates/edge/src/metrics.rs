@@ -34,6 +34,11 @@ pub mod buckets {
         0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0,
         120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
     ];
+    /// Seconds of a part of a step: from what a scheduler takes to what a large prompt takes.
+    pub const STEP: &[f64] = &[
+        0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05,
+        0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ];
     /// Tokens of a request.
     pub const TOKENS: &[f64] = &[
         1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0,
@@ -96,10 +101,11 @@ impl Metrics {
         self.recorder.register_histogram(&key(name, labels), &METADATA)
     }
 
-    /// All series as text.
+    /// All series as text. A gauge whose name ends in `_total` is one that only rises, in fractions that the counters
+    /// of the recorder do not have: it is rendered as a counter.
     #[must_use]
     pub fn render(&self) -> String {
-        self.handle.render()
+        self.handle.render().replace("_total gauge\n", "_total counter\n")
     }
 
     /// Sort recorded values into buckets. To be called every few seconds, since until then each value is kept.
@@ -145,6 +151,19 @@ mod tests {
             r#"vllm:prompt_tokens_total{model_name="a\"b"} 7"#,
             r#"vllm:num_requests_running{model_name="a\"b"} 2"#,
         ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_sum_of_fractions_is_a_counter() {
+        let metrics = Metrics::new(&[]);
+        metrics.gauge("busy_seconds_total", &[]).set(1.25);
+        metrics.gauge("total_gauge", &[]).set(2.0);
+        let text = metrics.render();
+        for line in
+            ["# TYPE busy_seconds_total counter", "busy_seconds_total 1.25", "# TYPE total_gauge gauge"]
+        {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
     }

@@ -97,6 +97,9 @@ impl Engine {
                 return Ok(());
             }
             let commands = self.mailbox.take(idle);
+            if idle {
+                self.observer.resumed();
+            }
             self.obey(commands);
             self.step(executor)?;
         }
@@ -110,6 +113,7 @@ impl Engine {
         }
         self.observer.step_planned(&self.scheduler.step_stats());
         let output = executor.step(&self.plan)?;
+        self.observer.step_executed();
         self.scheduler.commit(&self.plan, output, &mut self.events)?;
         self.report();
         self.observer.step(&self.scheduler.step_stats());

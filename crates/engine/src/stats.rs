@@ -69,12 +69,18 @@ pub struct StepStats {
 
 /// Hears of every step, on the engine's thread: keep it short. The engine has no clock; an observer may have one.
 pub trait Observer: Send {
+    /// The loop has waited for work, and there is some.
+    fn resumed(&mut self) {}
+
     /// A step was planned and is about to be executed.
     fn step_planned(&mut self, step: &StepStats) {
         let _ = step;
     }
 
-    /// A step was executed and committed.
+    /// The model has executed the step; what it gave is not committed yet.
+    fn step_executed(&mut self) {}
+
+    /// A step was committed, and its tokens are on their way.
     fn step(&mut self, step: &StepStats);
 }
 

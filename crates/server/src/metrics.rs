@@ -4,10 +4,11 @@
 //! Gauges and counters that mirror an engine are read from it when they are asked for, so they are exact at all times.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram};
 use vlinders_api::FinishReason;
-use vlinders_edge::{Labels, Metrics, buckets};
+use vlinders_edge::{CpuTime, Labels, Metrics, buckets};
 use vlinders_engine::{EngineConfig, EngineState, Observer, Stats, StepStats};
 
 /// All series of a server.
@@ -16,6 +17,8 @@ pub struct ServerMetrics {
     registry: Arc<Metrics>,
     in_flight: Gauge,
     body_bytes: Gauge,
+    http_cpu: Gauge,
+    cpu_time: CpuTime,
 }
 
 /// The series of one model.
@@ -69,10 +72,18 @@ struct Mirror {
     prefix_hits: [Counter; 2],
 }
 
-/// Records the steps of an engine.
+/// Records the steps of an engine, with the clock that the engine lacks.
 struct StepObserver {
     tokens: Twin,
     sequences: Histogram,
+    /// Time in the model.
+    model: Histogram,
+    /// Time of the loop around it: commands, planning, committing, telling.
+    scheduling: Histogram,
+    /// When the loop began to work for the step.
+    begun: Instant,
+    planned: Instant,
+    executed: Instant,
 }
 
 /// Histograms: our name, vLLM's name, buckets, meaning.
@@ -148,6 +159,10 @@ const LOAD_PROGRESS: &str = "vlinders_load_progress_ratio";
 
 const LOAD_SECONDS: &str = "vlinders_load_seconds";
 
+const HTTP_CPU: &str = "vlinders_http_cpu_seconds_total";
+
+const STEP_SECONDS: &str = "vlinders_step_seconds";
+
 const STEP_SEQUENCES: &str = "vlinders_step_sequences";
 
 const REQUEST_SUCCESS: [&str; 2] = ["vlinders_request_success_total", "vllm:request_success_total"];
@@ -186,7 +201,7 @@ impl ServerMetrics {
     /// A registry with the series of a server.
     #[must_use]
     pub fn new() -> Self {
-        let mut histograms = vec![(STEP_SEQUENCES, buckets::STEP_TOKENS)];
+        let mut histograms = vec![(STEP_SEQUENCES, buckets::STEP_TOKENS), (STEP_SECONDS, buckets::STEP)];
         for (ours, theirs, bounds, _) in HISTOGRAMS {
             histograms.extend([(*ours, *bounds), (*theirs, *bounds)]);
         }
@@ -208,6 +223,12 @@ impl ServerMetrics {
                 .describe_counter(name, "Answers that ended, by reason; abort and error are no successes");
         }
         registry.describe_histogram(STEP_SEQUENCES, "Sequences in a step of the engine");
+        registry.describe_histogram(
+            STEP_SECONDS,
+            "Time of a step by part: in the model, and scheduling around it",
+        );
+        registry.describe_gauge(HTTP_CPU, "Processor time of the threads that serve HTTP");
+        let http_cpu = registry.gauge(HTTP_CPU, &[]);
         registry.describe_gauge(
             "vlinders_requests_in_flight",
             "Requests that were let in and are not answered yet",
@@ -221,7 +242,8 @@ impl ServerMetrics {
         let body_bytes = registry.gauge(BODY_BYTES, &[]);
         let version: Labels<'_> = &[("version", env!("CARGO_PKG_VERSION"))];
         registry.gauge("vlinders_build_info", version).set(1.0);
-        Self { registry: Arc::new(registry), in_flight, body_bytes }
+        let cpu_time = CpuTime::default();
+        Self { registry: Arc::new(registry), in_flight, body_bytes, http_cpu, cpu_time }
     }
 
     /// How far the load of the model `name` is, 0 to 1. Until its engine runs, `vlinders_engine_up` is 0.
@@ -241,8 +263,24 @@ impl ServerMetrics {
     /// What the engine of the model `name` is to be started with.
     pub(crate) fn observer(&self, name: &str) -> Box<dyn Observer> {
         let labels = &labels(name);
-        let tokens = Twin(twin(&self.registry, "vlinders_iteration_tokens_total", labels));
-        Box::new(StepObserver { tokens, sequences: self.registry.histogram(STEP_SEQUENCES, labels) })
+        let [model, engine] = *labels;
+        let part = |name| self.registry.histogram(STEP_SECONDS, &[model, engine, ("part", name)]);
+        let now = Instant::now();
+        Box::new(StepObserver {
+            tokens: Twin(twin(&self.registry, "vlinders_iteration_tokens_total", labels)),
+            sequences: self.registry.histogram(STEP_SEQUENCES, labels),
+            model: part("model"),
+            scheduling: part("scheduling"),
+            begun: now,
+            planned: now,
+            executed: now,
+        })
+    }
+
+    /// Where the threads that serve HTTP tell what they take of the processor.
+    #[must_use]
+    pub fn cpu_time(&self) -> &CpuTime {
+        &self.cpu_time
     }
 
     /// The registry, for series of others.
@@ -264,6 +302,7 @@ impl ServerMetrics {
     ) -> String {
         self.in_flight.set(in_flight as f64);
         self.body_bytes.set(body_bytes as f64);
+        self.http_cpu.set(self.cpu_time.total().as_secs_f64());
         for (metrics, stats) in models {
             metrics.mirror.update(&stats);
         }
@@ -407,7 +446,24 @@ impl Mirror {
 // === impl StepObserver ===
 
 impl Observer for StepObserver {
+    fn resumed(&mut self) {
+        self.begun = Instant::now();
+    }
+
+    fn step_planned(&mut self, _step: &StepStats) {
+        self.planned = Instant::now();
+    }
+
+    fn step_executed(&mut self) {
+        self.executed = Instant::now();
+    }
+
     fn step(&mut self, step: &StepStats) {
+        let now = Instant::now();
+        let around = (self.planned - self.begun) + (now - self.executed);
+        self.model.record((self.executed - self.planned).as_secs_f64());
+        self.scheduling.record(around.as_secs_f64());
+        self.begun = now;
         self.tokens.record((step.prefill_tokens + step.decode_tokens) as f64);
         self.sequences.record(step.sequences as f64);
     }

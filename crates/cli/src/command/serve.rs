@@ -40,8 +40,13 @@ pub(crate) fn run_worker(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
 fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     logging::start(&resolved.server.log)?;
     tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
+    let metrics = Arc::new(ServerMetrics::new());
+    let (parking, ending) = (metrics.cpu_time().clone(), metrics.cpu_time().clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(resolved.server.workers)
+        .thread_name("http")
+        .on_thread_park(move || parking.tell())
+        .on_thread_stop(move || ending.tell())
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;
@@ -53,8 +58,7 @@ fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
         })?;
         let address = listener.local_addr().context("cannot tell the address listened on")?;
         let names = resolved.models.iter().map(ModelConfig::names).collect();
-        let (server, places) =
-            Server::new(http_config(&resolved.server)?, names, Arc::new(ServerMetrics::new()))?;
+        let (server, places) = Server::new(http_config(&resolved.server)?, names, metrics)?;
         tracing::info!(%address, "listening; probes are answered, models are being loaded");
         let loaded = load::start(resolved, places)?;
         let mut outcome = Ok(());

@@ -370,6 +370,50 @@ fn an_observer_hears_of_each_step() {
 }
 
 #[test]
+fn an_observer_with_a_clock_can_tell_the_model_from_the_loop_around_it() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<&'static str>>>);
+    impl Log {
+        fn note(&self, word: &'static str) {
+            self.0.lock().unwrap().push(word);
+        }
+    }
+    impl Observer for Log {
+        fn resumed(&mut self) {
+            self.note("resumed");
+        }
+        fn step_planned(&mut self, _step: &StepStats) {
+            self.note("planned");
+        }
+        fn step_executed(&mut self) {
+            self.note("executed");
+        }
+        fn step(&mut self, _step: &StepStats) {
+            self.note("done");
+        }
+    }
+    struct Noting(FakeExecutor, Log);
+    impl Executor for Noting {
+        fn step(&mut self, plan: &StepPlan) -> Result<StepOutput, ExecutorError> {
+            self.1.note("model");
+            self.0.step(plan)
+        }
+    }
+    let log = Log::default();
+    let handle = start(SIZES, Noting(fake(), log.clone()), Box::new(log.clone())).unwrap();
+    read(handle.submit(request(0, 3)).unwrap());
+    handle.drain();
+    handle.join();
+    let log = log.0.lock().unwrap();
+    assert_eq!(log[0], "resumed", "it had waited for the request");
+    let steps: Vec<_> = log.iter().copied().filter(|word| *word != "resumed").collect();
+    assert!(steps.len() >= 12, "{log:?}");
+    for step in steps.chunks(4) {
+        assert_eq!(step, ["planned", "model", "executed", "done"], "{log:?}");
+    }
+}
+
+#[test]
 fn an_executor_that_outlives_its_stream_still_answers_others() {
     let handle = free(EngineConfig { max_num_seqs: 2, ..SIZES });
     for first in 0..100 {

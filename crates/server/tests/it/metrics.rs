@@ -71,6 +71,30 @@ async fn counts_are_exact() {
 }
 
 #[tokio::test]
+async fn time_waited_for_requests_belongs_to_no_step() {
+    let server = TestServer::start().await;
+    server.gate.close();
+    let running = server.send("/v1/chat/completions", &chat_body("x", json!({ "stream": true }))).await;
+    server.until("it runs", |stats| stats.running == 1).await;
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    server.gate.set_open();
+    running.text().await.unwrap();
+    server.until_idle().await;
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    server.chat("y", json!({})).await;
+    let sum = async |part: &str| {
+        server
+            .metric(&format!(
+                "vlinders_step_seconds_sum{{model_name=\"parrot\",engine=\"0\",part=\"{part}\"}}"
+            ))
+            .await
+    };
+    let (model, scheduling) = (sum("model").await, sum("scheduling").await);
+    assert!(model >= 0.25, "the model was held back in its step: {model}");
+    assert!(scheduling < 0.25, "the pause between the requests is no scheduling: {scheduling}");
+}
+
+#[tokio::test]
 async fn gauges_follow_the_engine() {
     let server = TestServer::with(|_, sizes| sizes.max_num_seqs = 2).await;
     server.gate.close();
