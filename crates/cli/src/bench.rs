@@ -60,18 +60,20 @@ async fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
             args.output_len.max,
         );
     }
-    eprintln!("{} · model {model} · {}", client.root(), calibration.describe());
-    let prompts = Prompts::new(args, calibration);
+    // A server that has answered the same prompts before would find them in its prefix cache. Short enough to type.
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    eprintln!("{} · model {model} · {} · seed {seed}", client.root(), calibration.describe());
+    let prompts = Prompts::new(args, seed, calibration);
     let sender = Arc::new(Sender::new(client.clone(), model.clone(), args, prompts));
 
-    let load = Load::new(args);
+    let load = Load::new(args, seed);
     let warm_up = load.warm_up();
     if warm_up.num_requests() > 0 {
         let records = warm_up.run(&sender, &bar("warming up", Some(warm_up.num_requests()))).await;
         fail_if_all_failed(&records.records)?;
     }
     let measured = load.run(&sender, &bar("measuring", load.bound())).await;
-    Ok(Report::new(client.root(), &model, measured))
+    Ok(Report::new(client.root(), &model, seed, measured))
 }
 
 /// A wrong model name or key should not take a hundred requests to be told.

@@ -79,9 +79,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "NUMBER", help_heading = "Requests", default_value_t = 0.0)]
     pub(crate) temperature: f64,
 
-    /// Chooses the prompts, lengths and arrival times; the same seed gives the same load
-    #[arg(long, value_name = "N", help_heading = "Requests", default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// Repeat the prompts, lengths and arrival times of an earlier run, whose report names its seed [default: a new one
+    /// for each run, so that no prompt is in the server's prefix cache]
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub(crate) seed: Option<u64>,
 
     /// Write settings, results and each request to this file
     #[arg(long, value_name = "FILE", help_heading = "Output")]

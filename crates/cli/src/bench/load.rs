@@ -56,7 +56,7 @@ pub(super) struct Measured {
 }
 
 impl Load {
-    pub(super) fn new(args: &BenchArgs) -> Self {
+    pub(super) fn new(args: &BenchArgs, seed: u64) -> Self {
         let pattern = match args.rate {
             Some(rate) => Pattern::Open { rate, bound: args.concurrency.unwrap_or(Semaphore::MAX_PERMITS) },
             None => Pattern::Closed { concurrency: args.concurrency.unwrap_or(DEFAULT_CONCURRENCY) },
@@ -67,7 +67,7 @@ impl Load {
             first_idx: 0,
             num_requests: args.num_requests.unwrap_or(default),
             duration: args.duration.unwrap_or(Duration::MAX),
-            seed: args.seed,
+            seed,
             warmup: args.warmup,
         }
     }

@@ -26,19 +26,13 @@ pub(super) struct Prompt {
 }
 
 impl Prompts {
-    pub(super) fn new(args: &BenchArgs, calibration: Calibration) -> Self {
-        let mut prefix_rng = stream(args.seed, u64::MAX);
+    pub(super) fn new(args: &BenchArgs, seed: u64, calibration: Calibration) -> Self {
+        let mut prefix_rng = stream(seed, u64::MAX);
         let shared_prefix = match args.shared_prefix {
             0 => String::new(),
             tokens => calibration.beginning(tokens, &mut prefix_rng),
         };
-        Self {
-            calibration,
-            input_len: args.input_len,
-            output_len: args.output_len,
-            seed: args.seed,
-            shared_prefix,
-        }
+        Self { calibration, input_len: args.input_len, output_len: args.output_len, seed, shared_prefix }
     }
 
     /// Request number `idx`.

@@ -16,6 +16,7 @@ use crate::config::format_count;
 pub(super) struct Report {
     url: String,
     model: String,
+    seed: u64,
     ended: chrono::DateTime<chrono::Utc>,
     measured: Measured,
     errors: BTreeMap<String, (usize, String)>,
@@ -35,7 +36,7 @@ struct Throughput {
 }
 
 impl Report {
-    pub(super) fn new(url: &str, model: &str, measured: Measured) -> Self {
+    pub(super) fn new(url: &str, model: &str, seed: u64, measured: Measured) -> Self {
         let mut errors = BTreeMap::new();
         for record in &measured.records {
             if let (Some(kind), Some(error)) = (&record.error_kind, &record.error) {
@@ -46,6 +47,7 @@ impl Report {
         Self {
             url: url.to_owned(),
             model: model.to_owned(),
+            seed,
             ended: chrono::Utc::now(),
             errors,
             ttft: ok().filter_map(|record| record.ttft).collect(),
@@ -70,7 +72,7 @@ impl Report {
     }
 
     pub(super) fn title(&self) -> String {
-        format!("{} at {}", self.model, self.url)
+        format!("{} at {}, seed {}", self.model, self.url, self.seed)
     }
 
     /// Times to first token, in seconds.
@@ -135,7 +137,7 @@ impl Report {
                 "shared_prefix": args.shared_prefix,
                 "ignore_eos": !args.honour_eos,
                 "temperature": args.temperature,
-                "seed": args.seed,
+                "seed": self.seed,
             },
             "interrupted": self.measured.interrupted,
             "seconds": self.seconds(),
@@ -245,13 +247,13 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let report = Report::new("http://127.0.0.1:8000", "demo", measured());
+        let report = Report::new("http://127.0.0.1:8000", "demo", 7, measured());
         insta::assert_snapshot!(report.to_string());
     }
 
     #[test]
     fn failed_requests_count_as_errors_and_nowhere_else() {
-        let report = Report::new("http://127.0.0.1:8000", "demo", measured());
+        let report = Report::new("http://127.0.0.1:8000", "demo", 7, measured());
         assert_eq!(report.num_ok(), 2);
         assert_eq!(report.errors["http 429"].0, 1);
         assert_eq!(report.ttft(), [0.5, 1.5]);

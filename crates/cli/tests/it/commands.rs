@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::process::{Server, output, vlinders};
+use crate::process::{Server, http, output, vlinders};
 
 #[test]
 fn one_question_gets_its_answer_on_standard_output() {
@@ -49,6 +49,59 @@ fn a_load_test_counts_every_request_and_draws_a_picture() {
     assert_eq!(run["output_tokens"], total);
     let svg = std::fs::read_to_string(server.folder().join("run.svg")).unwrap();
     assert!(svg.trim_end().ends_with("</svg>") && svg.contains("time to first token"));
+}
+
+/// What a server has answered once it answers faster, so a run must not ask what the one before asked.
+#[test]
+fn each_run_asks_something_new_unless_a_seed_is_given() {
+    let server = Server::start();
+    let run = |options: &[&str]| {
+        let args = ["--num-requests", "3", "--warmup", "0", "--output-len", "1", "--input-len", "64"];
+        let files = ["--json", "run.json", "--svg", "run.svg"];
+        let (output, out, err) = output(server.client("bench").args(args).args(files).args(options));
+        assert!(output.status.success(), "{err}");
+        let read = |name: &str| std::fs::read_to_string(server.folder().join(name)).unwrap();
+        let run: Value = serde_json::from_str(&read("run.json")).unwrap();
+        let seed = run["settings"]["seed"].as_u64().unwrap();
+        for text in [&out, &err, &read("run.svg")] {
+            assert!(text.contains(&format!("seed {seed}")), "{text}");
+        }
+        (seed, run["cached_tokens"].as_u64().unwrap())
+    };
+    let (first, cached) = run(&[]);
+    assert_eq!(cached, 0);
+    let (second, cached) = run(&[]);
+    assert_eq!((first == second, cached), (false, 0));
+    let (again, cached) = run(&["--seed", &first.to_string()]);
+    assert_eq!(again, first);
+    assert_eq!(cached, 3 * 48, "all whole blocks but the one with the last token");
+}
+
+/// What serving costs beside computing can be read off the metrics.
+#[tokio::test]
+async fn time_in_and_around_the_model_is_exported() {
+    let server = Server::start();
+    let body = serde_json::json!({
+        "model": vlinders_demo::MODEL_NAME, "prompt": "wings", "max_tokens": 20, "ignore_eos": true, "n": 8,
+    });
+    let url = format!("{}/v1/completions", server.url);
+    let answer = http().post(url).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let text = http().get(format!("{}/metrics", server.url)).send().await.unwrap().text().await.unwrap();
+    let value = |series: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
+    };
+    let part = |series: &str, part: &str| {
+        value(&format!(
+            "vlinders_step_seconds_{series}{{model_name=\"vlinders-demo\",engine=\"0\",part=\"{part}\"}}"
+        ))
+    };
+    // The last token may be read before its step is counted.
+    assert!(part("count", "model") >= 19.0);
+    assert!(part("count", "scheduling") >= 19.0);
+    assert!(part("sum", "model") > 0.0 && part("sum", "scheduling") > 0.0);
+    assert!(value("vlinders_http_cpu_seconds_total") > 0.0);
 }
 
 #[test]
