@@ -23,9 +23,10 @@ fn main() {
     let limits = Limits::new(threads);
     let first = limits.measure();
     println!(
-        "{threads} threads: {:.1} GB/s read, {:.0} GFLOP/s, {:.0} GOP/s of codes",
+        "{threads} threads: {:.1} GB/s read, {:.0} GFLOP/s, {:.0} GFLOP/s of bf16 pairs, {:.0} GOP/s of codes",
         first.bandwidth / 1e9,
         first.flops / 1e9,
+        first.pair_flops / 1e9,
         first.code_ops / 1e9
     );
     println!("{:<34} {:>10} {:>9} {:>9} {:>9}", "kernel", "ms", "GB/s", "GFLOP/s", "of limit");
@@ -42,8 +43,7 @@ fn print_share(limits: &Limits, work: &Work) {
         .map(|_| {
             let now = limits.measure();
             let seconds = work.seconds();
-            let rate = if work.codes { now.code_ops } else { now.flops };
-            let least = (work.bytes / now.bandwidth).max(work.flops / rate);
+            let least = (work.bytes / now.bandwidth).max(work.flops / (work.rate)(&now));
             (seconds, least / seconds)
         })
         .collect();

@@ -1,8 +1,9 @@
 //! How numbers lie in memory: the stored dtypes, and the order of the sixteen lanes of a tile row.
 //!
-//! Weights and KV tiles are rows of sixteen stored numbers. f32 and f16 lie in plain order. bf16 lies
-//! interleaved, lane `j` beside lane `j + 8`: one 32-bit word then holds two lanes, and widening a row is a
-//! shift (lower halves, lanes 0 to 7) and a mask (upper halves, lanes 8 to 15) instead of two unpackings.
+//! Weights and KV tiles are rows of sixteen stored numbers. f32 and f16 lie in plain order. bf16 lies in pairs, so
+//! that one 32-bit word holds two numbers and widening them is a shift (the lower half) and a mask (the upper half)
+//! instead of two unpackings. In a KV tile lane `j` is paired with lane `j + 8` of its row; in a weight tile
+//! ([`PairedBf16`]) row `k` is paired with row `k + 1` lane by lane, which is also what dot products of bf16 pairs want.
 
 use candle_core::DType;
 use half::{bf16, f16};
@@ -18,9 +19,19 @@ pub(crate) const STORED: &[DType] = &[DType::F32, DType::F16, DType::BF16];
 
 /// A number as it is stored.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
-    /// Where lane `lane` lies in its row of sixteen.
+    /// Sums take row `k + 1` before row `k`, for even `k`.
+    const ODD_FIRST: bool = false;
+    /// Where lane `lane` lies in its row of sixteen, where rows lie one behind the other.
     fn slot(lane: usize) -> usize {
         lane
+    }
+    /// Where lane `lane` of row `k` lies in a tile.
+    fn place(k: usize, lane: usize) -> usize {
+        k * LANES + Self::slot(lane)
+    }
+    /// Rows of a tile that has `len`, counting what pads them.
+    fn padded(len: usize) -> usize {
+        len
     }
 
     /// Exactly the stored number.
@@ -34,7 +45,32 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// # Safety
     /// `row` must be readable for sixteen elements, and the instruction set of `L` must be there.
     unsafe fn load<L: Lanes>(row: *const Self) -> L;
+
+    /// Row `k` of a tile, widened; `k` is even where there is a row behind it.
+    ///
+    /// # Safety
+    /// The row must be part of the tile, and the instruction set of `L` must be there.
+    #[inline(always)]
+    unsafe fn load_one<L: Lanes>(tile: *const Self, k: usize) -> L {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load(tile.add(k * LANES)) }
+    }
+
+    /// Rows `k` and `k + 1` of a tile, widened; `k` is even.
+    ///
+    /// # Safety
+    /// The rows must be part of the tile, and the instruction set of `L` must be there.
+    #[inline(always)]
+    unsafe fn load_two<L: Lanes>(tile: *const Self, k: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe { (Self::load_one(tile, k), Self::load_one(tile, k + 1)) }
+    }
 }
+
+/// A bf16 of a weight tile, which lies beside the one of the next row.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct PairedBf16(bf16);
 
 /// Bytes of one stored number.
 ///
@@ -69,7 +105,70 @@ macro_rules! with_element {
 }
 pub(crate) use with_element;
 
+/// As `with_element!`, for the tiles of a weight.
+macro_rules! with_weight_element {
+    ($dtype:expr, $E:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F16 => {
+                type $E = half::f16;
+                $body
+            }
+            candle_core::DType::BF16 => {
+                type $E = $crate::element::PairedBf16;
+                $body
+            }
+            _ => {
+                type $E = f32;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_weight_element;
+
 // === impl Element ===
+
+impl Element for PairedBf16 {
+    const ODD_FIRST: bool = true;
+
+    #[inline(always)]
+    fn place(k: usize, lane: usize) -> usize {
+        k / 2 * 2 * LANES + 2 * lane + k % 2
+    }
+
+    #[inline(always)]
+    fn padded(len: usize) -> usize {
+        len.next_multiple_of(2)
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self.0.to_f32()
+    }
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        Self(bf16::from_f32(value))
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(row: *const Self) -> L {
+        // SAFETY: the caller's promise, of an even row: only those begin where a row is looked for.
+        unsafe { Self::load_two(row, 0).0 }
+    }
+
+    #[inline(always)]
+    unsafe fn load_one<L: Lanes>(tile: *const Self, k: usize) -> L {
+        // SAFETY: the caller's promise; tiles are padded to whole pairs.
+        unsafe { Self::load_two(tile, k).0 }
+    }
+
+    #[inline(always)]
+    unsafe fn load_two<L: Lanes>(tile: *const Self, k: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_bf16_pairs(tile.add(k * LANES).cast()) }
+    }
+}
 
 impl Element for f32 {
     #[inline(always)]

@@ -80,7 +80,8 @@ impl Format {
     pub(crate) fn tile_bytes(self, inn: usize) -> Option<usize> {
         match self {
             Self::F32 => inn.checked_mul(4 * LANES),
-            Self::F16 | Self::BF16 => inn.checked_mul(2 * LANES),
+            Self::F16 => inn.checked_mul(2 * LANES),
+            Self::BF16 => inn.checked_next_multiple_of(2)?.checked_mul(2 * LANES),
             Self::Q8 => Q8::tile_bytes(inn),
             Self::Q4 => Q4::tile_bytes(inn),
         }

@@ -1,6 +1,7 @@
 //! Matrix products with packed weights.
 
 mod kernel;
+mod operand;
 mod panels;
 
 use std::sync::Arc;

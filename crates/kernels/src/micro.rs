@@ -1,7 +1,8 @@
 //! The innermost loop of matrix products and of attention: a few rows against tiles of sixteen columns.
 //!
-//! Every sum is one chain of fused multiply-adds over `k`, ascending. A caller may stop and resume a chain (the
-//! running sum is an f32 either way), so how work is cut into blocks never shows in a result.
+//! Every sum is one chain of fused multiply-adds over `k`, ascending (in weights of bf16, the second of each two comes
+//! first). A caller may stop and resume a chain at any even `k` (the running sum is an f32 either way), so how work is
+//! cut into blocks never shows in a result.
 
 use crate::element::{Element, LANES};
 use crate::simd::{Lanes, multiversion};
@@ -42,6 +43,54 @@ pub(crate) struct Ahead<const T: usize> {
     pub(crate) step: usize,
 }
 
+// === impl Sums ===
+
+impl Sums {
+    /// The sums to go on from.
+    ///
+    /// # Safety
+    /// `start` is readable for `R` rows of `T * 16` where sums are resumed; the instruction set of `L` is there.
+    #[inline(always)]
+    pub(crate) unsafe fn begin<L: Lanes, const R: usize, const T: usize>(&self) -> [[L; R]; T] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[L::splat(0.0); R]; T];
+            if self.resume {
+                for t in 0..T {
+                    for r in 0..R {
+                        sums[t][r] = L::load(self.start.add(r * self.next_row + t * LANES));
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    /// Add the bias and write the sums.
+    ///
+    /// # Safety
+    /// `start` is writable for `R` rows of `T * 16`, `bias` null or readable for `T * 16`; the instruction set of `L`
+    /// is there.
+    #[inline(always)]
+    pub(crate) unsafe fn end<L: Lanes, const R: usize, const T: usize>(&self, mut sums: [[L; R]; T]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !self.bias.is_null() {
+                for t in 0..T {
+                    for r in 0..R {
+                        sums[t][r] = sums[t][r].add(L::load(self.bias.add(t * LANES)));
+                    }
+                }
+            }
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r].store(self.start.add(r * self.next_row + t * LANES));
+                }
+            }
+        }
+    }
+}
+
 /// `sums[r][t] (+)= x[r] · w[t] (+ bias[t])` over `len` steps of `k`; tile `t` holds `[len][16]` numbers.
 ///
 /// # Safety
@@ -57,14 +106,7 @@ unsafe fn accumulate_body<L: Lanes, E: Element, const ORDER: usize, const R: usi
 ) {
     // SAFETY: `k < len`, `r < R`, `t < T`, and the caller's promise. A prefetch may name any address.
     unsafe {
-        let mut sums = [[L::splat(0.0); R]; T];
-        if out.resume {
-            for t in 0..T {
-                for r in 0..R {
-                    sums[t][r] = L::load(out.start.add(r * out.next_row + t * LANES));
-                }
-            }
-        }
+        let mut sums = out.begin::<L, R, T>();
         let mut k = 0;
         while k + 4 <= len {
             for t in 0..T {
@@ -72,28 +114,20 @@ unsafe fn accumulate_body<L: Lanes, E: Element, const ORDER: usize, const R: usi
                 L::prefetch(touch);
                 L::prefetch(touch.wrapping_add(64));
             }
-            step::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
-            step::<L, E, ORDER, R, T>(x, tiles, k + 1, &mut sums);
-            step::<L, E, ORDER, R, T>(x, tiles, k + 2, &mut sums);
-            step::<L, E, ORDER, R, T>(x, tiles, k + 3, &mut sums);
+            two_steps::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
+            two_steps::<L, E, ORDER, R, T>(x, tiles, k + 2, &mut sums);
             k += 4;
         }
-        while k < len {
-            step::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
-            k += 1;
+        if k + 2 <= len {
+            two_steps::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
+            k += 2;
         }
-        if !out.bias.is_null() {
+        if k < len {
             for t in 0..T {
-                for r in 0..R {
-                    sums[t][r] = sums[t][r].add(L::load(out.bias.add(t * LANES)));
-                }
+                link::<L, ORDER, R>(x, E::load_one(tiles[t], k), k, &mut sums[t]);
             }
         }
-        for t in 0..T {
-            for r in 0..R {
-                sums[t][r].store(out.start.add(r * out.next_row + t * LANES));
-            }
-        }
+        out.end(sums);
     }
 }
 multiversion! {
@@ -138,10 +172,8 @@ unsafe fn accumulate_list_body<L: Lanes, E: Element, const R: usize, const T: us
                     L::prefetch(touch);
                     L::prefetch(touch.wrapping_add(64));
                 }
-                step::<L, E, BY_ROW, R, T>(x, starts, k, &mut sums);
-                step::<L, E, BY_ROW, R, T>(x, starts, k + 1, &mut sums);
-                step::<L, E, BY_ROW, R, T>(x, starts, k + 2, &mut sums);
-                step::<L, E, BY_ROW, R, T>(x, starts, k + 3, &mut sums);
+                two_steps::<L, E, BY_ROW, R, T>(x, starts, k, &mut sums);
+                two_steps::<L, E, BY_ROW, R, T>(x, starts, k + 2, &mut sums);
                 k += 4;
             }
             x.start = x.start.add(LANES);
@@ -164,12 +196,12 @@ pub(crate) fn first_row(n: usize, count: usize, part: usize) -> usize {
     part * (n / count) + part.min(n % count)
 }
 
-/// One link of every chain.
+/// Two links of every chain.
 ///
 /// # Safety
-/// As [`accumulate`], with `k < len`.
+/// As [`accumulate`], with even `k` and `k + 1 < len`.
 #[inline(always)]
-unsafe fn step<L: Lanes, E: Element, const ORDER: usize, const R: usize, const T: usize>(
+unsafe fn two_steps<L: Lanes, E: Element, const ORDER: usize, const R: usize, const T: usize>(
     x: Rows,
     tiles: [*const E; T],
     k: usize,
@@ -178,12 +210,29 @@ unsafe fn step<L: Lanes, E: Element, const ORDER: usize, const R: usize, const T
     for t in 0..T {
         // SAFETY: the caller's promise.
         unsafe {
-            let w: L = E::load(tiles[t].add(k * LANES));
-            for r in 0..R {
-                let at = if ORDER == PACKED { k * R + r } else { r * x.next_row + k };
-                let x = L::splat(*x.start.add(at));
-                sums[t][r] = w.fma(x, sums[t][r]);
+            let (even, odd) = E::load_two(tiles[t], k);
+            if E::ODD_FIRST {
+                link::<L, ORDER, R>(x, odd, k + 1, &mut sums[t]);
+                link::<L, ORDER, R>(x, even, k, &mut sums[t]);
+            } else {
+                link::<L, ORDER, R>(x, even, k, &mut sums[t]);
+                link::<L, ORDER, R>(x, odd, k + 1, &mut sums[t]);
             }
+        }
+    }
+}
+
+/// One link of the chains of one tile, whose row `k` is `w`.
+///
+/// # Safety
+/// `x` must be readable for `R` rows of more than `k` numbers; the instruction set of `L` is there.
+#[inline(always)]
+unsafe fn link<L: Lanes, const ORDER: usize, const R: usize>(x: Rows, w: L, k: usize, sums: &mut [L; R]) {
+    for r in 0..R {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = if ORDER == PACKED { k * R + r } else { r * x.next_row + k };
+            sums[r] = w.fma(L::splat(*x.start.add(at)), sums[r]);
         }
     }
 }

@@ -9,7 +9,7 @@ mod builder;
 
 pub use self::builder::PackedWeightBuilder;
 use crate::aligned::AlignedBuf;
-use crate::element::{Element, LANES, with_element};
+use crate::element::{Element, LANES, with_weight_element};
 use crate::error::Result;
 use crate::format::Format;
 use crate::quant::{BLOCK, QuantTile, with_tile};
@@ -18,6 +18,7 @@ use crate::quant::{BLOCK, QuantTile, with_tile};
 pub struct PackedWeight {
     data: AlignedBuf,
     format: Format,
+    rounds_activations: bool,
     out: usize,
     inn: usize,
 }
@@ -61,6 +62,17 @@ impl PackedWeight {
         self.format
     }
 
+    /// With `round`, and weights in bf16, activations are rounded to bf16 before they are multiplied, as models of
+    /// that type were made to; processors that multiply pairs of bf16 are twice as fast then. Sums stay f32.
+    pub fn round_activations(&mut self, round: bool) {
+        self.rounds_activations = round;
+    }
+
+    /// Whether activations are rounded to bf16.
+    pub(crate) fn rounds_activations(&self) -> bool {
+        self.rounds_activations
+    }
+
     /// Bytes held, padding included.
     #[must_use]
     pub fn num_bytes(&self) -> usize {
@@ -82,11 +94,11 @@ impl PackedWeight {
         self.out.div_ceil(LANES)
     }
 
-    /// The first element; tile `t` begins `t * in_features * 16` elements further.
+    /// The first element; tile `t` begins `t * E::padded(in_features) * 16` elements further.
     ///
-    /// `E` must be the stored type, which `with_element!` gives for the format's dtype.
+    /// `E` must be the stored type, which `with_weight_element!` gives for the format's dtype.
     pub(crate) fn tiles<E: Element>(&self) -> *const E {
-        debug_assert_eq!(self.data.len(), self.num_tiles() * self.inn * LANES * size_of::<E>());
+        debug_assert_eq!(self.data.len(), self.num_tiles() * E::padded(self.inn) * LANES * size_of::<E>());
         self.data.as_ptr().cast()
     }
 
@@ -99,13 +111,12 @@ impl PackedWeight {
     pub(crate) fn read_row(&self, row: usize, values: &mut [f32]) {
         assert!(row < self.out && values.len() == self.inn, "row {row} of {}", self.out);
         let Some(dtype) = self.format.dtype() else { return self.read_quantised_row(row, values) };
-        with_element!(dtype, E => {
-            let first = row / LANES * self.inn * LANES + E::slot(row % LANES);
+        with_weight_element!(dtype, E => {
             // SAFETY: `row` is one of the rows, so all places of its lane lie in the tiles of type `E`.
             unsafe {
-                let lane = self.tiles::<E>().add(first);
+                let tile = self.tiles::<E>().add(row / LANES * E::padded(self.inn) * LANES);
                 for (k, value) in values.iter_mut().enumerate() {
-                    *value = lane.add(k * LANES).read().to_f32();
+                    *value = tile.add(E::place(k, row % LANES)).read().to_f32();
                 }
             }
         });

@@ -15,6 +15,8 @@ pub(crate) struct Measured {
     pub(crate) bandwidth: f64,
     /// Of floats.
     pub(crate) flops: f64,
+    /// Of pairs of bf16; that of floats where the processor has no instruction for them.
+    pub(crate) pair_flops: f64,
     /// Of eight-bit codes.
     pub(crate) code_ops: f64,
 }
@@ -61,7 +63,12 @@ impl Limits {
             black_box(read(&self.buffer.0[thread * share..(thread + 1) * share]));
         });
         let bandwidth = (share * self.threads * 4) as f64 / seconds;
-        Measured { bandwidth, flops: self.rate(multiply_add), code_ops: self.rate(multiply_add_codes) }
+        Measured {
+            bandwidth,
+            flops: self.rate(multiply_add),
+            pair_flops: self.rate(multiply_add_pairs),
+            code_ops: self.rate(multiply_add_codes),
+        }
     }
 
     /// Operations a second of a loop that says how many multiply-adds it did.
@@ -172,6 +179,33 @@ fn multiply_add(steps: usize) -> (f32, usize) {
     assert!(is_x86_feature_detected!("fma"), "the bench needs FMA");
     // SAFETY: just detected; every machine with FMA that we know of has AVX2.
     (unsafe { narrow(steps) }, steps * CHAINS * 8)
+}
+
+/// The same for dot products of two bf16.
+#[cfg(target_arch = "x86_64")]
+fn multiply_add_pairs(steps: usize) -> (f32, usize) {
+    use std::arch::x86_64::*;
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn wide(steps: usize) -> f32 {
+        let by = _mm512_cvtne2ps_pbh(_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(0.25)));
+        let mut sums = [_mm512_setzero_ps(); CHAINS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, by, by);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
+    if is_x86_feature_detected!("avx512bf16") {
+        // SAFETY: just detected.
+        return (unsafe { wide(steps) }, steps * CHAINS * 32);
+    }
+    multiply_add(steps)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiply_add_pairs(steps: usize) -> (f32, usize) {
+    multiply_add(steps)
 }
 
 /// The same for dot products of four bytes.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::limits::Measured;
 use candle_core::{DType, Device, Tensor};
 use vlinders_kernels::{
     AttentionBatch, AttentionSpec, Format, KvLayer, PackedWeight, kv_write, linear, paged_attention,
@@ -15,8 +16,8 @@ const WALK: usize = 1 << 30;
 /// A kernel with its arguments.
 pub(crate) struct Work {
     pub(crate) name: String,
-    /// Multiply-adds are of eight-bit codes, not of floats.
-    pub(crate) codes: bool,
+    /// The limit that its multiply-adds have.
+    pub(crate) rate: fn(&Measured) -> f64,
     pub(crate) bytes: f64,
     pub(crate) flops: f64,
     run: Box<dyn Fn(usize)>,
@@ -55,15 +56,24 @@ impl Work {
 
 pub(crate) fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    for format in [Format::BF16, Format::F16, Format::F32, Format::Q8, Format::Q4] {
+    let formats = [
+        (Format::BF16, true),
+        (Format::BF16, false),
+        (Format::F16, false),
+        (Format::F32, false),
+        (Format::Q8, false),
+        (Format::Q4, false),
+    ];
+    for (format, rounds) in formats {
+        let rounded = if rounds { " rounded" } else { "" };
         for (out, inn) in [(512, 2048), (2048, 2048), (16384, 2048), (2048, 8192), (128_256, 2048)] {
             for n in [1, 2, 4, 8, 16, 64, 512] {
                 if out > 100_000 && n > 64 {
                     continue;
                 }
                 plans.push(Plan {
-                    name: format!("linear {format} {inn}->{out} x{n}"),
-                    make: Box::new(move |name| product(name, format, out, inn, n)),
+                    name: format!("linear {format}{rounded} {inn}->{out} x{n}"),
+                    make: Box::new(move |name| product(name, format, rounds, out, inn, n)),
                 });
             }
         }
@@ -97,17 +107,25 @@ fn tensor(shape: &[usize]) -> Tensor {
     Tensor::from_vec(noise(shape.iter().product()), shape, &Device::Cpu).expect("a tensor")
 }
 
-fn product(name: String, format: Format, out: usize, inn: usize, n: usize) -> Work {
+fn product(name: String, format: Format, rounds: bool, out: usize, inn: usize, n: usize) -> Work {
     let bytes = format.packed_bytes(out, inn).expect("a size that can be counted");
     let rows = row(format, inn).repeat(out);
     let weights: Vec<Arc<PackedWeight>> = (0..WALK.div_ceil(bytes))
-        .map(|_| Arc::new(PackedWeight::pack(format, out, inn, &rows).expect("a weight")))
+        .map(|_| {
+            let mut weight = PackedWeight::pack(format, out, inn, &rows).expect("a weight");
+            weight.round_activations(rounds);
+            Arc::new(weight)
+        })
         .collect();
     let x = tensor(&[n, inn]);
     let flops = 2.0 * (out * inn * n) as f64;
     Work {
         name,
-        codes: format.dtype().is_none(),
+        rate: match format {
+            _ if rounds => |limits| limits.pair_flops,
+            Format::Q8 | Format::Q4 => |limits| limits.code_ops,
+            _ => |limits| limits.flops,
+        },
         bytes: (bytes + 4 * n * (out + inn)) as f64,
         flops,
         repeats: ((bytes as f64 / 20e9).max(flops / 100e9).recip() * 0.05).ceil().clamp(1.0, 2000.0) as usize,
@@ -165,7 +183,7 @@ fn attention(name: String, dtype: DType, sequences: usize, length: usize, tokens
     let flops = 4.0 * (seen * heads * d) as f64;
     Work {
         name,
-        codes: false,
+        rate: |limits| limits.flops,
         bytes: layer_bytes as f64,
         flops,
         repeats: ((layer_bytes as f64 / 15e9).max(flops / 60e9).recip() * 0.05).ceil().clamp(1.0, 2000.0)

@@ -8,10 +8,11 @@ use std::ops::Range;
 
 use candle_core::DType;
 
+use super::operand::{Operand, Pair, Plain, Rounded};
 use super::panels::{Panels, with_packed};
-use crate::element::{Element, LANES, with_element};
+use crate::element::{LANES, with_weight_element};
 use crate::error::Result;
-use crate::micro::{Ahead, MAX_ROWS, PACKED, Rows, Sums, WIDE_TILES, accumulate, with_num_rows, with_rows};
+use crate::micro::{Ahead, MAX_ROWS, Sums, WIDE_TILES, with_num_rows, with_rows};
 use crate::pool::{num_threads, parallel_for};
 use crate::simd::Isa;
 use crate::tensor::Shared;
@@ -25,19 +26,21 @@ const STREAM_AHEAD: usize = 2048;
 const TILES_PER_CHUNK: usize = 8;
 
 /// One product, as the threads see it.
-struct Job<'a, E> {
+struct Job<'a, X: Operand> {
     isa: Isa,
     panels: Panels,
-    packed: Shared<f32>,
-    tiles: *const E,
+    packed: *const X,
+    tiles: *const X::Weight,
+    /// Operands of a tile, what pads it included.
+    tile_len: usize,
     num_tiles: usize,
     bias: Option<&'a [f32]>,
     out: Shared<f32>,
     features: usize,
 }
 
-// SAFETY: `tiles` points into a weight that is borrowed and only read.
-unsafe impl<E> Sync for Job<'_, E> {}
+// SAFETY: `tiles` points into a weight and `packed` into rows that are borrowed and only read.
+unsafe impl<X: Operand> Sync for Job<'_, X> {}
 
 /// Write `x w^T + bias` for `n` rows to `out`.
 ///
@@ -56,35 +59,56 @@ pub(super) unsafe fn multiply(
     if n == 0 {
         return Ok(());
     }
-    let panels = Panels::new(n, w.in_features());
-    with_packed(&panels, x, |packed| {
-        with_element!(dtype, E => {
-            let job = Job {
-                isa,
-                panels,
-                packed: Shared::new(packed.cast_mut()),
-                tiles: w.tiles::<E>(),
-                num_tiles: w.num_tiles(),
-                bias,
-                out: Shared::new(out),
-                features: w.out_features(),
+    // SAFETY: the caller's promise, and operands that fit the weights of this dtype.
+    unsafe {
+        if dtype == DType::BF16 && w.rounds_activations() {
+            return match Pair::is_available(isa) {
+                true => multiply_as::<Pair>(isa, x, n, w, bias, out),
+                false => multiply_as::<Rounded>(isa, x, n, w, bias, out),
             };
-            let tiles_per_chunk = job.tiles_per_chunk();
-            let tile_chunks = job.num_tiles.div_ceil(tiles_per_chunk);
-            let body = |chunk: usize| {
-                let first = chunk % tile_chunks * tiles_per_chunk;
-                let tiles = first..job.num_tiles.min(first + tiles_per_chunk);
-                // SAFETY: tiles and block exist, and this chunk alone writes their outputs.
-                unsafe { job.run_chunk(chunk / tile_chunks, tiles) }
-            };
-            parallel_for(tile_chunks * job.panels.num_blocks(), &body)
-        })
+        }
+        with_weight_element!(dtype, E => multiply_as::<Plain<E>>(isa, x, n, w, bias, out))
+    }
+}
+
+/// # Safety
+/// As [`multiply`]; the tiles of `w` are made of `X::Weight`, and `X` is available on `isa`.
+unsafe fn multiply_as<X: Operand>(
+    isa: Isa,
+    x: &[f32],
+    n: usize,
+    w: &PackedWeight,
+    bias: Option<&[f32]>,
+    out: *mut f32,
+) -> Result<()> {
+    let panels = Panels::new(n, X::count(w.in_features()));
+    with_packed(isa, &panels, x, |packed: *const X| {
+        let job = Job {
+            isa,
+            panels,
+            packed,
+            tiles: w.bytes().as_ptr().cast(),
+            tile_len: X::tile_len(w.in_features()),
+            num_tiles: w.num_tiles(),
+            bias,
+            out: Shared::new(out),
+            features: w.out_features(),
+        };
+        let tiles_per_chunk = job.tiles_per_chunk();
+        let tile_chunks = job.num_tiles.div_ceil(tiles_per_chunk);
+        let body = |chunk: usize| {
+            let first = chunk % tile_chunks * tiles_per_chunk;
+            let tiles = first..job.num_tiles.min(first + tiles_per_chunk);
+            // SAFETY: tiles and block exist, and this chunk alone writes their outputs.
+            unsafe { job.run_chunk(chunk / tile_chunks, tiles) }
+        };
+        parallel_for(tile_chunks * job.panels.num_blocks(), &body)
     })
 }
 
 // === impl Job ===
 
-impl<E: Element> Job<'_, E> {
+impl<X: Operand> Job<'_, X> {
     fn tiles_per_chunk(&self) -> usize {
         let work = self.panels.n * self.panels.inn * self.num_tiles * LANES;
         if work < WORTHWHILE {
@@ -101,13 +125,13 @@ impl<E: Element> Job<'_, E> {
         }
     }
 
-    /// Piece `k` of tile `tile`.
-    unsafe fn weights(&self, tile: usize, k: usize) -> *const E {
+    /// Where the weights of tile `tile` from operand `k` on begin.
+    unsafe fn weights(&self, tile: usize, k: usize) -> *const X::Weight {
         // SAFETY: the caller gives a tile that exists and `k <= in`.
-        unsafe { self.tiles.add((tile * self.panels.inn + k) * LANES) }
+        unsafe { self.tiles.add((tile * self.tile_len + k) * LANES) }
     }
 
-    /// Add the product of one panel with `T` tiles over features `k` to the output; the first piece of features
+    /// Add the product of one panel with `T` tiles over operands `k` to the output; the first piece
     /// starts it, the last one adds the bias.
     ///
     /// # Safety
@@ -115,7 +139,7 @@ impl<E: Element> Job<'_, E> {
     /// where `T > 1`; no one else writes their outputs.
     unsafe fn block<const R: usize, const T: usize>(
         &self,
-        x: *const f32,
+        x: *const X,
         first_row: usize,
         tile: usize,
         k: Range<usize>,
@@ -124,7 +148,6 @@ impl<E: Element> Job<'_, E> {
         let column = tile * LANES;
         let lanes = (self.features - column).min(T * LANES);
         let bias = self.bias.filter(|_| k.end == self.panels.inn).map(|bias| &bias[column..column + lanes]);
-        let rows = Rows { start: x, next_row: 0 };
         let resume = k.start > 0;
         // SAFETY: the caller's promise. A tile with fewer features gets sums and bias of sixteen on the stack.
         unsafe {
@@ -136,7 +159,7 @@ impl<E: Element> Job<'_, E> {
             if lanes == T * LANES {
                 let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
                 let sums = Sums { start: out, next_row: self.features, resume, bias };
-                return accumulate::<E, PACKED, R, T>(self.isa, rows, tiles, k.len(), ahead, sums);
+                return X::accumulate::<R, T>(self.isa, x, tiles, k.len(), ahead, sums);
             }
             let mut padded_bias = [0.0; LANES];
             let mut padded = [[0.0; LANES]; MAX_ROWS];
@@ -150,7 +173,7 @@ impl<E: Element> Job<'_, E> {
             }
             let bias = bias.map_or(std::ptr::null(), |_| padded_bias.as_ptr());
             let sums = Sums { start: padded.as_flattened_mut().as_mut_ptr(), next_row: LANES, resume, bias };
-            accumulate::<E, PACKED, R, T>(self.isa, rows, tiles, k.len(), ahead, sums);
+            X::accumulate::<R, T>(self.isa, x, tiles, k.len(), ahead, sums);
             for (r, row) in padded[..R].iter().enumerate() {
                 out.add(r * self.features).copy_from_nonoverlapping(row.as_ptr(), lanes);
             }
@@ -163,8 +186,8 @@ impl<E: Element> Job<'_, E> {
     /// As [`block`](Self::block).
     unsafe fn stream<const R: usize, const T: usize>(&self, tiles: Range<usize>) {
         let inn = self.panels.inn;
-        let x: *const f32 = self.packed.get();
-        let step = 4 * LANES * size_of::<E>();
+        let x = self.packed;
+        let step = 4 * LANES * size_of::<X::Weight>();
         // SAFETY: the tiles exist; what is fetched ahead is never read through these pointers.
         let ahead = |tile| unsafe { self.weights(tile, 0) }.cast::<u8>().wrapping_add(STREAM_AHEAD);
         let full = tiles.end.min(self.features / LANES);
@@ -222,10 +245,10 @@ impl<E: Element> Job<'_, E> {
             if tile + T < tiles.end { (tile + T, k.start) } else { (tiles.start, k.end) };
         // Behind the last tile nothing is read, only fetched.
         let mut next: [*const u8; T] = std::array::from_fn(|t| {
-            self.tiles.wrapping_add(((next_tile + t) * panels.inn + next_k) * LANES).cast()
+            self.tiles.wrapping_add(((next_tile + t) * self.tile_len + next_k) * LANES).cast()
         });
         let range = panels.block(block);
-        let per_panel = (k.len() * LANES * size_of::<E>()).div_ceil(range.len());
+        let per_panel = (k.len() * LANES * size_of::<X::Weight>()).div_ceil(range.len());
         let step = (per_panel * 4).div_ceil(k.len());
         for panel in range {
             let rows = panels.rows(panel);
@@ -233,7 +256,7 @@ impl<E: Element> Job<'_, E> {
             next = next.map(|next| next.wrapping_add(per_panel));
             // SAFETY: panel and tiles exist, and this chunk alone writes their outputs.
             unsafe {
-                let x = self.packed.get().add(panels.offset(panel, piece)).cast_const();
+                let x = self.packed.add(panels.offset(panel, piece));
                 with_num_rows!(rows.len(), R => self.block::<R, T>(x, rows.start, tile, k.clone(), ahead));
             }
         }

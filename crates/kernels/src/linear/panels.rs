@@ -6,19 +6,23 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use super::operand::Operand;
 use crate::error::{KernelError, Result};
 use crate::micro::{MAX_ROWS, first_row};
 use crate::pool::parallel_for;
+use crate::simd::{Isa, Lanes, multiversion};
 use crate::tensor::Shared;
 
-/// Input features of a piece.
+/// Operands of a piece.
 const PIECE: usize = 256;
 /// Panels of a block: 96 rows of a piece are 96 KiB.
 const PANELS_PER_BLOCK: usize = 16;
+/// Operands that are made at a time, before they are spread.
+const STRIP: usize = 64;
 /// Numbers below which packing stays on the caller.
 const WORTHWHILE: usize = 1 << 15;
 
-/// How `n` rows of `inn` numbers are cut.
+/// How `n` rows of `inn` operands are cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Panels {
     pub(super) n: usize,
@@ -28,29 +32,31 @@ pub(super) struct Panels {
 }
 
 thread_local! {
-    /// Packed rows; kept, since every layer of every step needs as much again.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Packed rows; kept, since every layer of every step needs as much again. Operands take four bytes each.
+    static SCRATCH: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Call `use_packed` with the rows of `x` in panels.
-pub(super) fn with_packed<T>(
+pub(super) fn with_packed<X: Operand, T>(
+    isa: Isa,
     panels: &Panels,
     x: &[f32],
-    use_packed: impl FnOnce(*const f32) -> Result<T>,
+    use_packed: impl FnOnce(*const X) -> Result<T>,
 ) -> Result<T> {
-    debug_assert_eq!(x.len(), panels.n * panels.inn);
-    if panels.n == 1 {
-        return use_packed(x.as_ptr());
+    const { assert!(size_of::<X>() == 4 && align_of::<X>() == 4) };
+    if panels.n == 1 && X::IN_PLACE {
+        return use_packed(x.as_ptr().cast());
     }
+    let num = panels.n * panels.inn;
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
-        scratch.try_reserve(x.len()).map_err(|_| KernelError::Memory { bytes: 4 * x.len() })?;
-        let packed = Shared::new(scratch.as_mut_ptr());
+        scratch.try_reserve(num).map_err(|_| KernelError::Memory { bytes: 4 * num })?;
+        let packed = Shared::new(scratch.as_mut_ptr().cast::<X>());
         let pack = |panel: usize| {
             for piece in 0..panels.num_pieces() {
-                // SAFETY: panels and pieces cut the `n * inn` numbers of both sides without overlap, and this
-                // call alone writes this panel.
-                unsafe { pack_piece(panels, x.as_ptr(), panel, piece, packed.get()) }
+                // SAFETY: panels and pieces cut the `n * inn` operands without overlap, and this call alone
+                // writes this panel.
+                unsafe { pack_piece::<X>(isa, panels, x, panel, piece, packed.get()) }
             }
         };
         if x.len() < WORTHWHILE {
@@ -58,26 +64,45 @@ pub(super) fn with_packed<T>(
         } else {
             parallel_for(panels.count, &pack)?;
         }
-        use_packed(packed.get())
+        use_packed(packed.get().cast_const())
     })
 }
 
 /// # Safety
-/// `x` is readable and `packed` writable for `n * inn` numbers; panel and piece exist.
-unsafe fn pack_piece(panels: &Panels, x: *const f32, panel: usize, piece: usize, packed: *mut f32) {
+/// `x` holds `n` rows, `packed` is writable for `n * inn` operands; panel and piece exist.
+#[inline(always)]
+unsafe fn pack_piece_body<L: Lanes, X: Operand>(
+    panels: &Panels,
+    x: &[f32],
+    panel: usize,
+    piece: usize,
+    packed: *mut X,
+) {
     let rows = panels.rows(panel);
     let k = panels.piece(piece);
-    let height = rows.len();
-    // SAFETY: row and k are within the bounds that the caller promised.
-    unsafe {
-        let packed = packed.add(panels.offset(panel, piece));
-        for (r, row) in rows.enumerate() {
-            let from = x.add(row * panels.inn + k.start);
-            for i in 0..k.len() {
-                packed.add(i * height + r).write(from.add(i).read());
+    let (height, row_len) = (rows.len(), x.len() / panels.n);
+    for (r, row) in rows.enumerate() {
+        let row = &x[row * row_len..(row + 1) * row_len];
+        // SAFETY: row and operand are within the bounds that the caller promised; operands are plain words.
+        unsafe {
+            let packed = packed.add(panels.offset(panel, piece) + r);
+            let mut at = k.start;
+            while at < k.end {
+                let mut some = [std::mem::zeroed::<X>(); STRIP];
+                let some = &mut some[..STRIP.min(k.end - at)];
+                X::gather(row, at, some);
+                for (i, x) in some.iter().enumerate() {
+                    packed.add((at - k.start + i) * height).write(*x);
+                }
+                at += some.len();
             }
         }
     }
+}
+multiversion! {
+    unsafe fn pack_piece [X: Operand] (
+        panels: &Panels, x: &[f32], panel: usize, piece: usize, packed: *mut X,
+    ) = pack_piece_body
 }
 
 // === impl Panels ===
@@ -111,7 +136,7 @@ impl Panels {
         if self.count == 1 { 1 } else { self.inn.div_ceil(PIECE) }
     }
 
-    /// Input features of a piece.
+    /// Operands of a piece.
     pub(super) fn piece(&self, piece: usize) -> Range<usize> {
         if self.count == 1 { 0..self.inn } else { piece * PIECE..self.inn.min((piece + 1) * PIECE) }
     }
@@ -137,6 +162,7 @@ impl Panels {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operand::Plain;
     use super::*;
 
     #[test]
@@ -144,9 +170,9 @@ mod tests {
         for (n, inn) in [(2, 5), (6, 256), (7, 300), (13, 257), (97, 3), (200, 513), (512, 16), (1000, 1)] {
             let panels = Panels::new(n, inn);
             let x: Vec<f32> = (0..n * inn).map(|i| i as f32).collect();
-            let packed = with_packed(&panels, &x, |packed| {
+            let packed = with_packed::<Plain<f32>, _>(Isa::detect(), &panels, &x, |packed| {
                 // SAFETY: as many numbers as `x` has were packed.
-                Ok(unsafe { std::slice::from_raw_parts(packed, x.len()) }.to_vec())
+                Ok(unsafe { std::slice::from_raw_parts(packed.cast::<f32>(), x.len()) }.to_vec())
             })
             .unwrap();
             let mut seen = vec![false; n * inn];

@@ -15,14 +15,25 @@ struct Case {
     bias: Option<Vec<f32>>,
 }
 
-fn case(dtype: DType, n: usize, out: usize, inn: usize, with_bias: bool, seed: u64) -> Case {
-    let dense: Vec<f32> = noise(seed, out * inn).into_iter().map(|v| rounded(dtype, v)).collect();
-    Case {
-        x: noise(seed ^ 1, n * inn),
-        w: Arc::new(weight(dtype, out, inn, &dense)),
-        dense,
-        bias: with_bias.then(|| noise(seed ^ 2, out)),
-    }
+/// What is multiplied: the dtype of the weight, and whether activations are rounded to bf16 before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Kind {
+    dtype: DType,
+    rounds: bool,
+}
+
+const KINDS: [Kind; 4] = [
+    Kind { dtype: DType::F32, rounds: false },
+    Kind { dtype: DType::F16, rounds: false },
+    Kind { dtype: DType::BF16, rounds: false },
+    Kind { dtype: DType::BF16, rounds: true },
+];
+
+fn case(kind: Kind, n: usize, out: usize, inn: usize, with_bias: bool, seed: u64) -> Case {
+    let dense: Vec<f32> = noise(seed, out * inn).into_iter().map(|v| rounded(kind.dtype, v)).collect();
+    let mut w = weight(kind.dtype, out, inn, &dense);
+    w.round_activations(kind.rounds);
+    Case { x: noise(seed ^ 1, n * inn), w: Arc::new(w), dense, bias: with_bias.then(|| noise(seed ^ 2, out)) }
 }
 
 impl Case {
@@ -36,8 +47,8 @@ impl Case {
     }
 }
 
-fn dtypes() -> impl Strategy<Value = DType> {
-    prop::sample::select(vec![DType::F32, DType::F16, DType::BF16])
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop::sample::select(KINDS.to_vec())
 }
 
 proptest! {
@@ -45,19 +56,21 @@ proptest! {
 
     #[test]
     fn close_to_the_reference(
-        dtype in dtypes(), n in 1usize..40, out in 1usize..90, inn in 1usize..700, with_bias: bool, seed: u64,
+        kind in kinds(), n in 1usize..40, out in 1usize..90, inn in 1usize..700, with_bias: bool, seed: u64,
     ) {
-        let case = case(dtype, n, out, inn, with_bias, seed);
-        let exact = reference::linear(&case.x, &case.dense, case.bias.as_deref(), inn);
+        let case = case(kind, n, out, inn, with_bias, seed);
+        let x: Vec<f32> =
+            case.x.iter().map(|x| if kind.rounds { rounded(DType::BF16, *x) } else { *x }).collect();
+        let exact = reference::linear(&x, &case.dense, case.bias.as_deref(), inn);
         assert_close(&case.run(Isa::detect(), 0..n), &exact, 1e-6 * (inn as f64).sqrt());
     }
 
     #[test]
     fn a_row_has_the_same_bits_alone_and_in_company(
-        dtype in dtypes(), n in 2usize..120, out in 1usize..100, inn in 1usize..600, with_bias: bool, seed: u64,
+        kind in kinds(), n in 2usize..120, out in 1usize..100, inn in 1usize..600, with_bias: bool, seed: u64,
         cut in 1usize..119, threads in 1usize..5, isa in prop::sample::select(Isa::all()),
     ) {
-        let case = case(dtype, n, out, inn, with_bias, seed);
+        let case = case(kind, n, out, inn, with_bias, seed);
         set_num_threads(threads);
         let together = case.run(isa, 0..n);
         set_num_threads(threads % 3 + 1);
@@ -72,9 +85,9 @@ proptest! {
 
     #[test]
     fn every_instruction_set_gives_the_same_bits(
-        dtype in dtypes(), n in 1usize..20, out in 1usize..50, inn in 1usize..300, with_bias: bool, seed: u64,
+        kind in kinds(), n in 1usize..20, out in 1usize..50, inn in 1usize..300, with_bias: bool, seed: u64,
     ) {
-        let case = case(dtype, n, out, inn, with_bias, seed);
+        let case = case(kind, n, out, inn, with_bias, seed);
         let portable = case.run(Isa::Portable, 0..n);
         for isa in Isa::all() {
             prop_assert_eq!(bits(&case.run(isa, 0..n)), bits(&portable), "{:?}", isa);
@@ -84,18 +97,20 @@ proptest! {
 
 #[test]
 fn every_number_of_rows_in_a_matrix_of_many_chunks() {
-    let case = case(DType::BF16, 14, 650, 320, true, 9);
-    let alone: Vec<f32> = (0..14).flat_map(|row| case.run(Isa::Portable, row..row + 1)).collect();
-    set_num_threads(3);
-    for (isa, n) in Isa::all().into_iter().flat_map(|isa| (1..=14).map(move |n| (isa, n))) {
-        assert_eq!(bits(&case.run(isa, 0..n)), bits(&alone[..n * 650]), "{isa:?}, {n} rows");
+    for kind in [KINDS[2], KINDS[3]] {
+        let case = case(kind, 14, 650, 321, true, 9);
+        let alone: Vec<f32> = (0..14).flat_map(|row| case.run(Isa::Portable, row..row + 1)).collect();
+        set_num_threads(3);
+        for (isa, n) in Isa::all().into_iter().flat_map(|isa| (1..=14).map(move |n| (isa, n))) {
+            assert_eq!(bits(&case.run(isa, 0..n)), bits(&alone[..n * 650]), "{isa:?}, {n} rows, {kind:?}");
+        }
     }
 }
 
 #[test]
 fn nan_and_infinity_stay_in_their_row() {
-    for dtype in [DType::F32, DType::F16, DType::BF16] {
-        let mut case = case(dtype, 7, 20, 33, false, 4);
+    for kind in KINDS {
+        let mut case = case(kind, 7, 20, 33, false, 4);
         let clean = case.run(Isa::detect(), 0..7);
         case.x[2 * 33 + 5] = f32::NAN;
         case.x[4 * 33 + 5] = f32::INFINITY;
@@ -112,7 +127,7 @@ fn nan_and_infinity_stay_in_their_row() {
 
 #[test]
 fn no_rows_give_no_rows() {
-    let case = case(DType::F32, 0, 5, 3, true, 1);
+    let case = case(KINDS[0], 0, 5, 3, true, 1);
     assert!(case.run(Isa::detect(), 0..0).is_empty());
 }
 

@@ -112,6 +112,18 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
+        // SAFETY: the trait's contract, for sixteen pairs.
+        unsafe {
+            let from = from.cast::<__m256i>();
+            let (low, high) = (_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)));
+            let lower = |pairs| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
+            let upper = |pairs| _mm256_castsi256_ps(upper_halves(pairs));
+            (Self(lower(low), lower(high)), Self(upper(low), upper(high)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the trait's contract.
         unsafe {

@@ -21,6 +21,11 @@ impl Avx512 {
     pub(crate) fn from_register(lanes: __m512) -> Self {
         Self(lanes)
     }
+
+    #[inline(always)]
+    pub(crate) fn register(self) -> __m512 {
+        self.0
+    }
 }
 
 /// `2^n` for each whole `n` from -126 to 127.
@@ -58,6 +63,16 @@ impl Lanes for Avx512 {
             let pairs = _mm512_broadcast_i64x4(_mm256_loadu_si256(from.cast()));
             let moved = _mm512_sllv_epi32(pairs, _mm512_loadu_si512(PAIR_SHIFTS.as_ptr().cast()));
             Self(_mm512_castsi512_ps(_mm512_and_si512(moved, _mm512_set1_epi32(0xffff_0000_u32 as i32))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
+        // SAFETY: the trait's contract, for sixteen pairs.
+        unsafe {
+            let pairs = _mm512_loadu_si512(from.cast());
+            let upper = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            (Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs))), Self(_mm512_castsi512_ps(upper)))
         }
     }
 

@@ -46,6 +46,13 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
+        // SAFETY: valid for sixteen pairs by the trait's contract.
+        let pairs = unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() };
+        (Self(pairs.map(|pair| pair[0].to_f32())), Self(pairs.map(|pair| pair[1].to_f32())))
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: valid for sixteen elements by the trait's contract.
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::PackedWeight;
 use crate::aligned::AlignedBuf;
-use crate::element::{Element, LANES, with_element};
+use crate::element::{Element, LANES, PairedBf16, with_weight_element};
 use crate::error::{KernelError, Result};
 use crate::format::Format;
 use crate::pool::parallel_for;
@@ -34,7 +34,10 @@ impl PackedWeightBuilder {
         }
         let bytes = format.packed_bytes(out, inn).ok_or(KernelError::Memory { bytes: usize::MAX })?;
         let data = AlignedBuf::zeroed(bytes)?;
-        Ok(Self { weight: PackedWeight { data, format, out, inn }, filled: vec![false; out] })
+        Ok(Self {
+            weight: PackedWeight { data, format, rounds_activations: false, out, inn },
+            filled: vec![false; out],
+        })
     }
 
     /// Fill rows `first_row..` with whole rows, encoded as `stored`; what the format can not hold is rounded.
@@ -102,8 +105,8 @@ fn fill(tile: &mut [u8], format: Format, rows: Range<usize>, stored: Stored, sou
     if format.stored() == stored
         && let Some(dtype) = format.dtype()
     {
-        // SAFETY: the tile has `inn * 16` elements, the source `rows.len() * inn`, both of type E.
-        return with_element!(dtype, E => unsafe {
+        // SAFETY: the tile has `inn * 16` elements and their padding, the source `rows.len() * inn`, both of type E.
+        return with_weight_element!(dtype, E => unsafe {
             transpose(source.as_ptr().cast::<E>(), tile.as_mut_ptr().cast::<E>(), rows, inn);
         });
     }
@@ -115,7 +118,7 @@ fn fill(tile: &mut [u8], format: Format, rows: Range<usize>, stored: Stored, sou
             stored.decode(source, &mut numbers);
             match format {
                 Format::F16 => scatter::<f16>(&numbers, tile, lane),
-                Format::BF16 => scatter::<bf16>(&numbers, tile, lane),
+                Format::BF16 => scatter::<PairedBf16>(&numbers, tile, lane),
                 _ => scatter::<f32>(&numbers, tile, lane),
             }
         });
@@ -124,31 +127,30 @@ fn fill(tile: &mut [u8], format: Format, rows: Range<usize>, stored: Stored, sou
 
 /// Round `numbers` into their places of lane `lane`.
 fn scatter<E: Element>(numbers: &[f32], tile: &mut [u8], lane: usize) {
-    assert_eq!(tile.len(), numbers.len() * LANES * size_of::<E>());
-    let slot = E::slot(lane);
+    assert_eq!(tile.len(), E::padded(numbers.len()) * LANES * size_of::<E>());
     let tile = tile.as_mut_ptr().cast::<E>();
     for (k, number) in numbers.iter().enumerate() {
         // SAFETY: the tile has room for sixteen elements for each number, as was just asserted.
-        unsafe { tile.add(k * LANES + slot).write_unaligned(E::from_f32(*number)) };
+        unsafe { tile.add(E::place(k, lane)).write_unaligned(E::from_f32(*number)) };
     }
 }
 
 /// Copy `rows`, which lie one behind the other at `source`, into their lanes of one tile.
 ///
 /// # Safety
-/// `source` must be readable for `rows.len() * inn` elements of any alignment; `tile` must be writable for `inn * 16`.
+/// `source` must be readable for `rows.len() * inn` elements of any alignment; `tile` must be writable for `inn * 16`, padded.
 /// The rows must all belong to this tile.
 unsafe fn transpose<E: Element>(source: *const E, tile: *mut E, rows: Range<usize>, inn: usize) {
     let mut from = 0;
     while from < inn {
         let to = inn.min(from + STRIP);
         for (i, row) in rows.clone().enumerate() {
-            let slot = E::slot(row % LANES);
-            // SAFETY: `k < inn` and `slot < 16`. Checkpoints are little-endian; so are the machines we run on.
+            let lane = row % LANES;
+            // SAFETY: `k < inn` and `lane < 16`. Checkpoints are little-endian; so are the machines we run on.
             unsafe {
                 let source = source.add(i * inn);
                 for k in from..to {
-                    tile.add(k * LANES + slot).write(source.add(k).read_unaligned());
+                    tile.add(E::place(k, lane)).write(source.add(k).read_unaligned());
                 }
             }
         }

@@ -42,7 +42,8 @@ proptest! {
         let weight = builder.finish().unwrap();
         prop_assert_eq!(weight.dequantize(), values);
         prop_assert_eq!((weight.out_features(), weight.in_features(), weight.format()), (out, inn, format));
-        prop_assert_eq!(weight.num_bytes(), out.next_multiple_of(16) * width);
+        prop_assert_eq!(weight.num_bytes(), format.packed_bytes(out, inn).unwrap());
+        prop_assert!(weight.num_bytes() >= out * width);
     }
 }
 
