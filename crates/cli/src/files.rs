@@ -28,6 +28,7 @@ impl ModelConfig {
         LoadOptions {
             dtype: self.dtype.map(dtype),
             quantization: self.quantization,
+            activations: self.activations,
             kv_cache_dtype: self.kv_cache_dtype.map(dtype),
             max_model_len: self.max_model_len,
             memory_fraction: self.memory_fraction * share,

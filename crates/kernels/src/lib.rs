@@ -45,7 +45,7 @@ pub use self::{
     error::{KernelError, Result},
     format::Format,
     kv::{KvLayer, kv_write},
-    linear::linear,
+    linear::{has_bf16_products, linear},
     norm::{add_rms_norm, rms_norm},
     pool::{num_threads, set_num_threads},
     rope::rope,

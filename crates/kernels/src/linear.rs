@@ -27,6 +27,13 @@ pub fn linear(x: &Tensor, w: &Arc<PackedWeight>, bias: Option<&Tensor>) -> Resul
     linear_on(Isa::detect(), x, w, bias)
 }
 
+/// Whether this machine multiplies pairs of bf16, so that rounding activations is worth it: see
+/// [`PackedWeight::round_activations`].
+#[must_use]
+pub fn has_bf16_products() -> bool {
+    operand::Pair::is_available(Isa::detect())
+}
+
 pub(crate) fn linear_on(isa: Isa, x: &Tensor, w: &PackedWeight, bias: Option<&Tensor>) -> Result<Tensor> {
     let x = activations(OP, "x", x)?;
     match x.dims() {

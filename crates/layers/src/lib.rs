@@ -30,7 +30,7 @@ pub use self::{
     linear::Linear,
     mlp::Mlp,
     norm::RmsNorm,
-    precision::{Precision, Quantization},
+    precision::{Activations, Precision, Quantization},
     rope::{Rope, RopeConfig, RopeKind},
     weights::{LoadPlan, MatrixKind, MatrixSpec, Part, VectorSpec, Weights},
 };

@@ -1,7 +1,7 @@
 //! In which format weights are kept in memory: as the files have them, or as was asked for.
 
 use candle_core::DType;
-use vlinders_kernels::{Format, Stored};
+use vlinders_kernels::{Format, Stored, has_bf16_products};
 
 use crate::MatrixKind;
 
@@ -14,6 +14,16 @@ pub enum Quantization {
     Q4,
 }
 
+/// How activations meet weights of bf16.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Rounded to bf16 where the processor multiplies pairs of bf16, which doubles its speed; else as they are.
+    #[default]
+    Auto,
+    /// As they are, in f32.
+    F32,
+}
+
 /// What was asked for; by default weights stay as the files have them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Precision {
@@ -21,11 +31,19 @@ pub struct Precision {
     pub dtype: Option<DType>,
     /// Quantise all matrices.
     pub quantization: Option<Quantization>,
+    /// Whether activations may be rounded.
+    pub activations: Activations,
 }
 
 // === impl Precision ===
 
 impl Precision {
+    /// Whether activations are rounded to bf16 before they meet weights of bf16.
+    #[must_use]
+    pub fn rounds_activations(&self) -> bool {
+        self.activations == Activations::Auto && has_bf16_products()
+    }
+
     /// The format of a matrix whose parts are encoded as `parts` in the files.
     #[must_use]
     pub fn format(&self, kind: MatrixKind, parts: &[Stored]) -> Format {
@@ -75,7 +93,7 @@ mod tests {
         parts: &[Stored],
         expect: [Format; 2],
     ) {
-        let precision = Precision { dtype, quantization };
+        let precision = Precision { dtype, quantization, ..Precision::default() };
         let found = [MatrixKind::Linear, MatrixKind::Table].map(|kind| precision.format(kind, parts));
         assert_eq!(found, expect, "{precision:?} {parts:?}");
     }

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use vlinders_engine::{
-    EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent, TokenStream,
+    EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent,
+    TokenStream,
 };
 use vlinders_runner::{LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads};
 

@@ -30,4 +30,4 @@ pub use self::{
 };
 pub use candle_core::DType;
 pub use vlinders_kernels::set_num_threads;
-pub use vlinders_layers::Quantization;
+pub use vlinders_layers::{Activations, Quantization};

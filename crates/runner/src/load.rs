@@ -103,7 +103,8 @@ pub fn load(
     let model = spec.build(&weights)?;
     drop(weights);
     let kv = KvStore::new(shape, kv_cache_dtype, fit.num_blocks, options.block_size)?;
-    let settings = format!("{format} {kv_cache_dtype:?}");
+    let rounded = options.precision().rounds_activations();
+    let settings = format!("{format} {kv_cache_dtype:?} {rounded}");
     let info = ModelInfo {
         architecture: spec.architecture(),
         vocab_size: model.vocab_size(),

@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use vlinders_kernels::Format;
-use vlinders_layers::{Precision, Quantization};
+use vlinders_layers::{Activations, Precision, Quantization};
 
 use crate::RunnerError;
 
@@ -13,6 +13,8 @@ pub struct LoadOptions {
     pub dtype: Option<DType>,
     /// Quantise weights while loading; `None` keeps what the files have.
     pub quantization: Option<Quantization>,
+    /// How activations meet weights of bf16.
+    pub activations: Activations,
     /// Type of keys and values; `None` takes that of the weights, BF16 where these are quantised.
     pub kv_cache_dtype: Option<DType>,
     /// Longest sequence, prompt and answer together. `None` takes that of config.json, or less where the cache can
@@ -39,6 +41,7 @@ impl Default for LoadOptions {
         Self {
             dtype: None,
             quantization: None,
+            activations: Activations::Auto,
             kv_cache_dtype: None,
             max_model_len: None,
             kv_blocks: None,
@@ -53,7 +56,7 @@ impl Default for LoadOptions {
 
 impl LoadOptions {
     pub(crate) fn precision(&self) -> Precision {
-        Precision { dtype: self.dtype, quantization: self.quantization }
+        Precision { dtype: self.dtype, quantization: self.quantization, activations: self.activations }
     }
 
     /// The type of keys and values beside weights of this format.

@@ -1,6 +1,6 @@
 //! The number types that a model or its KV cache can be asked to use, and how weights can be quantised.
 
-use vlinders_runner::Quantization;
+use vlinders_runner::{Activations, Quantization};
 
 /// A floating-point type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,18 @@ pub(super) fn parse_quantization(name: &str) -> Option<Option<Quantization>> {
         "none" => Some(None),
         "q8" => Some(Some(Quantization::Q8)),
         "q4" => Some(Some(Quantization::Q4)),
+        _ => None,
+    }
+}
+
+/// What can be written for `activation_dtype`, for error messages.
+pub(super) const VALID_ACTIVATIONS: &str = "auto or float32";
+
+/// `None` is a name nobody knows.
+pub(super) fn parse_activations(name: &str) -> Option<Activations> {
+    match name {
+        "auto" => Some(Activations::Auto),
+        "float32" => Some(Activations::F32),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::Spanned;
-use vlinders_runner::Quantization;
+use vlinders_runner::{Activations, Quantization};
 
 use super::dtype::{self, Dtype};
 use super::problem::{ConfigError, Problem};
@@ -32,6 +32,8 @@ pub(crate) struct ModelConfig {
     pub(crate) dtype: Option<Dtype>,
     /// Quantise weights while loading.
     pub(crate) quantization: Option<Quantization>,
+    /// Whether activations may be rounded to bf16.
+    pub(crate) activations: Activations,
     /// `None` is that of the weights.
     pub(crate) kv_cache_dtype: Option<Dtype>,
     /// A file that replaces the model's own chat template.
@@ -71,6 +73,7 @@ impl ModelConfig {
             max_model_len: None,
             dtype: None,
             quantization: None,
+            activations: Activations::Auto,
             kv_cache_dtype: None,
             chat_template: None,
             max_num_seqs: DEFAULT_MAX_NUM_SEQS,
@@ -191,6 +194,7 @@ impl Resolver<'_> {
             max_model_len: self.count(&raw.max_model_len),
             dtype: self.dtype(&raw.dtype),
             quantization: self.quantization(&raw.quantization),
+            activations: self.activations(&raw.activation_dtype),
             kv_cache_dtype: self.dtype(&raw.kv_cache_dtype),
             chat_template: self.file(&raw.chat_template, base),
             max_num_seqs: self.count(&raw.max_num_seqs).unwrap_or(default.max_num_seqs),
@@ -265,6 +269,15 @@ impl Resolver<'_> {
             let found = format!("`{}` is no quantisation that is available", field.value);
             self.report(field, found, format!("write {}", dtype::VALID_QUANTIZATION));
             None
+        })
+    }
+
+    fn activations(&mut self, field: &Field<String>) -> Activations {
+        let Some(field) = field.as_ref() else { return Activations::Auto };
+        dtype::parse_activations(&field.value).unwrap_or_else(|| {
+            let found = format!("`{}` is no type of activations", field.value);
+            self.report(field, found, format!("write {}", dtype::VALID_ACTIVATIONS));
+            Activations::Auto
         })
     }
 

@@ -24,6 +24,7 @@ pub(super) struct RawModel {
     pub(super) enabled: Field<bool>,
     pub(super) dtype: Field<String>,
     pub(super) quantization: Field<String>,
+    pub(super) activation_dtype: Field<String>,
     pub(super) kv_cache_dtype: Field<String>,
     pub(super) aliases: Option<Vec<Spanned<String>>>,
     pub(super) chat_template: Field<String>,

@@ -42,7 +42,7 @@ fn mistakes_in_models_yaml() {
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n  - name: b\n    path: builtin:vlinders-demo\n    \
          aliases: [c, a]\n",
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    enabled: false\n",
-        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    tensor_parallel_size: 4\n    quantization: fp8\n    \
+        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    tensor_parallel_size: 4\n    quantization: fp8\n    activation_dtype: int8\n    \
          device: cuda\n    tool_parser: pythonic\n",
         "models:\n  - name: a\n    name: b\n    path: builtin:vlinders-demo\n",
         "models:\n  - name: a\n   path: builtin:vlinders-demo\n",
@@ -89,6 +89,7 @@ models:
     enabled: true
     dtype: bfloat16
     quantization: q4
+    activation_dtype: float32
     kv_cache_dtype: float16
     aliases: [gpt-3.5, small]
     tool_parser: none
@@ -107,6 +108,7 @@ models:
         max_model_len: Some(16384),
         dtype: Some(Dtype::Bf16),
         quantization: Some(vlinders_runner::Quantization::Q4),
+        activations: vlinders_runner::Activations::F32,
         kv_cache_dtype: Some(Dtype::F16),
         chat_template: None,
         max_num_seqs: 32,

@@ -112,7 +112,7 @@ impl Checkpoint {
             }
             outcome
         })?;
-        let loaded = filling.finish(plan)?;
+        let loaded = filling.finish(plan, precision.rounds_activations())?;
         let wall = started.elapsed();
         let (read, convert) = (read_ns.into_inner() as f64, convert_ns.into_inner() as f64);
         let read_share = if read + convert > 0.0 { read / (read + convert) } else { 0.0 };
@@ -204,11 +204,13 @@ impl Filling {
         Ok(())
     }
 
-    fn finish(self, plan: &LoadPlan) -> Result<LoadedTensors, LayerError> {
+    fn finish(self, plan: &LoadPlan, round_activations: bool) -> Result<LoadedTensors, LayerError> {
         let mut loaded = LoadedTensors::default();
         for (builder, spec) in self.matrices.into_iter().zip(plan.matrices()) {
             let builder = builder.into_inner().unwrap_or_else(PoisonError::into_inner);
-            loaded.matrices.insert(spec.key().to_owned(), Arc::new(builder.finish()?));
+            let mut matrix = builder.finish()?;
+            matrix.round_activations(round_activations);
+            loaded.matrices.insert(spec.key().to_owned(), Arc::new(matrix));
         }
         for (values, spec) in self.vectors.into_iter().zip(plan.vectors()) {
             let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
