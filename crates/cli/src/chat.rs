@@ -4,6 +4,7 @@ mod ask;
 mod conversation;
 mod line;
 mod session;
+mod shown;
 
 use std::io::{IsTerminal as _, Read as _, stdin};
 use std::process::ExitCode;
@@ -19,7 +20,9 @@ const INTERRUPTED: u8 = 130;
 
 /// Hold a conversation, or ask one question.
 pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // With a thread of its own, the connection of a stopped answer is closed while the next line is typed: that is how
+    // the server learns that it can stop.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let client = Client::new(&args.client)?;
     let conversation = Conversation::new(args.system.as_deref());
     if let Some(question) = question(args)? {

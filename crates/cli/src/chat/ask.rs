@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _, stdout};
 use serde_json::json;
 
 use super::conversation::Conversation;
+use super::shown::harmless;
 use crate::args::ChatArgs;
 use crate::client::{Client, ClientError, StreamEvent, follow};
 
@@ -65,14 +66,16 @@ impl Asker {
         if let Some(seed) = self.seed {
             body["seed"] = json!(seed);
         }
+        let in_terminal = stdout().is_terminal();
         let response = self.client.post_stream("/v1/chat/completions", body.to_string().into_bytes()).await?;
         follow(response, |event| {
             let StreamEvent::Chunk { text, finish_reason, .. } = event else { return };
             answer.finish_reason = finish_reason.or(answer.finish_reason.take());
             answer.text.push_str(&text);
+            let shown = if in_terminal { harmless(&text) } else { text.as_str().into() };
             let mut out = stdout().lock();
             // A closed output ends the process with the next line; nothing to do about it here.
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            let _ = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
         })
         .await
     }

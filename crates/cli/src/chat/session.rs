@@ -52,8 +52,13 @@ impl<'a> Session<'a> {
                 Line::System(None) => {
                     println!("{}", self.conversation.system().unwrap_or("(no system message)"))
                 }
+                Line::System(Some(text)) if text == "-" => {
+                    self.conversation.set_system("");
+                    println!("(no system message)");
+                }
                 Line::System(Some(text)) => {
-                    self.conversation.set_system(if text == "-" { "" } else { &text })
+                    self.conversation.set_system(&text);
+                    println!("(system message set)");
                 }
                 Line::Model(name) => self.switch_model(name),
                 Line::Help => println!("{HELP}"),
@@ -111,9 +116,16 @@ impl<'a> Session<'a> {
     }
 
     fn switch_model(&mut self, name: Option<String>) {
-        let models = match self.runtime.block_on(self.asker.client.models()) {
-            Ok(models) => models,
-            Err(error) => return println!("error: {error}"),
+        let asked = self.runtime.block_on(async {
+            tokio::select! {
+                models = self.asker.client.models() => Some(models),
+                _ = tokio::signal::ctrl_c() => None,
+            }
+        });
+        let models = match asked {
+            Some(Ok(models)) => models,
+            Some(Err(error)) => return println!("error: {error}"),
+            None => return println!("(stopped)"),
         };
         match name {
             Some(name) if models.contains(&name) => self.asker.model = name,

@@ -8,5 +8,7 @@ mod descriptors;
 mod failures;
 mod loading;
 mod process;
+mod scripted;
 mod stopping;
+mod terminal;
 mod tls;
