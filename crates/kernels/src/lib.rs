@@ -18,6 +18,7 @@
 
 mod activation;
 mod aligned;
+mod allocator;
 mod attention;
 mod element;
 mod embedding;
@@ -40,6 +41,7 @@ mod weight;
 
 pub use self::{
     activation::silu_mul,
+    allocator::keep_freed_memory,
     attention::{AttentionBatch, AttentionSpec, paged_attention},
     embedding::embedding,
     error::{KernelError, Result},

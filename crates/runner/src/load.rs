@@ -68,6 +68,7 @@ pub fn load(
     if let Some(threads) = options.threads {
         vlinders_kernels::set_num_threads(threads);
     }
+    vlinders_kernels::keep_freed_memory();
     progress.phase(LoadPhase::Open);
     let config = files.config()?;
     let spec = ModelSpec::parse(&config)?;
