@@ -84,16 +84,19 @@ pub(crate) fn stored_bytes(op: &'static str, what: &'static str, dtype: DType) -
     }
 }
 
-/// Run `$body` with the type name `$E` bound to the Rust type of a stored `$dtype`.
+/// Run `$body` with the type name `$E` bound to the Rust type of a stored `$dtype`, as KV tiles have it.
 macro_rules! with_element {
     ($dtype:expr, $E:ident => $body:expr) => {
+        $crate::element::with_element!(half::bf16; $dtype, $E => $body)
+    };
+    ($bf16:ty; $dtype:expr, $E:ident => $body:expr) => {
         match $dtype {
             candle_core::DType::F16 => {
                 type $E = half::f16;
                 $body
             }
             candle_core::DType::BF16 => {
-                type $E = half::bf16;
+                type $E = $bf16;
                 $body
             }
             _ => {
@@ -105,23 +108,10 @@ macro_rules! with_element {
 }
 pub(crate) use with_element;
 
-/// As `with_element!`, for the tiles of a weight.
+/// As `with_element!`, with the types of weight tiles.
 macro_rules! with_weight_element {
     ($dtype:expr, $E:ident => $body:expr) => {
-        match $dtype {
-            candle_core::DType::F16 => {
-                type $E = half::f16;
-                $body
-            }
-            candle_core::DType::BF16 => {
-                type $E = $crate::element::PairedBf16;
-                $body
-            }
-            _ => {
-                type $E = f32;
-                $body
-            }
-        }
+        $crate::element::with_element!($crate::element::PairedBf16; $dtype, $E => $body)
     };
 }
 pub(crate) use with_weight_element;

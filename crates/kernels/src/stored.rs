@@ -6,7 +6,6 @@
 
 mod blocks;
 
-use candle_core::DType;
 use half::{bf16, f16};
 
 /// How a row of numbers is written in a file.
@@ -40,17 +39,6 @@ pub enum Stored {
 // === impl Stored ===
 
 impl Stored {
-    /// The encoding of unquantised rows of this dtype; `None` for dtypes that no weight has.
-    #[must_use]
-    pub fn from_dtype(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::F32 => Some(Self::F32),
-            DType::F16 => Some(Self::F16),
-            DType::BF16 => Some(Self::BF16),
-            _ => None,
-        }
-    }
-
     /// Numbers that are encoded together.
     #[must_use]
     pub fn block_len(self) -> usize {

@@ -1,24 +1,26 @@
 //! Prefill and decode speed of a model on this machine, through the real engine and without HTTP.
 //!
-//! `cargo bench -p vlinders-runner --bench throughput -- FOLDER [--quantization q8|q4] [--prompt 512] [--answer 64]
+//! `cargo bench -p vlinders-runner --bench throughput -- FOLDER [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt 512] [--answer 64]
 //! [--streams 1] [--threads N] [--rounds 3]` prints one line of JSON: tokens a second, medians of the rounds.
 
 #![allow(missing_docs, reason = "a program")]
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use vlinders_engine::{
     EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent,
     TokenStream,
 };
-use vlinders_runner::{LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads};
+use vlinders_runner::{DType, LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads};
 
-const USAGE: &str = "throughput FOLDER [--quantization q8|q4] [--prompt N] [--answer N] [--streams N] [--threads N] \
+const USAGE: &str = "throughput FOLDER [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt N] [--answer N] [--streams N] [--threads N] \
                      [--rounds N]";
 
 struct Options {
     folder: PathBuf,
+    dtype: Option<DType>,
     quantization: Option<Quantization>,
     prompt: usize,
     answer: usize,
@@ -30,12 +32,28 @@ struct Options {
 fn options() -> Option<Options> {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     let folder = PathBuf::from(words.next()?);
-    let mut options =
-        Options { folder, quantization: None, prompt: 512, answer: 64, streams: 1, threads: None, rounds: 3 };
+    let mut options = Options {
+        folder,
+        dtype: None,
+        quantization: None,
+        prompt: 512,
+        answer: 64,
+        streams: 1,
+        threads: None,
+        rounds: 3,
+    };
     while let Some(option) = words.next() {
         let value = words.next()?;
         let number = || value.parse().ok();
         match option.as_str() {
+            "--dtype" => {
+                options.dtype = match value.as_str() {
+                    "f32" => Some(DType::F32),
+                    "f16" => Some(DType::F16),
+                    "bf16" => Some(DType::BF16),
+                    _ => return None,
+                }
+            }
             "--quantization" => {
                 options.quantization = match value.as_str() {
                     "q8" => Some(Quantization::Q8),
@@ -93,14 +111,18 @@ impl Bench {
     }
 }
 
-fn main() {
-    let Some(options) = options() else { panic!("usage: {USAGE}") };
+fn main() -> ExitCode {
+    let Some(options) = options() else {
+        eprintln!("usage: {USAGE}");
+        return ExitCode::FAILURE;
+    };
     if let Some(threads) = options.threads {
         set_num_threads(threads);
     }
     let Options { streams, prompt, answer, .. } = options;
     let length = prompt + answer;
     let load_options = LoadOptions {
+        dtype: options.dtype,
         quantization: options.quantization,
         max_model_len: Some(length),
         max_num_seqs: streams,
@@ -138,4 +160,5 @@ fn main() {
         (streams * (answer - 1)) as f64 / median(|round| round.1),
         info.weight_bytes,
     );
+    ExitCode::SUCCESS
 }
