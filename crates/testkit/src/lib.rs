@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod error;
+mod gguf;
 mod golden;
 mod model;
 mod tokenizer;
@@ -9,6 +10,7 @@ mod tokenizer;
 pub use self::{
     checkpoint::{Dtype, RandomTensor, write_safetensors},
     error::TestkitError,
+    gguf::{Encode, GgufData, GgufFile, GgufTensor, GgufValue, gguf_floats},
     golden::{Golden, GoldenPrompt, golden_names, golden_root},
     model::{RandomModel, Shape},
     tokenizer::{chat_files, tokenizer_json},
