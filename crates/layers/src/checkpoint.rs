@@ -1,17 +1,20 @@
-//! A checkpoint: the tensors of one or more safetensors files, by name.
+//! A checkpoint: the tensors of one or more files of safetensors or GGUF, by name.
 //!
 //! Opening reads headers only and checks them. [`Checkpoint::load`] then streams what a [`LoadPlan`] asks for.
 
+mod gguf;
 mod header;
 mod load;
 mod shard;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use vlinders_kernels::Stored;
 
+pub use self::gguf::{Gguf, Metadata};
 pub use self::load::{LoadStats, LoadedTensors};
 use self::shard::Shard;
 use crate::{LayerError, LoadPlan};
@@ -23,9 +26,26 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Debug)]
 pub struct Checkpoint {
     place: String,
-    shards: Vec<Shard>,
+    shards: Vec<Arc<Shard>>,
     tensors: HashMap<String, TensorInfo>,
-    headers: Vec<Vec<u8>>,
+    headers: Vec<Header>,
+    container: Container,
+}
+
+/// What kind of files the tensors are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Container {
+    Safetensors,
+    Gguf,
+}
+
+/// What stands before the data of a file.
+#[derive(Debug, Clone)]
+struct Header {
+    /// The part that describes the tensors.
+    bytes: Vec<u8>,
+    /// Where the data begins.
+    data_start: u64,
 }
 
 /// One tensor of a checkpoint.
@@ -37,6 +57,8 @@ pub struct TensorInfo {
     shape: Vec<usize>,
     stored: Option<Stored>,
     dtype_name: String,
+    /// The size of a head, when the rows of each head are interleaved; see [`Checkpoint::gguf`].
+    interleaved_head: Option<usize>,
 }
 
 /// model.safetensors.index.json
@@ -142,9 +164,10 @@ impl Checkpoint {
             let length = header::json_length(&shard.name, shard.len, first)?;
             let json = shard.read(header::LENGTH_BYTES, length as usize, &mut buffer)?.into_owned();
             tensors.extend(header::parse(&shard.name, i, shard.len, &json)?);
-            headers.push(json);
+            headers.push(Header { data_start: header::LENGTH_BYTES + length, bytes: json });
         }
-        Ok(Self { place, shards, tensors, headers })
+        let shards = shards.into_iter().map(Arc::new).collect();
+        Ok(Self { place, shards, tensors, headers, container: Container::Safetensors })
     }
 
     /// Names and places of all tensors.
@@ -177,11 +200,10 @@ impl Checkpoint {
     ) -> Result<(), LayerError> {
         let mut buffer = Vec::new();
         for (shard, header) in self.shards.iter().zip(&self.headers) {
-            visit(header);
-            let start = header::LENGTH_BYTES + header.len() as u64;
-            let data = shard.len - start;
+            visit(&header.bytes);
+            let data = shard.len - header.data_start;
             for i in 0..samples {
-                let offset = start + data / samples * i;
+                let offset = header.data_start + data / samples * i;
                 let len = sample_bytes.min(shard.len - offset);
                 visit(&shard.read(offset, len as usize, &mut buffer)?);
             }
@@ -200,7 +222,18 @@ impl Checkpoint {
             .vectors()
             .iter()
             .flat_map(|v| v.parts.iter().map(|part| self.check(&part.tensor, &[part.rows]).err()));
-        matrices.chain(vectors).flatten().collect()
+        matrices.chain(vectors).flatten().chain(self.unexpected(plan)).collect()
+    }
+
+    /// Tensors that say that the model is another one than `plan` is for. A GGUF file holds what the model needs and no
+    /// more; in folders of safetensors there are often leftovers, such as constants of the rotary embedding.
+    fn unexpected(&self, plan: &LoadPlan) -> Option<LayerError> {
+        if self.container != Container::Gguf {
+            return None;
+        }
+        let wanted: HashSet<&str> = plan.tensors().collect();
+        let tensor = self.tensors.keys().filter(|name| !wanted.contains(name.as_str())).min()?;
+        Some(LayerError::UnexpectedTensor { tensor: tensor.clone(), place: self.place.clone() })
     }
 
     /// Where a tensor lies, once it is known to be as the model needs it.
@@ -208,12 +241,14 @@ impl Checkpoint {
         let info = self.tensors.get(tensor).ok_or_else(|| LayerError::MissingTensor {
             tensor: tensor.to_owned(),
             place: self.place.clone(),
+            config: self.container.config(),
         })?;
         let file = || self.shards[info.shard].name.clone();
         if info.shape != expected {
             return Err(LayerError::WrongShape {
                 tensor: tensor.to_owned(),
                 file: file(),
+                config: self.container.config(),
                 expected: expected.to_vec(),
                 found: info.shape.clone(),
             });
@@ -222,8 +257,31 @@ impl Checkpoint {
             tensor: tensor.to_owned(),
             file: file(),
             found: info.dtype_name.clone(),
+            supported: self.container.types(),
         })?;
         Ok((info, stored))
+    }
+}
+
+// === impl Container ===
+
+impl Container {
+    /// What says which tensors there are and which shapes they have, for errors.
+    fn config(self) -> &'static str {
+        match self {
+            Self::Safetensors => "config.json",
+            Self::Gguf => "its metadata",
+        }
+    }
+
+    /// The encodings that can be loaded, for errors.
+    fn types(self) -> &'static str {
+        match self {
+            Self::Safetensors => "F32, F16 and BF16",
+            Self::Gguf => {
+                "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K (as in files called Q8_0 or Q4_K_M)"
+            }
+        }
     }
 }
 

@@ -73,27 +73,41 @@ pub enum LayerError {
         found: u64,
     },
     /// The model needs a tensor that no file holds.
-    #[error("{place} lacks the tensor {tensor}; does config.json belong to these weights?")]
+    #[error("{place} lacks the tensor {tensor}; does {config} belong to these weights?")]
     MissingTensor {
+        /// The tensor.
+        tensor: String,
+        /// The checkpoint.
+        place: String,
+        /// What asks for it.
+        config: &'static str,
+    },
+    /// The model has a tensor that its architecture does not use, so it would answer wrongly.
+    #[error(
+        "{place} has the tensor {tensor}, which this architecture does not use: the model is a variant that is not supported"
+    )]
+    UnexpectedTensor {
         /// The tensor.
         tensor: String,
         /// The checkpoint.
         place: String,
     },
     /// A tensor has another shape than config.json implies.
-    #[error("{tensor} in {file} has shape {found:?}, config.json implies {expected:?}")]
+    #[error("{tensor} in {file} has shape {found:?}, {config} implies {expected:?}")]
     WrongShape {
         /// The tensor.
         tensor: String,
         /// The file.
         file: String,
+        /// What says so.
+        config: &'static str,
         /// The shape the model needs.
         expected: Vec<usize>,
         /// The shape in the file.
         found: Vec<usize>,
     },
     /// A tensor is stored in a type that is not computed with.
-    #[error("{tensor} in {file} is stored as {found}; F32, F16 and BF16 are supported")]
+    #[error("{tensor} in {file} is stored as {found}; {supported} are supported")]
     WrongDtype {
         /// The tensor.
         tensor: String,
@@ -101,6 +115,16 @@ pub enum LayerError {
         file: String,
         /// Its type, as the file names it.
         found: String,
+        /// The types that can be loaded.
+        supported: &'static str,
+    },
+    /// A GGUF file that makes no sense.
+    #[error("{file} is not a GGUF file that can be loaded: {reason}")]
+    BadGguf {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// config.json can not be used.
     #[error("config.json: {field}: {reason}")]

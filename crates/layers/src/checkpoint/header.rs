@@ -86,8 +86,15 @@ pub(super) fn parse(
         let offset = data_start
             .checked_add(begin)
             .ok_or_else(|| bad(file, format!("the offsets of {name} overflow")))?;
-        let info =
-            TensorInfo { shard, offset, bytes: size, shape: tensor.shape, stored, dtype_name: tensor.dtype };
+        let info = TensorInfo {
+            shard,
+            offset,
+            bytes: size,
+            shape: tensor.shape,
+            stored,
+            dtype_name: tensor.dtype,
+            interleaved_head: None,
+        };
         tensors.insert(name, info);
     }
     check_ranges(file, data_start, file_len, ranges)?;

@@ -45,7 +45,11 @@ struct Run {
     shard: usize,
     offset: u64,
     len: usize,
+    /// Bytes of one row, or of one number of a vector.
+    row_bytes: usize,
     stored: Stored,
+    /// The size of a head, when rows have to be put back into their places in each.
+    interleaved_head: Option<usize>,
     place: Place,
 }
 
@@ -84,7 +88,7 @@ impl Checkpoint {
         let done = AtomicU64::new(0);
         let (read_ns, convert_ns) = (AtomicU64::new(0), AtomicU64::new(0));
         let work = || -> Result<(), LayerError> {
-            let mut buffer = Vec::new();
+            let (mut buffer, mut ordered) = (Vec::new(), Vec::new());
             while !stop.load(Ordering::Relaxed) {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(run) = runs.get(i) else { break };
@@ -94,7 +98,13 @@ impl Checkpoint {
                 let before = Instant::now();
                 let bytes = self.shards[run.shard].read(run.offset, run.len, &mut buffer)?;
                 let between = Instant::now();
-                filling.put(run, &bytes)?;
+                match run.interleaved_head {
+                    None => filling.put(run, &bytes)?,
+                    Some(head) => {
+                        put_halves_apart(&bytes, run.row_bytes, head, &mut ordered);
+                        filling.put(run, &ordered)?;
+                    }
+                }
                 read_ns.fetch_add((between - before).as_nanos() as u64, Ordering::Relaxed);
                 convert_ns.fetch_add(between.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 let len = run.len as u64;
@@ -142,6 +152,9 @@ impl Checkpoint {
 
     /// Check every tensor of the plan, cut it into runs, and make room for it.
     fn prepare(&self, plan: &LoadPlan, precision: Precision) -> Result<(Vec<Run>, Filling), LayerError> {
+        if let Some(error) = self.unexpected(plan) {
+            return Err(error);
+        }
         let mut runs = Vec::new();
         let mut filling = Filling { matrices: Vec::new(), vectors: Vec::new() };
         for (matrix, spec) in plan.matrices().iter().enumerate() {
@@ -152,14 +165,17 @@ impl Checkpoint {
                 encodings.push(stored);
                 // The file was opened, so its tensors are whole rows of whole blocks.
                 let row_bytes = (info.bytes / part.rows.max(1) as u64) as usize;
-                let rows_per_run = (RUN_BYTES / row_bytes.max(1)).max(16) / 16 * 16;
+                let unit = info.interleaved_head.unwrap_or(16);
+                let rows_per_run = (RUN_BYTES / row_bytes.max(1)).max(unit) / unit * unit;
                 for start in (0..part.rows).step_by(rows_per_run) {
                     let rows = rows_per_run.min(part.rows - start);
                     runs.push(Run {
                         shard: info.shard,
                         offset: info.offset + (start * row_bytes) as u64,
                         len: rows * row_bytes,
+                        row_bytes,
                         stored,
+                        interleaved_head: info.interleaved_head,
                         place: Place::Matrix { matrix, first_row: first_row + start },
                     });
                 }
@@ -176,7 +192,9 @@ impl Checkpoint {
                     shard: info.shard,
                     offset: info.offset,
                     len: info.bytes as usize,
+                    row_bytes: stored.block_bytes(),
                     stored,
+                    interleaved_head: info.interleaved_head,
                     place: Place::Vector { vector, first },
                 });
                 first += part.rows;
@@ -184,6 +202,19 @@ impl Checkpoint {
             filling.vectors.push(Mutex::new(vec![0.0; first]));
         }
         Ok((runs, filling))
+    }
+}
+
+/// Put the rows of each head from pairs of neighbours into two halves: of `2 * i + side` to `side * head / 2 + i`.
+fn put_halves_apart(rows: &[u8], row_bytes: usize, head: usize, ordered: &mut Vec<u8>) {
+    ordered.clear();
+    ordered.reserve(rows.len());
+    for head_rows in rows.chunks(head * row_bytes) {
+        for side in 0..2 {
+            for pair in head_rows.chunks(2 * row_bytes) {
+                ordered.extend_from_slice(&pair[side * row_bytes..(side + 1) * row_bytes]);
+            }
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use crate::{LayerError, parse_config};
 
 const KNOWN: &str = "default, linear, dynamic, llama3, yarn";
+/// The kind that no config.json of others has: it stands for a table in a GGUF file.
+const DIVIDED: &str = "divided";
 const DEFAULT_THETA: f64 = 10_000.0;
 
 /// The rotary embedding of a model.
@@ -49,6 +51,11 @@ pub enum RopeKind {
         high_freq_factor: f64,
         /// Context length before scaling.
         original: f64,
+    },
+    /// Each frequency divided by a factor of its own, as GGUF files have them.
+    Divided {
+        /// As many as there are frequencies: half the numbers that are rotated.
+        factors: Vec<f64>,
     },
     /// Interpolates between scaled and unscaled by the number of rotations in the original context
     /// (<https://arxiv.org/abs/2309.00071>).
@@ -129,6 +136,12 @@ impl RopeConfig {
             let reason = format!("{rotated} of {head_dim} numbers of a head would be rotated; must be even");
             return Err(LayerError::config("head_dim", reason));
         }
+        if let RopeKind::Divided { factors } = &self.kind
+            && factors.len() != rotated / 2
+        {
+            let reason = format!("has {} factors for {} frequencies", factors.len(), rotated / 2);
+            return Err(LayerError::config("rope_scaling.factors", reason));
+        }
         Ok(rotated)
     }
 
@@ -173,6 +186,7 @@ impl Parameters<'_> {
                 }
             }
             "yarn" => self.yarn(original, max_positions)?,
+            DIVIDED => RopeKind::Divided { factors: self.factors()? },
             other => return Err(self.bad(key, &format!("{other:?} is not known; known: {KNOWN}"))),
         })
     }
@@ -199,6 +213,13 @@ impl Parameters<'_> {
             attention_factor,
             truncate,
         })
+    }
+
+    fn factors(&self) -> Result<Vec<f64>, LayerError> {
+        let list = self.map.get("factors").and_then(Value::as_array).into_iter().flatten();
+        let positive = |value: &Value| value.as_f64().filter(|factor| factor.is_finite() && *factor > 0.0);
+        let factors: Option<Vec<f64>> = list.map(positive).collect();
+        factors.ok_or_else(|| self.bad("factors", "must be numbers above 0"))
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>, LayerError> {

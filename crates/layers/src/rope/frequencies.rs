@@ -12,6 +12,9 @@ pub(super) fn frequencies(config: &RopeConfig, rotated: usize, length: usize) ->
     match config.kind {
         RopeKind::Default => inverse(theta, rotated).collect(),
         RopeKind::Linear { factor } => inverse(theta, rotated).map(|f| f / factor as f32).collect(),
+        RopeKind::Divided { ref factors } => {
+            inverse(theta, rotated).zip(factors).map(|(f, factor)| f / *factor as f32).collect()
+        }
         RopeKind::Dynamic { factor } => {
             let max = config.max_position_embeddings as f64;
             let stretch = factor * (length as f64).max(max) / max - (factor - 1.0);

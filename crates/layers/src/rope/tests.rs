@@ -98,3 +98,14 @@ fn part_of_a_head_may_be_rotated() {
     assert_eq!(config.rotated(16).unwrap(), 8);
     assert!(config.rotated(6).is_err());
 }
+
+#[test]
+fn frequencies_may_be_divided_one_by_one() {
+    let config = |factors: Value| json!({"rope_scaling": {"rope_type": "divided", "factors": factors}});
+    let plain = frequencies(&parse(&json!({})).unwrap(), 8, 1);
+    let divided = parse(&config(json!([1.0, 2.0, 4.0, 8.0]))).unwrap();
+    let expected: Vec<f32> = plain.iter().zip([1.0, 2.0, 4.0, 8.0]).map(|(f, by)| f / by).collect();
+    assert_eq!(frequencies(&divided, 8, 1), expected);
+    assert!(divided.rotated(16).unwrap_err().to_string().contains("has 4 factors for 8 frequencies"));
+    assert!(parse(&config(json!([1.0, 0.0]))).unwrap_err().contains("must be numbers above 0"));
+}
