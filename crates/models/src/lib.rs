@@ -2,6 +2,7 @@
 //!
 //! To add one: a file with a `Config` and a `CausalLm`, a line in `architectures!`, a golden test.
 
+mod gguf;
 mod llama;
 mod mistral;
 mod model;
@@ -12,6 +13,7 @@ mod shared;
 mod window;
 
 pub use self::{
+    gguf::GgufModel,
     model::CausalLm,
     registry::{ARCHITECTURES, Architecture, ModelError, ModelSpec},
 };

@@ -1,6 +1,6 @@
 //! Whether a model can be loaded, from config and headers alone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use candle_core::DType;
@@ -26,6 +26,8 @@ pub struct Inspection {
     pub problems: Vec<String>,
     /// Tensors in the files that the model does not use, sorted.
     pub unused: Vec<String>,
+    /// How the files encode the tensors that are needed, and the bytes of each encoding, the largest share first.
+    pub stored: Vec<(String, u64)>,
     /// How most weights lie in memory once loaded.
     pub format: Format,
     /// Type of keys and values.
@@ -69,6 +71,12 @@ pub fn inspect(
         .map(str::to_owned)
         .collect();
     unused.sort_unstable();
+    let mut stored = HashMap::<&str, u64>::new();
+    for (_, info) in checkpoint.tensors().filter(|(name, _)| wanted.contains(name)) {
+        *stored.entry(info.dtype_name()).or_default() += info.num_bytes();
+    }
+    let mut stored: Vec<_> = stored.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+    stored.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let (format, weight_bytes) = checkpoint.in_memory(&plan, options.precision());
     let kv_cache_dtype = options.kv_cache_dtype_for(format);
     let shape = outline.kv_shape();
@@ -91,6 +99,7 @@ pub fn inspect(
         num_tensors: wanted.len(),
         problems: checkpoint.problems(&plan).iter().map(ToString::to_string).collect(),
         unused,
+        stored,
         format,
         kv_cache_dtype,
         num_parameters: plan.num_parameters(),

@@ -18,7 +18,7 @@ mod sizing;
 
 pub use self::{
     error::RunnerError,
-    files::ModelFiles,
+    files::{GgufFiles, ModelFiles},
     inspect::{Inspection, inspect},
     load::{LoadedModel, ModelInfo, load},
     local::LocalExecutor,
@@ -30,4 +30,4 @@ pub use self::{
 };
 pub use candle_core::DType;
 pub use vlinders_kernels::set_num_threads;
-pub use vlinders_layers::{Activations, Quantization};
+pub use vlinders_layers::{Activations, Metadata, Quantization};
