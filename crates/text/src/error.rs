@@ -32,6 +32,14 @@ pub enum TextError {
         /// Where and why, from the parser.
         reason: String,
     },
+    /// What a GGUF file says about text can not be used.
+    #[error("{file}: {reason}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// What is wrong with it, or not supported.
+        reason: String,
+    },
     /// The chat template does not compile.
     #[error("the chat template {origin} does not compile, line {line}: {reason}")]
     TemplateSyntax {

@@ -19,6 +19,7 @@
 mod detokenize;
 mod error;
 mod files;
+mod gguf;
 mod messages;
 mod model;
 mod stop;
@@ -29,6 +30,7 @@ pub use self::{
     detokenize::Detokenizer,
     error::TextError,
     files::GenerationDefaults,
+    gguf::{GGUF_SPECIAL_TOKENS, GgufText},
     messages::RenderInput,
     model::{TextModel, TextOptions},
     stop::{StopStep, StopStrings},

@@ -6,7 +6,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::{
     Detokenizer, GenerationDefaults, RenderInput, TextError,
-    files::{TextFiles, broken, contents},
+    files::{Reader, TextFiles, broken, contents},
     template::ChatTemplate,
     vocabulary::Vocabulary,
 };
@@ -60,10 +60,19 @@ impl TextModel {
             file: TOKENIZER,
             remedy: "convert the tokenizer with transformers (`AutoTokenizer.from_pretrained(…).save_pretrained(…)`)",
         })?;
-        let mut tokenizer =
+        let tokenizer =
             Tokenizer::from_bytes(&bytes).map_err(|error| broken(TOKENIZER, &error.to_string()))?;
         drop(bytes);
-        let files = TextFiles::read(&read, options.chat_template)?;
+        Self::assemble(tokenizer, &read, options)
+    }
+
+    /// Puts a tokenizer and what the files around it say together.
+    pub(crate) fn assemble(
+        mut tokenizer: Tokenizer,
+        read: &Reader<'_>,
+        options: TextOptions,
+    ) -> Result<Self, TextError> {
+        let files = TextFiles::read(read, options.chat_template)?;
 
         // Lengths are the server's business: a tokenizer that cuts or pads on its own would hide them.
         tokenizer.with_truncation(None).map_err(|error| broken(TOKENIZER, &error.to_string()))?;

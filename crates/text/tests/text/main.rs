@@ -7,5 +7,6 @@ mod broken_files;
 mod demo;
 mod detokenizer;
 mod folder;
+mod gguf;
 mod templates;
 mod tokenizers;
