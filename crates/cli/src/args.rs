@@ -28,6 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   vlinders                                  serve ./models.yaml, or the built-in model, on port 8000
   vlinders serve /models/Qwen3-0.6B         serve one Hugging Face folder
+  vlinders serve Qwen3-0.6B-Q8_0.gguf       serve one GGUF file
   vlinders check --models models.yaml       say whether configuration, weights and memory fit
   vlinders chat                             talk to the server on this machine
   vlinders bench --concurrency 16           load-test it
@@ -37,7 +38,7 @@ The command line wins over the environment, the environment over files, files ov
 
 /// Serve large language models over an OpenAI-compatible HTTP API
 ///
-/// One binary: it loads models in the Hugging Face format, serves them with continuous batching and a paged
+/// One binary: it loads models from Hugging Face folders and GGUF files, serves them with continuous batching and a paged
 /// KV cache, checks a deployment before it goes out, load-tests it, and talks to it from a terminal.
 /// Without a command it does what `vlinders serve` does.
 #[derive(Debug, Parser)]

@@ -5,7 +5,7 @@ use super::ModelArgs;
 const EXAMPLES: &str = "\
 Examples:
   vlinders check                                     ./models.yaml
-  vlinders check /models/Llama-3.1-8B-Instruct       one folder
+  vlinders check /models/Llama-3.1-8B-Instruct       one folder; a .gguf file works too
   vlinders check --models prod.yaml --json           for a pipeline
 
 Exit status: 0 when all is well, 1 when a model could not be served.";

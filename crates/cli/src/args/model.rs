@@ -5,11 +5,11 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Models")]
 pub(crate) struct ModelArgs {
-    /// A Hugging Face folder to use instead of models.yaml, or `builtin:vlinders-demo`
-    #[arg(value_name = "FOLDER", conflicts_with = "models")]
+    /// A Hugging Face folder or a .gguf file to use instead of models.yaml, or `builtin:vlinders-demo`
+    #[arg(value_name = "MODEL", conflicts_with = "models")]
     pub(crate) folder: Option<String>,
 
-    /// The id clients ask for, with FOLDER [default: the folder's name]
+    /// The id clients ask for, with MODEL [default: the name of the folder or file]
     #[arg(long, value_name = "NAME", requires = "folder")]
     pub(crate) name: Option<String>,
 

@@ -12,6 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   vlinders serve                                     ./models.yaml and ./server.yaml where present
   vlinders serve /models/Qwen3-0.6B --port 9000      one folder, no configuration file
+  vlinders serve /models/Qwen3-0.6B-Q8_0.gguf        one GGUF file
   vlinders serve --models prod.yaml --server prod-server.yaml
   VLINDERS_API_KEYS=secret vlinders serve            only clients that send this key
 

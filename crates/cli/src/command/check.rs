@@ -1,5 +1,6 @@
 //! `vlinders check`: whether each model could be served, without loading its weights.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ struct Finding<'a> {
     model: &'a ModelConfig,
     /// Memory for weights and cache, less what the models before it take; `None` if the system does not tell.
     available: Option<u64>,
+    /// Where its files are, when they could be opened.
+    place: Option<String>,
     inspection: Option<Inspection>,
     problems: Vec<String>,
     notes: Vec<String>,
@@ -48,8 +51,16 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// Models are loaded one after the other, so each has the memory that those before it leave.
 fn examine(model: &ModelConfig, share: f64, available: Option<u64>) -> Finding<'_> {
-    let files = model.files();
-    let mut finding = Finding { model, available, inspection: None, problems: Vec::new(), notes: Vec::new() };
+    let mut finding =
+        Finding { model, available, place: None, inspection: None, problems: Vec::new(), notes: Vec::new() };
+    let files = match model.files() {
+        Ok(files) => files,
+        Err(error) => {
+            finding.problems.push(error.to_string());
+            return finding;
+        }
+    };
+    finding.place = Some(files.place());
     match inspect(&files, &model.load_options(share), available) {
         Ok(inspection) => {
             finding.problems.extend(inspection.problems.iter().cloned());
@@ -103,7 +114,9 @@ impl Finding<'_> {
         let mut row = |name: &str, value: String| {
             let _ = writeln!(out, "  {name:<14} {value}");
         };
-        row("files", self.model.files().place());
+        if let Some(place) = &self.place {
+            row("files", place.clone());
+        }
         if let Some(found) = &self.inspection {
             row("architecture", found.architecture.to_owned());
             row("parameters", format_count(found.num_parameters));
@@ -112,6 +125,9 @@ impl Finding<'_> {
                 "tensors",
                 format!("{} needed, {missing} problems, {} not used", found.num_tensors, found.unused.len()),
             );
+            let stored =
+                found.stored.iter().map(|(name, bytes)| format!("{} as {name}", format_bytes(*bytes)));
+            row("in the files", stored.collect::<Vec<_>>().join(", "));
             row("weights", format!("{} in memory as {}", format_bytes(found.weight_bytes), found.format));
             row(
                 "KV cache",
@@ -156,6 +172,7 @@ impl Finding<'_> {
                 "parameters": found.num_parameters,
                 "format": found.format.as_str(),
                 "file_bytes": found.file_bytes,
+                "stored_bytes": found.stored.iter().cloned().collect::<BTreeMap<_, _>>(),
                 "weight_bytes": found.weight_bytes,
                 "kv_bytes_per_token": found.kv_bytes_per_token,
                 "available_bytes": self.available,

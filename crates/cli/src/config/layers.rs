@@ -69,12 +69,15 @@ fn resolve_models(args: &ModelArgs, folder: &Path) -> Result<(Vec<ModelConfig>, 
 
 fn from_folder(path: &str, name: Option<&str>, folder: &Path) -> Result<ModelConfig, Problem> {
     let found =
-        ModelPath::find(path, folder).map_err(|(found, remedy)| Problem::option("FOLDER", found, remedy))?;
+        ModelPath::find(path, folder).map_err(|(found, remedy)| Problem::option("MODEL", found, remedy))?;
     let own_name = match &found {
         ModelPath::Builtin => vlinders_demo::MODEL_NAME.to_owned(),
         ModelPath::Folder(path) => {
             let path = path.canonicalize().unwrap_or_else(|_| path.clone());
             path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+        }
+        ModelPath::Gguf(path) => {
+            path.file_stem().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
         }
     };
     Ok(ModelConfig::new(name.unwrap_or(&own_name), found))

@@ -58,6 +58,8 @@ pub(crate) enum ModelPath {
     Builtin,
     /// A Hugging Face folder.
     Folder(PathBuf),
+    /// A GGUF file.
+    Gguf(PathBuf),
 }
 
 // === impl ModelConfig ===
@@ -88,7 +90,7 @@ impl ModelConfig {
 // === impl ModelPath ===
 
 impl ModelPath {
-    /// Find the model that `text` names: `builtin:NAME`, or a folder, relative to `base`.
+    /// Find the model that `text` names: `builtin:NAME`, a folder or a GGUF file, relative to `base`.
     ///
     /// # Errors
     /// What was found, and a remedy.
@@ -104,12 +106,13 @@ impl ModelPath {
         if path.is_dir() {
             return Ok(Self::Folder(path));
         }
-        if path.extension().is_some_and(|extension| extension == "gguf") {
-            let remedy = "use a Hugging Face folder with safetensors files";
-            return Err((format!("`{text}` is a GGUF file; these are not supported yet"), remedy.to_owned()));
+        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        if path.is_file() && is_gguf {
+            return Ok(Self::Gguf(path));
         }
         if path.is_file() {
-            let remedy = "give the folder that holds config.json, tokenizer.json and *.safetensors";
+            let remedy =
+                "give the folder that holds config.json, tokenizer.json and *.safetensors, or a .gguf file";
             return Err((format!("`{text}` is a file"), remedy.to_owned()));
         }
         let shown = std::path::absolute(&path).unwrap_or(path);
@@ -121,7 +124,8 @@ impl ModelPath {
         } else {
             "correct the path, or mount the volume that holds the model".to_owned()
         };
-        Err((format!("there is no folder {}", shown.display()), remedy))
+        let what = if is_gguf { "file" } else { "folder" };
+        Err((format!("there is no {what} {}", shown.display()), remedy))
     }
 }
 

@@ -6,6 +6,7 @@ mod answers;
 mod commands;
 mod descriptors;
 mod failures;
+mod gguf;
 mod loading;
 mod process;
 mod scripted;

@@ -41,7 +41,7 @@ fn load_all(resolved: &Resolved, places: Vec<LoadingModel>) -> anyhow::Result<()
 }
 
 fn load_one(model: &ModelConfig, share: f64, place: LoadingModel) -> anyhow::Result<()> {
-    let files = model.files();
+    let files = model.files()?;
     place.phase("tokenizer");
     // The small files first: what is wrong with them should not cost the time that weights take.
     let text = model.text(&files)?;
