@@ -46,24 +46,24 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// `row` must be readable for sixteen elements, and the instruction set of `L` must be there.
     unsafe fn load<L: Lanes>(row: *const Self) -> L;
 
-    /// Row `k` of a tile, widened; `k` is even where there is a row behind it.
+    /// Row `k` of a tile, widened, for even `k`.
     ///
     /// # Safety
     /// The row must be part of the tile, and the instruction set of `L` must be there.
     #[inline(always)]
-    unsafe fn load_one<L: Lanes>(tile: *const Self, k: usize) -> L {
+    unsafe fn load_even<L: Lanes>(tile: *const Self, k: usize) -> L {
         // SAFETY: the caller's promise.
         unsafe { Self::load(tile.add(k * LANES)) }
     }
 
-    /// Rows `k` and `k + 1` of a tile, widened; `k` is even.
+    /// Row `k + 1` of a tile, widened, for even `k`.
     ///
     /// # Safety
-    /// The rows must be part of the tile, and the instruction set of `L` must be there.
+    /// The row must be part of the tile, and the instruction set of `L` must be there.
     #[inline(always)]
-    unsafe fn load_two<L: Lanes>(tile: *const Self, k: usize) -> (L, L) {
+    unsafe fn load_odd<L: Lanes>(tile: *const Self, k: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe { (Self::load_one(tile, k), Self::load_one(tile, k + 1)) }
+        unsafe { Self::load(tile.add((k + 1) * LANES)) }
     }
 }
 
@@ -144,19 +144,19 @@ impl Element for PairedBf16 {
     #[inline(always)]
     unsafe fn load<L: Lanes>(row: *const Self) -> L {
         // SAFETY: the caller's promise, of an even row: only those begin where a row is looked for.
-        unsafe { Self::load_two(row, 0).0 }
+        unsafe { Self::load_even(row, 0) }
     }
 
     #[inline(always)]
-    unsafe fn load_one<L: Lanes>(tile: *const Self, k: usize) -> L {
+    unsafe fn load_even<L: Lanes>(tile: *const Self, k: usize) -> L {
         // SAFETY: the caller's promise; tiles are padded to whole pairs.
-        unsafe { Self::load_two(tile, k).0 }
+        unsafe { L::load_bf16_firsts(tile.add(k * LANES).cast()) }
     }
 
     #[inline(always)]
-    unsafe fn load_two<L: Lanes>(tile: *const Self, k: usize) -> (L, L) {
-        // SAFETY: the caller's promise.
-        unsafe { L::load_bf16_pairs(tile.add(k * LANES).cast()) }
+    unsafe fn load_odd<L: Lanes>(tile: *const Self, k: usize) -> L {
+        // SAFETY: the caller's promise; tiles are padded to whole pairs.
+        unsafe { L::load_bf16_seconds(tile.add(k * LANES).cast()) }
     }
 }
 

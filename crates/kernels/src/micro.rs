@@ -124,7 +124,7 @@ unsafe fn accumulate_body<L: Lanes, E: Element, const ORDER: usize, const R: usi
         }
         if k < len {
             for t in 0..T {
-                link::<L, ORDER, R>(x, E::load_one(tiles[t], k), k, &mut sums[t]);
+                link::<L, ORDER, R>(x, E::load_even(tiles[t], k), k, &mut sums[t]);
             }
         }
         out.end(sums);
@@ -210,13 +210,12 @@ unsafe fn two_steps<L: Lanes, E: Element, const ORDER: usize, const R: usize, co
     for t in 0..T {
         // SAFETY: the caller's promise.
         unsafe {
-            let (even, odd) = E::load_two(tiles[t], k);
             if E::ODD_FIRST {
-                link::<L, ORDER, R>(x, odd, k + 1, &mut sums[t]);
-                link::<L, ORDER, R>(x, even, k, &mut sums[t]);
+                link::<L, ORDER, R>(x, E::load_odd(tiles[t], k), k + 1, &mut sums[t]);
+                link::<L, ORDER, R>(x, E::load_even(tiles[t], k), k, &mut sums[t]);
             } else {
-                link::<L, ORDER, R>(x, even, k, &mut sums[t]);
-                link::<L, ORDER, R>(x, odd, k + 1, &mut sums[t]);
+                link::<L, ORDER, R>(x, E::load_even(tiles[t], k), k, &mut sums[t]);
+                link::<L, ORDER, R>(x, E::load_odd(tiles[t], k), k + 1, &mut sums[t]);
             }
         }
     }

@@ -32,8 +32,10 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_f16(from: *const f16) -> Self;
     /// Interleaved order, see [`crate::element`].
     unsafe fn load_bf16(from: *const bf16) -> Self;
-    /// Sixteen pairs: the lower halves and the upper halves of 32-bit words.
-    unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self);
+    /// The first of each of sixteen pairs: the lower halves of 32-bit words.
+    unsafe fn load_bf16_firsts(from: *const bf16) -> Self;
+    /// The second of each of sixteen pairs: the upper halves of 32-bit words.
+    unsafe fn load_bf16_seconds(from: *const bf16) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;

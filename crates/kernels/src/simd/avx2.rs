@@ -62,6 +62,29 @@ fn upper_halves(pairs: __m256i) -> __m256i {
     upper
 }
 
+/// The same of eight words in memory, read by the instruction itself: with six rows no register is left for words
+/// that are needed twice, and the compiler would keep them.
+///
+/// # Safety
+/// `at` is readable for 32 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn upper_halves_at(at: *const __m256i) -> __m256i {
+    let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    let upper: __m256i;
+    // SAFETY: the instruction is one of AVX2 and reads 32 bytes of any alignment, which the caller promised.
+    unsafe {
+        std::arch::asm!(
+            "vpand {upper}, {mask}, ymmword ptr [{at}]",
+            upper = lateout(ymm_reg) upper,
+            mask = in(ymm_reg) mask,
+            at = in(reg) at,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    upper
+}
+
 /// Lanes above `low` and below `high`, of eight numbered lanes at `at`.
 #[inline(always)]
 unsafe fn inside(at: *const i32, low: __m256i, high: __m256i) -> __m256 {
@@ -112,14 +135,27 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
+    unsafe fn load_bf16_firsts(from: *const bf16) -> Self {
         // SAFETY: the trait's contract, for sixteen pairs.
         unsafe {
             let from = from.cast::<__m256i>();
             let (low, high) = (_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)));
-            let lower = |pairs| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
-            let upper = |pairs| _mm256_castsi256_ps(upper_halves(pairs));
-            (Self(lower(low), lower(high)), Self(upper(low), upper(high)))
+            Self(
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_seconds(from: *const bf16) -> Self {
+        // SAFETY: the trait's contract, for sixteen pairs.
+        unsafe {
+            let from = from.cast::<__m256i>();
+            Self(
+                _mm256_castsi256_ps(upper_halves_at(from)),
+                _mm256_castsi256_ps(upper_halves_at(from.add(1))),
+            )
         }
     }
 

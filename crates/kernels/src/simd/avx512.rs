@@ -67,12 +67,17 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
+    unsafe fn load_bf16_firsts(from: *const bf16) -> Self {
+        // SAFETY: the trait's contract, for sixteen pairs.
+        unsafe { Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_seconds(from: *const bf16) -> Self {
         // SAFETY: the trait's contract, for sixteen pairs.
         unsafe {
-            let pairs = _mm512_loadu_si512(from.cast());
-            let upper = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-            (Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs))), Self(_mm512_castsi512_ps(upper)))
+            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            Self(_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(from.cast()), upper)))
         }
     }
 

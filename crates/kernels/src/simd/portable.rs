@@ -46,10 +46,15 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const bf16) -> (Self, Self) {
+    unsafe fn load_bf16_firsts(from: *const bf16) -> Self {
         // SAFETY: valid for sixteen pairs by the trait's contract.
-        let pairs = unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() };
-        (Self(pairs.map(|pair| pair[0].to_f32())), Self(pairs.map(|pair| pair[1].to_f32())))
+        Self(unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() }.map(|pair| pair[0].to_f32()))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_seconds(from: *const bf16) -> Self {
+        // SAFETY: valid for sixteen pairs by the trait's contract.
+        Self(unsafe { from.cast::<[[bf16; 2]; LANES]>().read_unaligned() }.map(|pair| pair[1].to_f32()))
     }
 
     #[inline(always)]
