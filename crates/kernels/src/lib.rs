@@ -50,6 +50,7 @@ pub use self::{
     linear::{has_bf16_products, linear},
     norm::{add_rms_norm, rms_norm},
     pool::{num_threads, set_num_threads},
+    quant::round_rows,
     rope::rope,
     stored::Stored,
     weight::{PackedWeight, PackedWeightBuilder},

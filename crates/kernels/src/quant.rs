@@ -17,6 +17,7 @@ mod micro;
 mod multiply;
 mod pack;
 
+pub use self::pack::round_rows;
 pub(crate) use self::{
     codes::{Q4, Q8, QuantTile, with_tile},
     multiply::multiply,

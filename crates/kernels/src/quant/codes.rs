@@ -25,6 +25,12 @@ pub(crate) trait QuantTile {
     /// Scales and codes of two blocks.
     const UNIT_BYTES: usize = UNIT_BLOCKS * (SCALE_BYTES + Self::CODE_BYTES);
 
+    /// Bytes of the codes of a block in the encoding of files that has the same codes.
+    const STORED_CODE_BYTES: usize;
+
+    /// Write the codes of a block as files have them.
+    fn store_codes(codes: &[i8; BLOCK], to: &mut [u8]);
+
     /// How to read blocks of an encoding that has the same codes.
     fn as_stored(stored: Stored) -> Option<fn(&[u8]) -> Block>;
 
@@ -140,6 +146,11 @@ fn codes_of(numbers: &[f32; BLOCK], by: f32, least: f32, most: f32) -> [i8; BLOC
 
 impl QuantTile for Q8 {
     const CODE_BYTES: usize = BLOCK * LANES;
+    const STORED_CODE_BYTES: usize = BLOCK;
+
+    fn store_codes(codes: &[i8; BLOCK], to: &mut [u8]) {
+        to.copy_from_slice(&codes.map(i8::cast_unsigned));
+    }
 
     fn as_stored(stored: Stored) -> Option<fn(&[u8]) -> Block> {
         (stored == Stored::Q8_0).then_some(q8_0 as fn(&[u8]) -> Block)
@@ -170,6 +181,15 @@ const Q4_DIVISORS: [f32; 9] = [-8.0, -7.7, -7.4, -7.1, -8.4, -8.8, 7.0, 7.4, -9.
 
 impl QuantTile for Q4 {
     const CODE_BYTES: usize = BLOCK * LANES / 2;
+    const STORED_CODE_BYTES: usize = BLOCK / 2;
+
+    fn store_codes(codes: &[i8; BLOCK], to: &mut [u8]) {
+        let (lower, upper) = codes.split_at(BLOCK / 2);
+        let nibble = |code: i8| (code + 8).cast_unsigned();
+        for (to, (lower, upper)) in to.iter_mut().zip(lower.iter().zip(upper)) {
+            *to = nibble(*lower) | nibble(*upper) << 4;
+        }
+    }
 
     fn as_stored(stored: Stored) -> Option<fn(&[u8]) -> Block> {
         (stored == Stored::Q4_0).then_some(q4_0 as fn(&[u8]) -> Block)

@@ -175,3 +175,27 @@ fn numbers_that_are_none_stay_in_their_row() {
         assert!(poisoned[..BLOCK].iter().all(|v| v.is_nan()), "a weight that is no number must not vanish");
     }
 }
+
+/// A file of rounded rows is as good as rounding while it is packed.
+#[test]
+fn rows_rounded_for_a_file_pack_into_the_same_bits() {
+    let (rows, inn) = (19, 96);
+    let mut numbers = noise(3, rows * inn);
+    numbers[..32].fill(0.0);
+    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    for format in [Format::Q8, Format::Q4] {
+        let mut direct = PackedWeight::builder(format, rows, inn).unwrap();
+        direct.rows(0, Stored::F32, &bytes).unwrap();
+        let direct = direct.finish().unwrap();
+        let rounded = super::round_rows(format, Stored::F32, inn, &bytes).unwrap();
+        assert_eq!(
+            PackedWeight::pack(format, rows, inn, &rounded).unwrap().bytes(),
+            direct.bytes(),
+            "{format}"
+        );
+        assert_eq!(super::round_rows(format, format.stored(), inn, &rounded).unwrap(), rounded);
+        assert!(super::round_rows(format, Stored::F32, inn, &bytes[1..]).is_err());
+        assert!(super::round_rows(format, Stored::F32, 48, &bytes).is_err());
+    }
+    assert!(super::round_rows(Format::F16, Stored::F32, inn, &bytes).is_err());
+}
