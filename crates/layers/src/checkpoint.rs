@@ -5,6 +5,7 @@
 mod gguf;
 mod header;
 mod load;
+mod quantize;
 mod shard;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,6 +17,7 @@ use vlinders_kernels::Stored;
 
 pub use self::gguf::{Gguf, Metadata};
 pub use self::load::{LoadStats, LoadedTensors};
+pub use self::quantize::QuantizeStats;
 use self::shard::Shard;
 use crate::{LayerError, LoadPlan};
 

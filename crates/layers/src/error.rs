@@ -16,6 +16,27 @@ pub enum LayerError {
         /// What it said.
         source: io::Error,
     },
+    /// The operating system refused to take what was written.
+    #[error("can not write {file}: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A matrix that can not be stored in blocks.
+    #[error(
+        "{tensor} has rows of {cols} numbers, which are no whole blocks of {block}: this model can not be stored \
+         quantised, only quantised while loading"
+    )]
+    NoWholeBlocks {
+        /// The tensor.
+        tensor: String,
+        /// Numbers of a row.
+        cols: usize,
+        /// Numbers of a block.
+        block: usize,
+    },
     /// A folder without weights.
     #[error(
         "{place} holds no weights: expected model.safetensors, or model.safetensors.index.json and its shards"

@@ -4,6 +4,10 @@
 //! to dtype, shape and the half-open byte range in the data; ranges follow each other without gaps and end
 //! with the file (<https://github.com/huggingface/safetensors#format>). All of that is checked here, so nothing
 //! behind it can read out of bounds.
+//!
+//! The format has no blocks of quantised numbers. `vlinders quantize` writes a matrix of them as `U8` of shape `[rows, bytes
+//! of a row]` and names its encoding in the `__metadata__` of the file, under `vlinders.encoding:` and the name of the
+//! tensor: `Q8_0` or `Q4_0`, with blocks as GGUF has them.
 
 use std::collections::HashMap;
 
@@ -17,6 +21,9 @@ use crate::LayerError;
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes of the length in front of the header.
 pub(super) const LENGTH_BYTES: u64 = 8;
+
+/// Begins the keys of `__metadata__` that name encodings.
+pub(super) const ENCODING: &str = "vlinders.encoding:";
 
 /// One entry as the JSON has it.
 #[derive(Deserialize)]
@@ -54,6 +61,8 @@ pub(super) fn parse(
     let data_start = LENGTH_BYTES + json.len() as u64;
     let mut tensors = HashMap::with_capacity(raw.len());
     let mut ranges = Vec::with_capacity(raw.len());
+    let mut encodings =
+        raw.get("__metadata__").map(|all| encodings(file, all)).transpose()?.unwrap_or_default();
     for (name, value) in raw {
         if name == "__metadata__" {
             continue;
@@ -86,7 +95,7 @@ pub(super) fn parse(
         let offset = data_start
             .checked_add(begin)
             .ok_or_else(|| bad(file, format!("the offsets of {name} overflow")))?;
-        let info = TensorInfo {
+        let mut info = TensorInfo {
             shard,
             offset,
             bytes: size,
@@ -95,10 +104,44 @@ pub(super) fn parse(
             dtype_name: tensor.dtype,
             interleaved_head: None,
         };
+        if let Some(encoding) = encodings.remove(&name) {
+            info = encoded(info, &encoding).ok_or_else(|| {
+                bad(
+                    file,
+                    format!(
+                        "{name} can not be {encoding}: it must be U8, rows of whole blocks of Q8_0 or Q4_0"
+                    ),
+                )
+            })?;
+        }
         tensors.insert(name, info);
+    }
+    if let Some(name) = encodings.keys().min() {
+        return Err(bad(file, format!("it names the encoding of {name}, which it does not hold")));
     }
     check_ranges(file, data_start, file_len, ranges)?;
     Ok(tensors)
+}
+
+/// Encodings by tensor, as `__metadata__` has them.
+fn encodings(file: &str, metadata: &serde_json::Value) -> Result<HashMap<String, String>, LayerError> {
+    let texts: HashMap<String, String> = HashMap::deserialize(metadata)
+        .map_err(|e| bad(file, format!("its __metadata__ is no map of texts: {e}")))?;
+    let named =
+        texts.into_iter().filter_map(|(key, value)| Some((key.strip_prefix(ENCODING)?.to_owned(), value)));
+    Ok(named.collect())
+}
+
+/// A matrix of bytes as the matrix that it encodes.
+fn encoded(mut info: TensorInfo, encoding: &str) -> Option<TensorInfo> {
+    let stored = [Stored::Q8_0, Stored::Q4_0].into_iter().find(|stored| format!("{stored:?}") == encoding)?;
+    let [rows, row_bytes] = info.shape[..] else { return None };
+    if info.dtype_name != "U8" || row_bytes == 0 || !row_bytes.is_multiple_of(stored.block_bytes()) {
+        return None;
+    }
+    info.shape = vec![rows, row_bytes / stored.block_bytes() * stored.block_len()];
+    (info.stored, info.dtype_name) = (Some(stored), encoding.to_owned());
+    Some(info)
 }
 
 /// Ranges must follow each other from 0 to the end of the file.

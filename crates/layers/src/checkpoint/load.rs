@@ -16,7 +16,7 @@ use super::Checkpoint;
 use crate::{LayerError, LoadPlan, Precision};
 
 /// Bytes of one read.
-const RUN_BYTES: usize = 8 << 20;
+pub(super) const RUN_BYTES: usize = 8 << 20;
 /// Reads in flight: more than cores, since a network volume is slow to answer.
 const MAX_WORKERS: usize = 8;
 
