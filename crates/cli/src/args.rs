@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod completions;
 mod model;
+mod quantize;
 mod serve;
 
 use std::ffi::OsString;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     client::ClientArgs,
     completions::CompletionsArgs,
     model::ModelArgs,
+    quantize::QuantizeArgs,
     serve::{LogFormat, ServeArgs, ServerArgs, WorkerArgs},
 };
 
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     Worker(Box<WorkerArgs>),
     Check(Box<CheckArgs>),
+    Quantize(QuantizeArgs),
     Chat(Box<ChatArgs>),
     Bench(Box<BenchArgs>),
     Completions(CompletionsArgs),

@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod quantize;
 mod serve;
 mod version;
 
@@ -16,6 +17,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Worker(args) => serve::run_worker(&args),
         Command::Check(args) => check::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),

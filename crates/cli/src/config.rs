@@ -16,7 +16,7 @@ mod units;
 pub(crate) use self::{
     dtype::Dtype,
     keys::{first_key, server_keys},
-    layers::{Resolved, resolve},
+    layers::{Resolved, model_at, resolve},
     models::{ModelConfig, ModelPath},
     problem::ConfigError,
     server::{LogSettings, ServerConfig},

@@ -27,6 +27,17 @@ pub enum RunnerError {
         /// What it said.
         source: io::Error,
     },
+    /// The operating system refused to take what was written.
+    #[error("can not write {file}: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A folder that is to be written holds something already.
+    #[error("{0} is not empty; give a folder that does not exist yet")]
+    NotEmpty(String),
     /// The architecture is unknown, or config or weights can not be used.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -12,6 +12,7 @@ mod local;
 mod memory;
 mod options;
 mod progress;
+mod quantize;
 mod sample;
 mod sequence;
 mod sizing;
@@ -25,9 +26,10 @@ pub use self::{
     memory::available_memory,
     options::LoadOptions,
     progress::{LoadPhase, LoadProgress, LoadReport, NoProgress},
+    quantize::quantize,
     sample::{History, Sampler},
     sizing::MemoryFit,
 };
 pub use candle_core::DType;
 pub use vlinders_kernels::set_num_threads;
-pub use vlinders_layers::{Activations, Metadata, Quantization};
+pub use vlinders_layers::{Activations, Metadata, Quantization, QuantizeStats};

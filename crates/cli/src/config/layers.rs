@@ -67,6 +67,14 @@ fn resolve_models(args: &ModelArgs, folder: &Path) -> Result<(Vec<ModelConfig>, 
     Ok((models, origin))
 }
 
+/// The model that a path on the command line names, relative to `folder`, with every setting at its default.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn model_at(path: &str, folder: &Path) -> Result<ModelConfig, ConfigError> {
+    Ok(from_folder(path, None, folder)?)
+}
+
 fn from_folder(path: &str, name: Option<&str>, folder: &Path) -> Result<ModelConfig, Problem> {
     let found =
         ModelPath::find(path, folder).map_err(|(found, remedy)| Problem::option("MODEL", found, remedy))?;

@@ -9,6 +9,7 @@ mod failures;
 mod gguf;
 mod loading;
 mod process;
+mod quantize;
 mod scripted;
 mod stopping;
 mod terminal;
