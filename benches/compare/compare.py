@@ -131,6 +131,7 @@ def svg(rows) -> str:
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + unit * widest + 80:.0f}" '
         f'height="{height * len(rows) + 40}" font-family="sans-serif" font-size="13">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
         f'<text x="{left}" y="16">Vlinders : llama.cpp, tokens a second</text>',
     ]
     for i, (name, _, _, ratio) in enumerate(rows):
