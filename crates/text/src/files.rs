@@ -12,7 +12,7 @@ use crate::TextError;
 /// Sampling defaults that the model's author recommends, from generation_config.json; `None` where it is silent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerationDefaults {
-    /// Temperature, ≥ 0.
+    /// Temperature, ≥ 0; 0 where `do_sample` is false.
     pub temperature: Option<f32>,
     /// Nucleus mass, in (0, 1].
     pub top_p: Option<f32>,
@@ -143,7 +143,11 @@ impl GenerationDefaults {
         };
         let positive = f64::MIN_POSITIVE;
         Self {
-            temperature: number("temperature", 0.0..=1e6),
+            // Who says that nothing is drawn at random recommends temperature 0, whatever else stands there.
+            temperature: match config.get("do_sample") {
+                Some(Value::Bool(false)) => Some(0.0),
+                _ => number("temperature", 0.0..=1e6),
+            },
             top_p: number("top_p", positive..=1.0),
             top_k: config.get("top_k").and_then(Value::as_u64).and_then(|k| u32::try_from(k).ok()),
             min_p: number("min_p", 0.0..=1.0),

@@ -92,6 +92,17 @@ fn recommended_sampling_is_read_and_nonsense_left_out() {
 }
 
 #[test]
+fn a_model_that_is_not_to_be_sampled_is_greedy() {
+    let temperature = |config| {
+        let folder = Folder::with_tokenizer("byte-bpe").with("generation_config.json", config);
+        folder.load().unwrap().generation_defaults().temperature
+    };
+    assert_eq!(temperature(r#"{"do_sample": false, "temperature": 0.6}"#), Some(0.0));
+    assert_eq!(temperature(r#"{"do_sample": true}"#), None);
+    assert_eq!(temperature("{}"), None);
+}
+
+#[test]
 fn a_token_that_the_configuration_calls_special_is_skipped() {
     let folder = Folder::with_tokenizer("metaspace-added");
     let call = folder.load().unwrap().token_id("<tool_call>").unwrap();
