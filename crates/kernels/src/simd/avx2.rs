@@ -40,36 +40,17 @@ unsafe fn scale(value: __m256, exponent: __m256) -> __m256 {
     }
 }
 
-/// The upper sixteen bits of each 32.
+/// The upper sixteen bits of each of eight words in memory.
 ///
-/// Written out, since the compiler would turn the mask into a blend, which on some cores competes with
-/// multiply-adds for the same two units; a plain `and` runs on any of four.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn upper_halves(pairs: __m256i) -> __m256i {
-    let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-    let upper: __m256i;
-    // SAFETY: the instruction is one of AVX2 and touches nothing but its registers.
-    unsafe {
-        std::arch::asm!(
-            "vpand {upper}, {pairs}, {mask}",
-            upper = lateout(ymm_reg) upper,
-            pairs = in(ymm_reg) pairs,
-            mask = in(ymm_reg) mask,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    upper
-}
-
-/// The same of eight words in memory, read by the instruction itself: with six rows no register is left for words
-/// that are needed twice, and the compiler would keep them.
+/// Written out for two reasons. The compiler would turn the mask into a blend, which on some cores competes with
+/// multiply-adds for the same two units; a plain `and` runs on any of four. And it would keep words that are needed
+/// twice in registers, of which six rows leave none; here the instruction reads them itself.
 ///
 /// # Safety
 /// `at` is readable for 32 bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn upper_halves_at(at: *const __m256i) -> __m256i {
+unsafe fn upper_halves(at: *const __m256i) -> __m256i {
     let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
     let upper: __m256i;
     // SAFETY: the instruction is one of AVX2 and reads 32 bytes of any alignment, which the caller promised.
@@ -126,10 +107,10 @@ impl Lanes for Avx2 {
     unsafe fn load_bf16(from: *const bf16) -> Self {
         // SAFETY: the trait's contract.
         unsafe {
-            let pairs = _mm256_loadu_si256(from.cast());
+            let from = from.cast();
             Self(
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)),
-                _mm256_castsi256_ps(upper_halves(pairs)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from))),
+                _mm256_castsi256_ps(upper_halves(from)),
             )
         }
     }
@@ -152,10 +133,7 @@ impl Lanes for Avx2 {
         // SAFETY: the trait's contract, for sixteen pairs.
         unsafe {
             let from = from.cast::<__m256i>();
-            Self(
-                _mm256_castsi256_ps(upper_halves_at(from)),
-                _mm256_castsi256_ps(upper_halves_at(from.add(1))),
-            )
+            Self(_mm256_castsi256_ps(upper_halves(from)), _mm256_castsi256_ps(upper_halves(from.add(1))))
         }
     }
 
