@@ -3,7 +3,8 @@
     python3 benches/compare/compare.py --model DIR --gguf bf16=m-bf16.gguf --gguf q8=m-q8_0.gguf --gguf q4=m-q4_0.gguf \
         --llama-bench /path/to/llama-bench [--llama-server /path/to/llama-server] [--svg compare.svg]
 
-DIR is a Hugging Face folder (`make-checkpoint` writes one with random weights); each --gguf names the same weights in a
+DIR is a Hugging Face folder (`make-checkpoint` writes one with random weights, `make-gguf` its GGUF file, both programs of
+crates/testkit; `llama-quantize` makes the others of that); each --gguf names the same weights in a
 format that both know: bf16, f16, q8 (Q8_0) or q4 (Q4_0). Rounds alternate between the engines, so that a machine whose
 speed drifts disturbs both alike. With --llama-server the whole servers are measured too, by `vlinders bench`.
 """

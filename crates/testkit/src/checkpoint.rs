@@ -87,6 +87,17 @@ fn random(state: &mut u64) -> f32 {
 // === impl Dtype ===
 
 impl Dtype {
+    /// That of a name on a command line: f32, f16 or bf16.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "f32" => Some(Self::F32),
+            "f16" => Some(Self::F16),
+            "bf16" => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
     /// Bytes of a number.
     #[must_use]
     pub fn size(self) -> usize {

@@ -31,12 +31,7 @@ fn run(args: Vec<String>) -> Result<(), String> {
             }
             "--out" => out = Some(PathBuf::from(value)),
             "--dtype" => {
-                dtype = match value.as_str() {
-                    "f32" => Dtype::F32,
-                    "f16" => Dtype::F16,
-                    "bf16" => Dtype::Bf16,
-                    _ => return Err(format!("{value}: no such dtype\n{USAGE}")),
-                }
+                dtype = Dtype::named(value).ok_or_else(|| format!("{value}: no such dtype\n{USAGE}"))?;
             }
             "--shards" => shards = number()?,
             "--seed" => seed = number()? as u64,

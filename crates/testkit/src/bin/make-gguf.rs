@@ -27,12 +27,7 @@ fn run(args: Vec<String>) -> Result<(), String> {
             [key, value] if key == "--folder" => folder = Some(PathBuf::from(value)),
             [key, value] if key == "--out" => out = Some(PathBuf::from(value)),
             [key, value] if key == "--dtype" => {
-                dtype = match value.as_str() {
-                    "f32" => Dtype::F32,
-                    "f16" => Dtype::F16,
-                    "bf16" => Dtype::Bf16,
-                    _ => return Err(format!("{value}: no such dtype\n{USAGE}")),
-                }
+                dtype = Dtype::named(value).ok_or_else(|| format!("{value}: no such dtype\n{USAGE}"))?;
             }
             _ => return Err(USAGE.to_owned()),
         }
