@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 use crate::element::LANES;
-use crate::quant::{Q4, Q8, QuantTile};
+use crate::quant::{QuantTile, with_tile};
 use crate::stored::Stored;
 
 /// How the numbers of a [`PackedWeight`](crate::PackedWeight) lie in memory.
@@ -19,6 +19,14 @@ pub enum Format {
     Q8,
     /// Whole numbers from -8 to 7, and one f16 scale for each 32 of a row: 4.5 bits a weight.
     Q4,
+    /// Whole numbers from 0 to 15, and for each 32 of a row a scale and a minimum, six-bit multiples of those of 256: 4.6
+    /// bits a weight.
+    Q4K,
+    /// As `Q4K` with whole numbers up to 31: 5.6 bits a weight.
+    Q5K,
+    /// Whole numbers from -32 to 31, and for each sixteen of a row a scale, an eight-bit multiple of that of 256: 6.6 bits
+    /// a weight.
+    Q6K,
 }
 
 // === impl Format ===
@@ -42,7 +50,7 @@ impl Format {
             Self::F32 => Some(DType::F32),
             Self::F16 => Some(DType::F16),
             Self::BF16 => Some(DType::BF16),
-            Self::Q8 | Self::Q4 => None,
+            Self::Q8 | Self::Q4 | Self::Q4K | Self::Q5K | Self::Q6K => None,
         }
     }
 
@@ -55,6 +63,9 @@ impl Format {
             Self::BF16 => "bfloat16",
             Self::Q8 => "q8",
             Self::Q4 => "q4",
+            Self::Q4K => "q4_k",
+            Self::Q5K => "q5_k",
+            Self::Q6K => "q6_k",
         }
     }
 
@@ -67,6 +78,9 @@ impl Format {
             Self::BF16 => Stored::BF16,
             Self::Q8 => Stored::Q8_0,
             Self::Q4 => Stored::Q4_0,
+            Self::Q4K => Stored::Q4_K,
+            Self::Q5K => Stored::Q5_K,
+            Self::Q6K => Stored::Q6_K,
         }
     }
 
@@ -82,8 +96,7 @@ impl Format {
             Self::F32 => inn.checked_mul(4 * LANES),
             Self::F16 => inn.checked_mul(2 * LANES),
             Self::BF16 => inn.checked_next_multiple_of(2)?.checked_mul(2 * LANES),
-            Self::Q8 => Q8::tile_bytes(inn),
-            Self::Q4 => Q4::tile_bytes(inn),
+            _ => with_tile!(self, Q => Q::tile_bytes(inn), _ => None),
         }
     }
 }

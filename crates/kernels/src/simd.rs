@@ -30,6 +30,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn load_f16(from: *const f16) -> Self;
+    unsafe fn load_i8(from: *const i8) -> Self;
     /// Interleaved order, see [`crate::element`].
     unsafe fn load_bf16(from: *const bf16) -> Self;
     /// The first of each of sixteen pairs: the lower halves of 32-bit words.

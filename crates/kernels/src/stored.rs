@@ -5,6 +5,7 @@
 //! shorter ways where a file and memory agree.
 
 mod blocks;
+pub(crate) mod k_quants;
 
 use half::{bf16, f16};
 
@@ -41,7 +42,7 @@ pub enum Stored {
 impl Stored {
     /// Numbers that are encoded together.
     #[must_use]
-    pub fn block_len(self) -> usize {
+    pub const fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
@@ -51,7 +52,7 @@ impl Stored {
 
     /// Bytes of the numbers that are encoded together.
     #[must_use]
-    pub fn block_bytes(self) -> usize {
+    pub const fn block_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,

@@ -3,7 +3,7 @@
 //! Rows of the matrix (output features) are taken sixteen at a time; a tile holds, for each input feature, the
 //! sixteen weights that it is multiplied with, side by side: `[out / 16][in][16]`, in the stored dtype. One
 //! load then feeds sixteen sums, memory is read front to back, and no sum ever crosses lanes. Quantised tiles
-//! follow the same idea in units of 64 input features; `quant.rs` says how.
+//! follow the same idea in units of several input features; `quant.rs` says how.
 
 mod builder;
 
@@ -12,7 +12,7 @@ use crate::aligned::AlignedBuf;
 use crate::element::{Element, LANES, with_weight_element};
 use crate::error::Result;
 use crate::format::Format;
-use crate::quant::{BLOCK, QuantTile, with_tile};
+use crate::quant::{QuantTile, unpack_row, with_tile};
 
 /// An `[out, in]` matrix in f32, f16, bf16 or quantised, packed for [`linear`](crate::linear()).
 pub struct PackedWeight {
@@ -126,9 +126,7 @@ impl PackedWeight {
         with_tile!(self.format, Q => {
             let bytes = Q::units(self.inn) * Q::UNIT_BYTES;
             let tile = &self.bytes()[row / LANES * bytes..][..bytes];
-            for (block, values) in values.chunks_mut(BLOCK).enumerate() {
-                values.copy_from_slice(&Q::read(tile, block, row % LANES)[..values.len()]);
-            }
+            unpack_row::<Q>(tile, row % LANES, values);
         }, _ => {});
     }
 }

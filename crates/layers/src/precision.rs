@@ -10,7 +10,8 @@ use crate::MatrixKind;
 pub enum Quantization {
     /// Eight, with a scale for each 32: 8.5 in all.
     Q8,
-    /// Four, with a scale for each 32: 4.5 in all. Tables of tokens keep eight.
+    /// Four, with a scale and a minimum for each 32: 4.6 in all; tables of tokens have six. Where the rows of a matrix are no
+    /// multiple of 256: four with a scale for each 32, and eight.
     Q4,
 }
 
@@ -44,25 +45,24 @@ impl Precision {
         self.activations == Activations::Auto && has_bf16_products()
     }
 
-    /// The format of a matrix whose parts are encoded as `parts` in the files.
+    /// The format of a matrix with rows of `cols` numbers, whose parts are encoded as `parts` in the files.
     #[must_use]
-    pub fn format(&self, kind: MatrixKind, parts: &[Stored]) -> Format {
+    pub fn format(&self, kind: MatrixKind, cols: usize, parts: &[Stored]) -> Format {
+        // Formats with common scales share them among 256 numbers of a row.
+        let fits = |format: Format| cols.is_multiple_of(format.stored().block_len());
+        let first_that_fits = |formats: [Format; 2]| if fits(formats[0]) { formats[0] } else { formats[1] };
         match (self.quantization, kind) {
-            (Some(Quantization::Q8), _) | (Some(Quantization::Q4), MatrixKind::Table) => return Format::Q8,
-            (Some(Quantization::Q4), MatrixKind::Linear) => return Format::Q4,
+            (Some(Quantization::Q8), _) => return Format::Q8,
+            (Some(Quantization::Q4), MatrixKind::Table) => return first_that_fits([Format::Q6K, Format::Q8]),
+            (Some(Quantization::Q4), MatrixKind::Linear) => {
+                return first_that_fits([Format::Q4K, Format::Q4]);
+            }
             (None, _) => {}
         }
         if let Some(format) = self.dtype.and_then(Format::from_dtype) {
             return format;
         }
-        // Parts that differ share the format that has room for all of them.
-        let rank = |format: &Format| match format {
-            Format::Q4 => 0,
-            Format::Q8 => 1,
-            Format::F16 | Format::BF16 => 2,
-            Format::F32 => 3,
-        };
-        parts.iter().map(|stored| natural(*stored)).max_by_key(rank).unwrap_or(Format::F32)
+        parts.iter().map(|stored| natural(*stored)).reduce(room_for_both).unwrap_or(Format::F32)
     }
 }
 
@@ -73,13 +73,21 @@ fn natural(stored: Stored) -> Format {
         Stored::F16 => Format::F16,
         Stored::BF16 => Format::BF16,
         Stored::Q4_0 => Format::Q4,
-        Stored::Q8_0
-        | Stored::Q4_1
-        | Stored::Q5_0
-        | Stored::Q5_1
-        | Stored::Q4_K
-        | Stored::Q5_K
-        | Stored::Q6_K => Format::Q8,
+        Stored::Q4_K => Format::Q4K,
+        Stored::Q5_K => Format::Q5K,
+        Stored::Q6_K => Format::Q6K,
+        Stored::Q8_0 | Stored::Q4_1 | Stored::Q5_0 | Stored::Q5_1 => Format::Q8,
+    }
+}
+
+/// The format that parts of two formats share. Codes of one are not codes of another, so they are rounded again, to more bits.
+fn room_for_both(a: Format, b: Format) -> Format {
+    match (a, b) {
+        _ if a == b => a,
+        (Format::F32, _) | (_, Format::F32) => Format::F32,
+        _ if a.dtype().is_some() => a,
+        _ if b.dtype().is_some() => b,
+        _ => Format::Q8,
     }
 }
 
@@ -90,28 +98,34 @@ mod tests {
     fn check(
         dtype: Option<DType>,
         quantization: Option<Quantization>,
+        cols: usize,
         parts: &[Stored],
         expect: [Format; 2],
     ) {
         let precision = Precision { dtype, quantization, ..Precision::default() };
-        let found = [MatrixKind::Linear, MatrixKind::Table].map(|kind| precision.format(kind, parts));
+        let found = [MatrixKind::Linear, MatrixKind::Table].map(|kind| precision.format(kind, cols, parts));
         assert_eq!(found, expect, "{precision:?} {parts:?}");
     }
 
     #[test]
     fn what_is_asked_for_wins_over_what_is_in_the_files() {
         let (bf16, q4) = (Some(DType::BF16), Some(Quantization::Q4));
-        check(None, None, &[Stored::F16], [Format::F16; 2]);
-        check(bf16, None, &[Stored::F32], [Format::BF16; 2]);
-        check(bf16, None, &[Stored::Q4_K], [Format::BF16; 2]);
-        check(None, Some(Quantization::Q8), &[Stored::F32], [Format::Q8; 2]);
-        check(bf16, q4, &[Stored::BF16], [Format::Q4, Format::Q8]);
+        check(None, None, 512, &[Stored::F16], [Format::F16; 2]);
+        check(bf16, None, 512, &[Stored::F32], [Format::BF16; 2]);
+        check(bf16, None, 512, &[Stored::Q4_K], [Format::BF16; 2]);
+        check(None, Some(Quantization::Q8), 512, &[Stored::F32], [Format::Q8; 2]);
+        check(bf16, q4, 512, &[Stored::BF16], [Format::Q4K, Format::Q6K]);
+        check(bf16, q4, 896, &[Stored::BF16], [Format::Q4, Format::Q8]);
     }
 
     #[test]
-    fn parts_that_differ_share_the_wider_format() {
-        check(None, None, &[Stored::Q4_0, Stored::Q4_0], [Format::Q4; 2]);
-        check(None, None, &[Stored::Q4_0, Stored::Q6_K], [Format::Q8; 2]);
-        check(None, None, &[Stored::Q8_0, Stored::BF16, Stored::Q4_0], [Format::BF16; 2]);
+    fn parts_that_differ_share_a_format_with_room() {
+        check(None, None, 512, &[Stored::Q4_K, Stored::Q4_K], [Format::Q4K; 2]);
+        check(None, None, 512, &[Stored::Q5_K], [Format::Q5K; 2]);
+        check(None, None, 512, &[Stored::Q4_K, Stored::Q4_K, Stored::Q6_K], [Format::Q8; 2]);
+        check(None, None, 512, &[Stored::Q4_0, Stored::F16, Stored::F32], [Format::F32; 2]);
+        check(None, None, 512, &[Stored::Q4_0, Stored::Q4_0], [Format::Q4; 2]);
+        check(None, None, 512, &[Stored::Q4_0, Stored::Q6_K], [Format::Q8; 2]);
+        check(None, None, 512, &[Stored::Q8_0, Stored::BF16, Stored::Q4_0], [Format::BF16; 2]);
     }
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::limits::Measured;
 use candle_core::{DType, Device, Tensor};
 use vlinders_kernels::{
-    AttentionBatch, AttentionSpec, Format, KvLayer, PackedWeight, kv_write, linear, paged_attention,
+    AttentionBatch, AttentionSpec, Format, KvLayer, PackedWeight, Stored, kv_write, linear, paged_attention,
+    round_rows,
 };
 
 /// Weights that a kernel walks through before it meets the same one again, so that none is found in a cache.
@@ -63,6 +64,9 @@ pub(crate) fn plans() -> Vec<Plan> {
         (Format::F32, false),
         (Format::Q8, false),
         (Format::Q4, false),
+        (Format::Q4K, false),
+        (Format::Q5K, false),
+        (Format::Q6K, false),
     ];
     for (format, rounds) in formats {
         let rounded = if rounds { " rounded" } else { "" };
@@ -123,7 +127,7 @@ fn product(name: String, format: Format, rounds: bool, out: usize, inn: usize, n
         name,
         rate: match format {
             _ if rounds => |limits| limits.pair_flops,
-            Format::Q8 | Format::Q4 => |limits| limits.code_ops,
+            _ if format.dtype().is_none() => |limits| limits.code_ops,
             _ => |limits| limits.flops,
         },
         bytes: (bytes + 4 * n * (out + inn)) as f64,
@@ -144,16 +148,11 @@ fn row(format: Format, inn: usize) -> Vec<u8> {
         Format::BF16 => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
         _ => v.to_le_bytes().to_vec(),
     };
-    if format.dtype().is_some() {
-        return numbers.iter().flat_map(encode).collect();
+    let bytes: Vec<u8> = numbers.iter().flat_map(encode).collect();
+    match format.dtype() {
+        Some(_) => bytes,
+        None => round_rows(format, Stored::F32, inn, &bytes).expect("whole blocks"),
     }
-    let code = |v: &f32| (v * 127.0) as i8 as u8;
-    let mut bytes = Vec::new();
-    for block in numbers.chunks_exact(32) {
-        bytes.extend(half::f16::from_f32(0.01).to_le_bytes());
-        bytes.extend(block.iter().map(code).take(format.stored().block_bytes() - 2));
-    }
-    bytes
 }
 
 fn attention(name: String, dtype: DType, sequences: usize, length: usize, tokens: usize) -> Work {

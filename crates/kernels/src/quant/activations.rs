@@ -1,14 +1,15 @@
 //! Rounding rows of activations to eight bits, laid out for the innermost loop.
 //!
-//! Rows go in panels of up to six. Block after block, a panel holds 32 codes of each row, then each row's scale
-//! (f32), then each row's sum of codes (i32): 40 bytes for a row and block.
+//! Rows go in panels of up to six. Block after block, a panel holds 32 codes of each row, then each row's scale (f32),
+//! then the negated product of each row's scale and sum of codes (f32), then the sums of each row's first and second
+//! sixteen codes (i16 each): 44 bytes for a row and block.
 
 use super::BLOCK;
 use crate::element::LANES;
 use crate::simd::{Lanes, multiversion};
 
 /// Bytes of one block of one row.
-pub(super) const ROW_BYTES: usize = BLOCK + 4 + 4;
+pub(super) const ROW_BYTES: usize = BLOCK + 4 + 4 + 2 * 2;
 
 /// Added and taken away again, this rounds to a whole number, ties to even: 1.5 * 2^23.
 const ROUNDER: f32 = 12_582_912.0;
@@ -35,7 +36,8 @@ unsafe fn quantise_row_body<L: Lanes>(
             let block = panel.add(b * rows * ROW_BYTES);
             let codes = block.add(r * BLOCK).cast::<i8>();
             let scale = block.add(rows * BLOCK).cast::<f32>().add(r);
-            let sum = block.add(rows * (BLOCK + 4)).cast::<i32>().add(r);
+            let negative_total = block.add(rows * (BLOCK + 4)).cast::<f32>().add(r);
+            let sums = block.add(rows * (BLOCK + 8)).cast::<[i16; 2]>().add(r);
             let from = x.wrapping_add(start);
             let low = L::load_first(from, left.min(LANES));
             let high = L::load_first(from.wrapping_add(LANES), left.saturating_sub(LANES));
@@ -46,16 +48,19 @@ unsafe fn quantise_row_body<L: Lanes>(
             let step = magnitude / 127.0;
             let by = L::splat(if step > 0.0 && step.is_finite() { 127.0 / magnitude } else { 0.0 });
             let rounder = L::splat(ROUNDER);
-            let (mut whole, mut total) = ([0.0f32; BLOCK], 0i32);
+            let (mut whole, mut halves) = ([0.0f32; BLOCK], [0i32; 2]);
             low.fma(by, rounder).sub(rounder).store(whole.as_mut_ptr());
             high.fma(by, rounder).sub(rounder).store(whole.as_mut_ptr().add(LANES));
-            for (k, whole) in whole.iter().enumerate() {
-                let code = *whole as i32;
-                codes.add(k).write(code as i8);
-                total += code;
+            for (half, sum) in halves.iter_mut().enumerate() {
+                for k in half * LANES..(half + 1) * LANES {
+                    let code = whole[k] as i32;
+                    codes.add(k).write(code as i8);
+                    *sum += code;
+                }
             }
             scale.write(step + poison);
-            sum.write(total);
+            negative_total.write(-step * (halves[0] + halves[1]) as f32);
+            sums.write(halves.map(|sum| sum as i16));
         }
     }
 }

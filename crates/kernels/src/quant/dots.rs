@@ -1,7 +1,7 @@
 //! Sixteen whole-number sums, the unit in which products of codes are written, on each instruction set.
 //!
 //! A dot product of four takes four stored codes of each of sixteen rows and four codes of an activation. All
-//! implementations give the same numbers: the sum of `(stored - offset) * code`, exactly.
+//! implementations give the same numbers, exactly.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -29,14 +29,16 @@ pub(super) trait Dots: Copy {
     unsafe fn lower(codes: Self::Codes) -> Self::Codes;
     /// The upper four bits of each byte, moved down.
     unsafe fn upper(codes: Self::Codes) -> Self::Codes;
+    /// Bytes of `lower` below 16, with the `bits` (one or two) of each byte of `plane` from bit `from` on as bits 4 and 5.
+    unsafe fn with_upper(lower: Self::Codes, plane: Self::Codes, from: usize, bits: usize) -> Self::Codes;
+    /// Sixteen times the same sum.
+    unsafe fn splat(sum: i32) -> Self;
     /// Where sums begin, so that codes of eight bits lose their offset of 128; `sum` is that of the activation's codes.
     unsafe fn start_8(sum: i32) -> Self;
-    /// The same for codes of four bits and their offset of 8.
-    unsafe fn start_4(sum: i32) -> Self;
     /// Add the products of codes of eight bits with four codes of an activation, none of which is -128.
     unsafe fn add_8(self, codes: Self::Codes, x: i32) -> Self;
-    /// The same for codes of four bits.
-    unsafe fn add_4(self, codes: Self::Codes, x: i32) -> Self;
+    /// Add the products of unsigned codes of at most six bits.
+    unsafe fn add_6(self, codes: Self::Codes, x: i32) -> Self;
     unsafe fn to_floats(self) -> Self::Floats;
 }
 

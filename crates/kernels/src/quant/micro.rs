@@ -1,16 +1,16 @@
-//! The innermost loop: a panel of rows against a few quantised tiles, over all of their blocks.
+//! The innermost loop: a panel of rows against a few quantised tiles, over all of their units.
 
 use super::BLOCK;
 use super::activations::ROW_BYTES;
-use super::codes::{Q4, Q8, QuantTile, SCALE_BYTES, UNIT_BLOCKS};
 #[cfg(target_arch = "x86_64")]
 use super::dots::{Avx2Dots, Avx512VnniDots};
 use super::dots::{DotIsa, Dots, PortableDots};
+use super::tile::QuantTile;
 use crate::element::LANES;
 use crate::simd::Lanes;
 
 /// Bytes of four codes of sixteen rows.
-const GROUP: usize = 4 * LANES;
+pub(super) const GROUP: usize = 4 * LANES;
 /// How many bytes ahead of use tiles are fetched.
 const AHEAD: usize = 4096;
 
@@ -24,95 +24,70 @@ pub(super) struct Results {
     pub(super) bias: *const f32,
 }
 
+/// One block of a panel of `R` rounded rows; `activations.rs` says how it lies.
+///
+/// # Safety
+/// All methods need the block to be part of a panel of `R` rows, and `r < R`.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<const R: usize>(*const u8);
+
 /// A quantised format, as the innermost loop sees it.
 pub(super) trait Codes: QuantTile {
-    /// Sums that are free of the offset of stored codes.
+    /// Add the products of one unit of `T` tiles with `R` rows to `totals`, block after block; what is `ahead` bytes
+    /// further is fetched.
     ///
     /// # Safety
-    /// The instruction set of `D` is there.
-    unsafe fn start<D: Dots>(sum: i32) -> D;
-
-    /// Add the dot products of one block, whose codes are at `tiles`, for `R` rows; what is `ahead` bytes further is
-    /// fetched.
-    ///
-    /// # Safety
-    /// The codes of a block are readable at each of `tiles`, `R * BLOCK` codes at `x`; the instruction set of `D` is there.
-    unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
-        x: *const u8,
+    /// A unit is readable at each of `tiles`, as many blocks at `x`; the instruction set of `D` is there.
+    unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
+        x: Panel<R>,
         tiles: [*const u8; T],
         ahead: usize,
-        sums: &mut [[D; R]; T],
+        totals: &mut [[D::Floats; R]; T],
     );
 }
 
-/// Codes `4 * group..` of row `r`.
-#[inline(always)]
-unsafe fn four(x: *const u8, r: usize, group: usize) -> i32 {
-    // SAFETY: the caller names a group of a row that is there.
-    unsafe { x.add(r * BLOCK + group * 4).cast::<i32>().read() }
-}
+// === impl Panel ===
 
-impl Codes for Q8 {
+impl<const R: usize> Panel<R> {
+    /// Codes `4 * group..` of row `r`.
     #[inline(always)]
-    unsafe fn start<D: Dots>(sum: i32) -> D {
-        // SAFETY: the caller's promise.
-        unsafe { D::start_8(sum) }
+    pub(super) unsafe fn four(self, r: usize, group: usize) -> i32 {
+        // SAFETY: the type's contract; a row has 32 codes.
+        unsafe { self.0.add(r * BLOCK + group * 4).cast::<i32>().read() }
     }
 
+    /// What the codes of row `r` are multiplied with.
     #[inline(always)]
-    unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
-        x: *const u8,
-        tiles: [*const u8; T],
-        ahead: usize,
-        sums: &mut [[D; R]; T],
-    ) {
-        for group in 0..BLOCK / 4 {
-            for t in 0..T {
-                // SAFETY: the caller's promise; a prefetch may name any address.
-                unsafe {
-                    let at = tiles[t].add(group * GROUP);
-                    D::Floats::prefetch(at.wrapping_add(ahead));
-                    let codes = D::load(at);
-                    for r in 0..R {
-                        sums[t][r] = sums[t][r].add_8(codes, four(x, r, group));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Codes for Q4 {
-    #[inline(always)]
-    unsafe fn start<D: Dots>(sum: i32) -> D {
-        // SAFETY: the caller's promise.
-        unsafe { D::start_4(sum) }
+    pub(super) unsafe fn scale(self, r: usize) -> f32 {
+        // SAFETY: the type's contract.
+        unsafe { self.0.add(R * BLOCK).cast::<f32>().add(r).read() }
     }
 
+    /// The sum of row `r` as it was rounded, negated.
     #[inline(always)]
-    unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
-        x: *const u8,
-        tiles: [*const u8; T],
-        ahead: usize,
-        sums: &mut [[D; R]; T],
-    ) {
-        for group in 0..BLOCK / 8 {
-            for t in 0..T {
-                // SAFETY: the caller's promise; a prefetch may name any address.
-                unsafe {
-                    let at = tiles[t].add(group * GROUP);
-                    D::Floats::prefetch(at.wrapping_add(ahead));
-                    let codes = D::load(at);
-                    let (lower, upper) = (D::lower(codes), D::upper(codes));
-                    for r in 0..R {
-                        sums[t][r] = sums[t][r].add_4(lower, four(x, r, group));
-                    }
-                    for r in 0..R {
-                        sums[t][r] = sums[t][r].add_4(upper, four(x, r, group + BLOCK / 8));
-                    }
-                }
-            }
-        }
+    pub(super) unsafe fn negative_total(self, r: usize) -> f32 {
+        // SAFETY: the type's contract.
+        unsafe { self.0.add(R * (BLOCK + 4)).cast::<f32>().add(r).read() }
+    }
+
+    /// The sum of the first or the second sixteen codes of row `r`.
+    #[inline(always)]
+    pub(super) unsafe fn sum_of_half(self, r: usize, half: usize) -> i32 {
+        // SAFETY: the type's contract.
+        unsafe { i32::from(self.0.add(R * (BLOCK + 8)).cast::<i16>().add(2 * r + half).read()) }
+    }
+
+    /// The sum of the codes of row `r`.
+    #[inline(always)]
+    pub(super) unsafe fn sum(self, r: usize) -> i32 {
+        // SAFETY: the type's contract.
+        unsafe { self.sum_of_half(r, 0) + self.sum_of_half(r, 1) }
+    }
+
+    /// The next block.
+    #[inline(always)]
+    pub(super) unsafe fn next(self) -> Self {
+        Self(self.0.wrapping_add(R * ROW_BYTES))
     }
 }
 
@@ -128,35 +103,16 @@ unsafe fn multiply_panel_body<D: Dots, Q: Codes, const R: usize, const T: usize>
     units: usize,
     results: Results,
 ) {
-    // SAFETY: blocks of the panel and of the tiles are walked in step, and the caller's promise.
+    // SAFETY: units of the panel and of the tiles are walked in step, and the caller's promise.
     unsafe {
         let mut totals = [[D::Floats::splat(0.0); R]; T];
-        let mut x = x;
         let tile_bytes = units * Q::UNIT_BYTES;
         for unit in 0..units {
-            let unit = unit * Q::UNIT_BYTES;
+            let at = unit * Q::UNIT_BYTES;
             // Behind the end of a tile comes the next one of this loop, with as many tiles between as go together.
-            let ahead = if unit + AHEAD < tile_bytes { AHEAD } else { AHEAD + (T - 1) * tile_bytes };
-            for half in 0..UNIT_BLOCKS {
-                let scales = x.add(R * BLOCK).cast::<f32>();
-                let row_sums = x.add(R * (BLOCK + 4)).cast::<i32>();
-                let mut sums = [[Q::start::<D>(0); R]; T];
-                for t in 0..T {
-                    for r in 0..R {
-                        sums[t][r] = Q::start(row_sums.add(r).read());
-                    }
-                }
-                let codes = unit + UNIT_BLOCKS * SCALE_BYTES + half * Q::CODE_BYTES;
-                Q::add_block(x, tiles.map(|tile| tile.add(codes)), ahead, &mut sums);
-                for t in 0..T {
-                    let of_tile = D::Floats::load_f16(tiles[t].add(unit + half * SCALE_BYTES).cast());
-                    for r in 0..R {
-                        let scale = of_tile.mul(D::Floats::splat(scales.add(r).read()));
-                        totals[t][r] = sums[t][r].to_floats().fma(scale, totals[t][r]);
-                    }
-                }
-                x = x.add(R * ROW_BYTES);
-            }
+            let ahead = if at + AHEAD < tile_bytes { AHEAD } else { AHEAD + (T - 1) * tile_bytes };
+            let x = Panel::<R>(x.add(unit * Q::UNIT_BLOCKS * R * ROW_BYTES));
+            Q::add_unit::<D, R, T>(x, tiles.map(|tile| tile.add(at)), ahead, &mut totals);
         }
         for t in 0..T {
             for r in 0..R {

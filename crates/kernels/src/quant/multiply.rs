@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::activations::{ROW_BYTES, quantise_row};
-use super::codes::{UNIT_BLOCKS, with_tile};
 use super::dots::DotIsa;
 use super::micro::{Codes, Results, multiply_panel};
+use super::tile::{QuantTile, with_tile};
 use crate::element::LANES;
 use crate::error::{KernelError, Result};
 use crate::micro::{MAX_ROWS, first_row, with_num_rows};
@@ -69,8 +69,8 @@ pub(crate) unsafe fn multiply(
     }
     let (inn, features) = (w.in_features(), w.out_features());
     with_tile!(w.format(), Q => {
-        let units = <Q as super::QuantTile>::units(inn);
-        let row_bytes = units * UNIT_BLOCKS * ROW_BYTES;
+        let units = Q::units(inn);
+        let row_bytes = units * Q::UNIT_BLOCKS * ROW_BYTES;
         let num_panels = n.div_ceil(MAX_ROWS);
         SCRATCH.with_borrow_mut(|scratch| {
             let words = n * row_bytes / 4;
@@ -84,7 +84,7 @@ pub(crate) unsafe fn multiply(
                     unsafe {
                         let row = x.as_ptr().add((first + r) * inn);
                         let panel = rows.get().add(first * row_bytes);
-                        quantise_row(isa, row, inn, units * UNIT_BLOCKS, panel, end - first, r);
+                        quantise_row(isa, row, inn, units * Q::UNIT_BLOCKS, panel, end - first, r);
                     }
                 }
             };
@@ -93,7 +93,7 @@ pub(crate) unsafe fn multiply(
             } else {
                 parallel_for(num_panels, &round)?;
             }
-            let tile_bytes = units * <Q as super::QuantTile>::UNIT_BYTES;
+            let tile_bytes = units * Q::UNIT_BYTES;
             let job = Job {
                 isa: DotIsa::of(isa),
                 n,

@@ -1,9 +1,7 @@
-//! Rows into quantised tiles: as they are where the file has the same codes, else decoded and rounded.
+//! Rows into quantised tiles, or into the encoding of files: as they are where the codes are the same, else decoded and
+//! rounded.
 
-use half::f16;
-
-use super::BLOCK;
-use super::codes::{Block, QuantTile, with_tile};
+use super::tile::{MAX_BYTES, MAX_LEN, QuantTile, with_tile};
 use crate::error::{KernelError, Result};
 use crate::format::Format;
 use crate::pool::parallel_for;
@@ -20,28 +18,46 @@ pub(crate) fn pack_row<Q: QuantTile>(
     source: &[u8],
     numbers: &mut [f32],
 ) {
-    if let Some(read) = Q::as_stored(stored) {
-        for (block, source) in source.chunks_exact(stored.block_bytes()).enumerate() {
-            Q::write(tile, block, lane, &read(source));
+    if stored == Q::STORED {
+        for (index, block) in source.chunks_exact(stored.block_bytes()).enumerate() {
+            Q::write(tile, index, lane, block);
         }
         return;
     }
     stored.decode(source, numbers);
     // SAFETY: the instruction set is there.
-    unsafe { round_row::<Q>(isa, numbers, tile, lane) };
+    unsafe { round_row::<Q>(isa, numbers, &mut |index, block| Q::write(tile, index, lane, block)) };
 }
 
-/// Round a row into its lane, in plain Rust that the compiler makes vectors of.
+/// Row `lane` of a tile, as numbers.
+pub(crate) fn unpack_row<Q: QuantTile>(tile: &[u8], lane: usize, numbers: &mut [f32]) {
+    let (mut block, mut whole) = ([0; MAX_BYTES], [0.0; MAX_LEN]);
+    let block = &mut block[..Q::STORED.block_bytes()];
+    for (index, numbers) in numbers.chunks_mut(Q::LEN).enumerate() {
+        Q::read(tile, index, lane, block);
+        Q::STORED.decode(block, &mut whole[..Q::LEN]);
+        numbers.copy_from_slice(&whole[..numbers.len()]);
+    }
+}
+
+/// Give each block of a rounded row to `put`, with its index; zeros fill the last one.
 #[inline(always)]
-unsafe fn round_row_body<L: Lanes, Q: QuantTile>(numbers: &[f32], tile: &mut [u8], lane: usize) {
-    for (block, numbers) in numbers.chunks(BLOCK).enumerate() {
-        let mut whole = [0.0; BLOCK];
-        whole[..numbers.len()].copy_from_slice(numbers);
-        Q::write(tile, block, lane, &Q::round(&whole));
+unsafe fn round_row_body<L: Lanes, Q: QuantTile>(numbers: &[f32], put: &mut dyn FnMut(usize, &[u8])) {
+    let (mut block, mut whole) = ([0; MAX_BYTES], [0.0; MAX_LEN]);
+    let block = &mut block[..Q::STORED.block_bytes()];
+    for (index, numbers) in numbers.chunks(Q::LEN).enumerate() {
+        let mut rounded = numbers;
+        if numbers.len() < Q::LEN {
+            whole[..numbers.len()].copy_from_slice(numbers);
+            whole[numbers.len()..].fill(0.0);
+            rounded = &whole[..Q::LEN];
+        }
+        Q::round(rounded, block);
+        put(index, block);
     }
 }
 multiversion! {
-    unsafe fn round_row [Q: QuantTile] (numbers: &[f32], tile: &mut [u8], lane: usize) = round_row_body
+    unsafe fn round_row [Q: QuantTile] (numbers: &[f32], put: &mut dyn FnMut(usize, &[u8])) = round_row_body
 }
 
 /// Rows of `inn` numbers, encoded as `stored`, in the encoding of files that packs into `format` without a change: see
@@ -75,42 +91,14 @@ pub fn round_rows(format: Format, stored: Stored, inn: usize, rows: &[u8]) -> Re
 
 /// One row in the encoding of files.
 fn encode_row<Q: QuantTile>(isa: Isa, stored: Stored, source: &[u8], inn: usize, to: &mut [u8]) {
-    if Q::as_stored(stored).is_some() {
+    if stored == Q::STORED {
         to.copy_from_slice(source);
         return;
     }
     let mut numbers = vec![0.0; inn];
     stored.decode(source, &mut numbers);
+    let bytes = Q::STORED.block_bytes();
+    let mut put = |index: usize, block: &[u8]| to[index * bytes..][..bytes].copy_from_slice(block);
     // SAFETY: the instruction set is there.
-    unsafe { encode_numbers::<Q>(isa, &numbers, to) };
-}
-
-#[inline(always)]
-unsafe fn encode_numbers_body<L: Lanes, Q: QuantTile>(numbers: &[f32], to: &mut [u8]) {
-    let blocks = numbers.as_chunks::<BLOCK>().0.iter();
-    for (numbers, to) in blocks.zip(to.chunks_exact_mut(2 + Q::STORED_CODE_BYTES)) {
-        let block = Q::round(numbers);
-        to[..2].copy_from_slice(&block.scale.to_le_bytes());
-        Q::store_codes(&block.codes, &mut to[2..]);
-    }
-}
-multiversion! {
-    unsafe fn encode_numbers [Q: QuantTile] (numbers: &[f32], to: &mut [u8]) = encode_numbers_body
-}
-
-/// A block of `Q8_0`.
-pub(super) fn q8_0(bytes: &[u8]) -> Block {
-    Block {
-        scale: f16::from_le_bytes([bytes[0], bytes[1]]),
-        codes: std::array::from_fn(|i| bytes[2 + i].cast_signed()),
-    }
-}
-
-/// A block of `Q4_0`.
-pub(super) fn q4_0(bytes: &[u8]) -> Block {
-    let nibble = |i: usize| if i < 16 { bytes[2 + i] & 15 } else { bytes[2 + i - 16] >> 4 };
-    Block {
-        scale: f16::from_le_bytes([bytes[0], bytes[1]]),
-        codes: std::array::from_fn(|i| nibble(i).cast_signed() - 8),
-    }
+    unsafe { round_row::<Q>(isa, &numbers, &mut put) };
 }

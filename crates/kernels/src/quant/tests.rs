@@ -11,7 +11,7 @@ use crate::simd::Isa;
 use crate::testing::{bits, noise, stored, tensor, values};
 use crate::{Format, PackedWeight, Stored, reference, set_num_threads};
 
-const FORMATS: [Format; 2] = [Format::Q8, Format::Q4];
+const FORMATS: [Format; 5] = [Format::Q8, Format::Q4, Format::Q4K, Format::Q5K, Format::Q6K];
 
 struct Case {
     x: Vec<f32>,
@@ -99,19 +99,62 @@ proptest! {
     }
 
     #[test]
-    fn codes_of_files_are_kept(out in 1usize..40, blocks in 1usize..6, seed: u64) {
-        for (format, encoding) in [(Format::Q8, Stored::Q8_0), (Format::Q4, Stored::Q4_0)] {
-            let inn = blocks * BLOCK;
-            let width = encoding.row_bytes(inn).unwrap();
-            // Any bytes are codes; scales are made small numbers.
-            let mut bytes: Vec<u8> = noise(seed, out * width).iter().map(|v| (v * 1e4) as i32 as u8).collect();
-            for block in bytes.chunks_mut(encoding.block_bytes()) {
-                block[1] = 0x20 | block[1] & 0x8f;
+    fn codes_of_files_are_kept(
+        format in prop::sample::select(FORMATS.to_vec()), out in 1usize..40, blocks in 1usize..4, seed: u64,
+    ) {
+        let encoding = format.stored();
+        let inn = blocks * encoding.block_len();
+        let bytes = any_codes(encoding, out * blocks, seed);
+        let mut expect = vec![0.0; out * inn];
+        encoding.decode(&bytes, &mut expect);
+        let packed = PackedWeight::pack(format, out, inn, &bytes).unwrap();
+        prop_assert_eq!(packed.dequantize(), expect);
+    }
+}
+
+/// Blocks of any codes and multiples; the f16 scales in them are made small positive numbers.
+fn any_codes(encoding: Stored, blocks: usize, seed: u64) -> Vec<u8> {
+    let width = encoding.block_bytes();
+    let mut bytes: Vec<u8> = noise(seed, blocks * width).iter().map(|v| (v * 1e4) as i32 as u8).collect();
+    let scales: &[usize] = match encoding {
+        Stored::Q4_K | Stored::Q5_K => &[0, 2],
+        Stored::Q6_K => &[208],
+        _ => &[0],
+    };
+    for block in bytes.chunks_mut(width) {
+        for at in scales {
+            block[at + 1] = 0x20 | block[at + 1] & 0x0f;
+        }
+    }
+    bytes
+}
+
+/// Codes, multiples and activations that are as large as they can be.
+#[test]
+fn the_extreme_blocks_are_exact() {
+    for format in FORMATS {
+        let (encoding, inn) = (format.stored(), 2 * format.stored().block_len());
+        let mut bytes = any_codes(encoding, 2 * 5, 3);
+        for block in bytes[..2 * encoding.block_bytes()].chunks_mut(encoding.block_bytes()) {
+            block.fill(0xff);
+            let width = block.len();
+            for at in [0, 2, 208].into_iter().filter(|at| at + 1 < width) {
+                block[at..at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
             }
-            let mut expect = vec![0.0; out * inn];
-            encoding.decode(&bytes, &mut expect);
-            let packed = PackedWeight::pack(format, out, inn, &bytes).unwrap();
-            prop_assert_eq!(packed.dequantize(), expect);
+        }
+        let w = Arc::new(PackedWeight::pack(format, 5, inn, &bytes).unwrap());
+        for sign in [1.0, -1.0] {
+            let x = vec![sign * 127.0; inn];
+            let exact = reference::linear(&x, &w.dequantize(), None, inn);
+            for isa in Isa::all() {
+                let found = values(&linear_on(isa, &tensor(&x, &[1, inn]), &w, None).unwrap());
+                for (found, exact) in found.iter().zip(&exact) {
+                    assert!(
+                        (f64::from(*found) - exact).abs() <= exact.abs() * 1e-5,
+                        "{format} {isa:?}: {found}, not {exact}"
+                    );
+                }
+            }
         }
     }
 }
@@ -140,18 +183,30 @@ fn the_extreme_codes_do_not_overflow() {
 
 #[test]
 fn rounding_is_to_the_nearest_code() {
-    for (format, steps) in [(Format::Q8, 127.0), (Format::Q4, 7.0)] {
-        let numbers = noise(5, 64 * 100);
-        let packed = quantised(format, 64, 100, &numbers);
+    // Steps between zero and one. A minimum spends all codes on the range, a scale of sixteen numbers fits them closely.
+    let formats = [
+        (Format::Q8, 127.0),
+        (Format::Q4, 7.0),
+        (Format::Q4K, 7.5),
+        (Format::Q5K, 15.5),
+        (Format::Q6K, 31.0),
+    ];
+    for (format, steps) in formats {
+        let numbers = noise(5, 64 * 512);
+        let packed = quantised(format, 64, 512, &numbers);
         let found = packed.dequantize();
         let error: f32 = found.iter().zip(&numbers).map(|(a, b)| (a - b).powi(2)).sum();
         // Uniform numbers in a step have a mean squared error of a twelfth of its square.
         let expect = numbers.len() as f32 * (1.0f32 / steps).powi(2) / 12.0;
         assert!(error < expect * 1.1, "{format}: {error} against {expect}");
-        assert_eq!(packed.num_bytes(), format.packed_bytes(64, 100).unwrap());
+        assert_eq!(packed.num_bytes(), format.packed_bytes(64, 512).unwrap());
     }
-    let zero = quantised(Format::Q4, 1, 40, &[0.0; 40]);
-    assert_eq!(zero.dequantize(), [0.0; 40]);
+    for format in FORMATS {
+        assert_eq!(quantised(format, 1, 40, &[0.0; 40]).dequantize(), [0.0; 40], "{format}");
+    }
+    // A minimum holds what no scale around zero does.
+    let level = quantised(Format::Q4K, 1, 256, &[-3.0; 256]).dequantize();
+    assert!(level.iter().all(|x| (x + 3.0).abs() < 3e-3), "{level:?}");
 }
 
 #[test]
@@ -179,11 +234,11 @@ fn numbers_that_are_none_stay_in_their_row() {
 /// A file of rounded rows is as good as rounding while it is packed.
 #[test]
 fn rows_rounded_for_a_file_pack_into_the_same_bits() {
-    let (rows, inn) = (19, 96);
+    let (rows, inn) = (19, 768);
     let mut numbers = noise(3, rows * inn);
     numbers[..32].fill(0.0);
     let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-    for format in [Format::Q8, Format::Q4] {
+    for format in FORMATS {
         let mut direct = PackedWeight::builder(format, rows, inn).unwrap();
         direct.rows(0, Stored::F32, &bytes).unwrap();
         let direct = direct.finish().unwrap();
@@ -195,7 +250,7 @@ fn rows_rounded_for_a_file_pack_into_the_same_bits() {
         );
         assert_eq!(super::round_rows(format, format.stored(), inn, &rounded).unwrap(), rounded);
         assert!(super::round_rows(format, Stored::F32, inn, &bytes[1..]).is_err());
-        assert!(super::round_rows(format, Stored::F32, 48, &bytes).is_err());
+        assert!(super::round_rows(format, Stored::F32, 48, &bytes[..192]).is_err());
     }
     assert!(super::round_rows(Format::F16, Stored::F32, inn, &bytes).is_err());
 }

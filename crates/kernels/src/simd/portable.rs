@@ -39,6 +39,13 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: valid for sixteen elements by the trait's contract.
+        let row = unsafe { from.cast::<[i8; LANES]>().read_unaligned() };
+        Self(row.map(f32::from))
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(from: *const bf16) -> Self {
         // SAFETY: valid for sixteen elements by the trait's contract.
         let row = unsafe { from.cast::<[bf16; LANES]>().read_unaligned() };

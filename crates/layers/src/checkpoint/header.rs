@@ -7,7 +7,7 @@
 //!
 //! The format has no blocks of quantised numbers. `vlinders quantize` writes a matrix of them as `U8` of shape `[rows, bytes
 //! of a row]` and names its encoding in the `__metadata__` of the file, under `vlinders.encoding:` and the name of the
-//! tensor: `Q8_0` or `Q4_0`, with blocks as GGUF has them.
+//! tensor, `Q8_0`, `Q4_0`, `Q4_K`, `Q5_K` or `Q6_K`, with blocks as GGUF has them.
 
 use std::collections::HashMap;
 
@@ -24,6 +24,9 @@ pub(super) const LENGTH_BYTES: u64 = 8;
 
 /// Begins the keys of `__metadata__` that name encodings.
 pub(super) const ENCODING: &str = "vlinders.encoding:";
+
+/// Encodings that quantised matrices may have.
+const ENCODINGS: [Stored; 5] = [Stored::Q8_0, Stored::Q4_0, Stored::Q4_K, Stored::Q5_K, Stored::Q6_K];
 
 /// One entry as the JSON has it.
 #[derive(Deserialize)]
@@ -109,7 +112,7 @@ pub(super) fn parse(
                 bad(
                     file,
                     format!(
-                        "{name} can not be {encoding}: it must be U8, rows of whole blocks of Q8_0 or Q4_0"
+                        "{name} can not be {encoding}: it must be U8, rows of whole blocks of one of {ENCODINGS:?}"
                     ),
                 )
             })?;
@@ -134,7 +137,7 @@ fn encodings(file: &str, metadata: &serde_json::Value) -> Result<HashMap<String,
 
 /// A matrix of bytes as the matrix that it encodes.
 fn encoded(mut info: TensorInfo, encoding: &str) -> Option<TensorInfo> {
-    let stored = [Stored::Q8_0, Stored::Q4_0].into_iter().find(|stored| format!("{stored:?}") == encoding)?;
+    let stored = ENCODINGS.into_iter().find(|stored| format!("{stored:?}") == encoding)?;
     let [rows, row_bytes] = info.shape[..] else { return None };
     if info.dtype_name != "U8" || row_bytes == 0 || !row_bytes.is_multiple_of(stored.block_bytes()) {
         return None;

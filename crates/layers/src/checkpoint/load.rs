@@ -140,7 +140,7 @@ impl Checkpoint {
             .map(|spec| {
                 let encodings: Vec<_> =
                     spec.parts.iter().map(|part| self.stored(&part.tensor).unwrap_or(Stored::F32)).collect();
-                let format = precision.format(spec.kind, &encodings);
+                let format = precision.format(spec.kind, spec.cols, &encodings);
                 let rows = spec.parts.iter().map(|part| part.rows).sum();
                 (format, format.packed_bytes(rows, spec.cols).map_or(u64::MAX, |bytes| bytes as u64))
             })
@@ -181,7 +181,7 @@ impl Checkpoint {
                 }
                 first_row += part.rows;
             }
-            let format = precision.format(spec.kind, &encodings);
+            let format = precision.format(spec.kind, spec.cols, &encodings);
             filling.matrices.push(Mutex::new(PackedWeight::builder(format, first_row, spec.cols)?));
         }
         for (vector, spec) in plan.vectors().iter().enumerate() {

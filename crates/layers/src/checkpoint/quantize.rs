@@ -100,7 +100,7 @@ impl Checkpoint {
         for spec in plan.matrices() {
             for part in &spec.parts {
                 let (source, stored) = self.check(&part.tensor, &[part.rows, spec.cols])?;
-                let format = precision.format(spec.kind, &[stored]);
+                let format = precision.format(spec.kind, spec.cols, &[stored]);
                 let row_bytes =
                     format.stored().row_bytes(spec.cols).ok_or_else(|| LayerError::NoWholeBlocks {
                         tensor: part.tensor.clone(),

@@ -22,13 +22,27 @@ unsafe fn add_signed(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
     }
 }
 
-/// `sums` and the dot products of unsigned `codes`, at most 15 each, with `x`.
+/// `sums` and the dot products of unsigned `codes`, at most 63 each, with `x`.
 #[inline(always)]
 unsafe fn add_unsigned(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
     // SAFETY: AVX2 is there by the trait's contract.
     unsafe {
         let pairs = _mm256_maddubs_epi16(codes, x);
         _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+}
+
+/// `lower`, and the bits of `plane` from bit `from` on moved to bit 4, as far as `mask` has them. Bits that words carry over from
+/// one byte to the other are masked away.
+#[inline(always)]
+unsafe fn with_bits(lower: __m256i, plane: __m256i, from: usize, mask: __m256i) -> __m256i {
+    // SAFETY: AVX2 is there by the trait's contract.
+    unsafe {
+        let moved = match from {
+            0..4 => _mm256_sll_epi16(plane, _mm_cvtsi32_si128(4 - from as i32)),
+            _ => _mm256_srl_epi16(plane, _mm_cvtsi32_si128(from as i32 - 4)),
+        };
+        _mm256_or_si256(lower, _mm256_and_si256(moved, mask))
     }
 }
 
@@ -70,12 +84,18 @@ impl Dots for Avx2Dots {
     }
 
     #[inline(always)]
-    unsafe fn start_4(sum: i32) -> Self {
+    unsafe fn with_upper(lower: Self::Codes, plane: Self::Codes, from: usize, bits: usize) -> Self::Codes {
         // SAFETY: the trait's contract.
         unsafe {
-            let start = _mm256_set1_epi32(-8 * sum);
-            Self(start, start)
+            let mask = _mm256_set1_epi8(if bits == 1 { 0x10 } else { 0x30 });
+            (with_bits(lower.0, plane.0, from, mask), with_bits(lower.1, plane.1, from, mask))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(sum: i32) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { Self(_mm256_set1_epi32(sum), _mm256_set1_epi32(sum)) }
     }
 
     #[inline(always)]
@@ -91,7 +111,7 @@ impl Dots for Avx2Dots {
     }
 
     #[inline(always)]
-    unsafe fn add_4(self, codes: Self::Codes, x: i32) -> Self {
+    unsafe fn add_6(self, codes: Self::Codes, x: i32) -> Self {
         // SAFETY: the trait's contract.
         unsafe {
             let x = _mm256_set1_epi32(x);

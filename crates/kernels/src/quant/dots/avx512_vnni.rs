@@ -40,9 +40,22 @@ impl Dots for Avx512VnniDots {
     }
 
     #[inline(always)]
-    unsafe fn start_4(sum: i32) -> Self {
+    unsafe fn with_upper(lower: __m512i, plane: __m512i, from: usize, bits: usize) -> __m512i {
+        // SAFETY: the trait's contract. Bits that words carry over from one byte to the other are masked away.
+        unsafe {
+            let moved = match from {
+                0..4 => _mm512_sll_epi16(plane, _mm_cvtsi32_si128(4 - from as i32)),
+                _ => _mm512_srl_epi16(plane, _mm_cvtsi32_si128(from as i32 - 4)),
+            };
+            let mask = _mm512_set1_epi8(if bits == 1 { 0x10 } else { 0x30 });
+            _mm512_or_si512(lower, _mm512_and_si512(moved, mask))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(sum: i32) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(_mm512_set1_epi32(-8 * sum)) }
+        unsafe { Self(_mm512_set1_epi32(sum)) }
     }
 
     #[inline(always)]
@@ -52,7 +65,7 @@ impl Dots for Avx512VnniDots {
     }
 
     #[inline(always)]
-    unsafe fn add_4(self, codes: __m512i, x: i32) -> Self {
+    unsafe fn add_6(self, codes: __m512i, x: i32) -> Self {
         // SAFETY: the trait's contract.
         unsafe { self.add_8(codes, x) }
     }

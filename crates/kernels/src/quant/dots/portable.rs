@@ -46,8 +46,16 @@ impl Dots for PortableDots {
     }
 
     #[inline(always)]
-    unsafe fn start_4(_: i32) -> Self {
-        Self([0; LANES])
+    unsafe fn with_upper(lower: Self::Codes, plane: Self::Codes, from: usize, bits: usize) -> Self::Codes {
+        let mask = (1 << bits) - 1;
+        std::array::from_fn(|row| {
+            std::array::from_fn(|k| lower[row][k] | (plane[row][k] >> from & mask) << 4)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn splat(sum: i32) -> Self {
+        Self([sum; LANES])
     }
 
     #[inline(always)]
@@ -56,8 +64,8 @@ impl Dots for PortableDots {
     }
 
     #[inline(always)]
-    unsafe fn add_4(self, codes: Self::Codes, x: i32) -> Self {
-        self.add(codes, x, 8)
+    unsafe fn add_6(self, codes: Self::Codes, x: i32) -> Self {
+        self.add(codes, x, 0)
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@ use super::*;
 use crate::{LoadedTensors, Weights};
 
 const EMBED: &str = "model.embed_tokens.weight";
+const GATE: &str = "model.layers.0.mlp.gate_proj.weight";
 const DOWN: &str = "model.layers.0.mlp.down_proj.weight";
 
 fn source(hidden: usize, shards: usize) -> tempfile::TempDir {
@@ -31,9 +32,13 @@ fn plan(hidden: usize) -> LoadPlan {
     weights.plan()
 }
 
-fn load(folder: &Path, quantization: Option<Quantization>) -> Result<LoadedTensors, LayerError> {
+fn load(
+    folder: &Path,
+    hidden: usize,
+    quantization: Option<Quantization>,
+) -> Result<LoadedTensors, LayerError> {
     let precision = Precision { quantization, ..Precision::default() };
-    Ok(Checkpoint::open(folder)?.load(&plan(64), precision, &|_, _| {})?.0)
+    Ok(Checkpoint::open(folder)?.load(&plan(hidden), precision, &|_, _| {})?.0)
 }
 
 fn quantise(
@@ -49,18 +54,23 @@ fn quantise(
 
 #[test]
 fn the_result_loads_as_what_is_rounded_while_loading() {
-    for (shards, file_bytes, many) in [(1, u64::MAX, false), (3, 4000, true)] {
-        let source = source(64, shards);
+    for (hidden, shards, file_bytes, many) in
+        [(64, 1, u64::MAX, false), (64, 3, 4000, true), (256, 1, u64::MAX, false)]
+    {
+        let source = source(hidden, shards);
         for quantization in [Quantization::Q8, Quantization::Q4] {
             let out = tempfile::tempdir().unwrap();
             let checkpoint = Checkpoint::open(source.path()).unwrap();
             let seen = std::cell::Cell::new((0, 0));
             let note = |done, total| seen.set((done, total));
-            let stats = checkpoint.quantize(&plan(64), quantization, out.path(), file_bytes, &note).unwrap();
+            let stats =
+                checkpoint.quantize(&plan(hidden), quantization, out.path(), file_bytes, &note).unwrap();
             assert_eq!((stats.num_files > 1, seen.get()), (many, (stats.bytes_read, stats.bytes_read)));
             assert_eq!(out.path().join(INDEX).is_file(), many);
-            let (found, expected) =
-                (load(out.path(), None).unwrap(), load(source.path(), Some(quantization)).unwrap());
+            let (found, expected) = (
+                load(out.path(), hidden, None).unwrap(),
+                load(source.path(), hidden, Some(quantization)).unwrap(),
+            );
             assert_eq!(found.matrices.len(), 3);
             for (name, matrix) in &expected.matrices {
                 assert_eq!(found.matrices[name].format(), matrix.format(), "{name}");
@@ -74,7 +84,11 @@ fn the_result_loads_as_what_is_rounded_while_loading() {
 }
 
 #[test]
-fn tables_keep_eight_bits() {
+fn tables_have_more_bits_and_short_rows_have_scales_of_their_own() {
+    let (out, _) = quantise(source(256, 1).path(), 256, u64::MAX).unwrap();
+    let checkpoint = Checkpoint::open(out.path()).unwrap();
+    assert_eq!(checkpoint.stored(EMBED), Some(Stored::Q6_K));
+    assert_eq!(checkpoint.stored(GATE), Some(Stored::Q4_K));
     let (out, _) = quantise(source(64, 1).path(), 64, u64::MAX).unwrap();
     let checkpoint = Checkpoint::open(out.path()).unwrap();
     assert_eq!(checkpoint.stored(EMBED), Some(Stored::Q8_0));
@@ -104,11 +118,11 @@ fn encodings_that_make_no_sense_are_refused() {
         let header = header.to_string();
         let head = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
         fs::write(&path, [&head[..], &bytes[8 + length..]].concat()).unwrap();
-        load(out.path(), None).unwrap_err().to_string()
+        load(out.path(), 64, None).unwrap_err().to_string()
     };
     let key = format!("{}{DOWN}", header::ENCODING);
     let refused = format!("{DOWN} can not be");
-    assert!(with(&|h| h["__metadata__"][&key] = json!("Q6_K")).contains(&format!("{refused} Q6_K")));
+    assert!(with(&|h| h["__metadata__"][&key] = json!("Q5_0")).contains(&format!("{refused} Q5_0")));
     assert!(
         with(&|h| h["__metadata__"][&key] = json!("Q8_0")).contains(&refused),
         "54 bytes are no blocks of 34"

@@ -1,0 +1,264 @@
+//! Eight and four bits with a scale for each 32 numbers.
+//!
+//! Two blocks of 32 input features make a unit: the scales of the first block and of the second (sixteen f16 each), then
+//! the codes of the first and of the second. Codes lie as dot products of four want them: `[8 groups][16 rows][4]` for
+//! eight bits; for four bits `[4 groups][16 rows][4]`, the lower nibble being number `k` and the upper one number
+//! `k + 16` of the block.
+
+use half::f16;
+
+use super::BLOCK;
+use super::dots::Dots;
+use super::micro::{Codes, GROUP, Panel};
+use super::round::{best_step, greatest, inverse, whole};
+use super::tile::QuantTile;
+use crate::element::LANES;
+use crate::simd::Lanes;
+use crate::stored::Stored;
+
+/// Eight bits: whole numbers from -127 to 127.
+pub(crate) struct Q8;
+
+/// Four bits: whole numbers from -8 to 7.
+pub(crate) struct Q4;
+
+/// Blocks of a unit.
+const UNIT_BLOCKS: usize = 2;
+/// Bytes of the scales of one block.
+const SCALE_BYTES: usize = 2 * LANES;
+/// Divisors of the greatest magnitude that are tried as scales; -8 spends the extra code on it.
+const Q4_DIVISORS: [f32; 9] = [-8.0, -7.7, -7.4, -7.1, -8.4, -8.8, 7.0, 7.4, -9.3];
+
+/// What the two have in common.
+trait Simple {
+    /// Bytes of the codes of a block of sixteen rows.
+    const CODE_BYTES: usize;
+
+    /// Where the scale of row `lane` and where the codes of a block lie.
+    fn places(block: usize, lane: usize) -> (usize, usize) {
+        let unit = block / UNIT_BLOCKS * UNIT_BLOCKS * (SCALE_BYTES + Self::CODE_BYTES);
+        let scales = unit + block % UNIT_BLOCKS * SCALE_BYTES;
+        (scales + 2 * lane, unit + UNIT_BLOCKS * SCALE_BYTES + block % UNIT_BLOCKS * Self::CODE_BYTES)
+    }
+
+    /// Sums that are free of the offset of stored codes; `sum` is that of the activation's codes.
+    ///
+    /// # Safety
+    /// The instruction set of `D` is there.
+    unsafe fn start<D: Dots>(sum: i32) -> D;
+
+    /// Add the dot products of one block, whose codes are at `tiles`; what is `ahead` bytes further is fetched.
+    ///
+    /// # Safety
+    /// The codes of a block are readable at each of `tiles`; the instruction set of `D` is there.
+    unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
+        x: Panel<R>,
+        tiles: [*const u8; T],
+        ahead: usize,
+        sums: &mut [[D; R]; T],
+    );
+
+    /// As [`Codes::add_unit`].
+    #[inline(always)]
+    unsafe fn add_blocks<D: Dots, const R: usize, const T: usize>(
+        mut x: Panel<R>,
+        tiles: [*const u8; T],
+        ahead: usize,
+        totals: &mut [[D::Floats; R]; T],
+    ) {
+        // SAFETY: the unit has two blocks of scales and codes; the caller's promise.
+        unsafe {
+            for half in 0..UNIT_BLOCKS {
+                let mut sums = [[Self::start::<D>(0); R]; T];
+                for t in 0..T {
+                    for r in 0..R {
+                        sums[t][r] = Self::start(x.sum(r));
+                    }
+                }
+                let codes = UNIT_BLOCKS * SCALE_BYTES + half * Self::CODE_BYTES;
+                Self::add_block(x, tiles.map(|tile| tile.add(codes)), ahead, &mut sums);
+                for t in 0..T {
+                    let of_tile = D::Floats::load_f16(tiles[t].add(half * SCALE_BYTES).cast());
+                    for r in 0..R {
+                        let scale = of_tile.mul(D::Floats::splat(x.scale(r)));
+                        totals[t][r] = sums[t][r].to_floats().fma(scale, totals[t][r]);
+                    }
+                }
+                x = x.next();
+            }
+        }
+    }
+}
+
+/// Where byte `k` of a row's codes lies among those of sixteen rows.
+#[inline(always)]
+pub(super) fn place(k: usize, lane: usize) -> usize {
+    k / 4 * GROUP + 4 * lane + k % 4
+}
+
+// === impl Q8 ===
+
+impl Simple for Q8 {
+    const CODE_BYTES: usize = BLOCK * LANES;
+
+    #[inline(always)]
+    unsafe fn start<D: Dots>(sum: i32) -> D {
+        // SAFETY: the caller's promise.
+        unsafe { D::start_8(sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
+        x: Panel<R>,
+        tiles: [*const u8; T],
+        ahead: usize,
+        sums: &mut [[D; R]; T],
+    ) {
+        for group in 0..BLOCK / 4 {
+            for t in 0..T {
+                // SAFETY: the caller's promise; a prefetch may name any address.
+                unsafe {
+                    let at = tiles[t].add(group * GROUP);
+                    D::Floats::prefetch(at.wrapping_add(ahead));
+                    let codes = D::load(at);
+                    for r in 0..R {
+                        sums[t][r] = sums[t][r].add_8(codes, x.four(r, group));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl QuantTile for Q8 {
+    const STORED: Stored = Stored::Q8_0;
+    const UNIT_BLOCKS: usize = UNIT_BLOCKS;
+    const UNIT_BYTES: usize = UNIT_BLOCKS * (SCALE_BYTES + Self::CODE_BYTES);
+
+    #[inline(always)]
+    fn round(numbers: &[f32], block: &mut [u8]) {
+        let scale = f16::from_f32(greatest(numbers).abs() / 127.0);
+        let by = inverse(scale.to_f32());
+        block[..2].copy_from_slice(&scale.to_le_bytes());
+        for (code, x) in block[2..].iter_mut().zip(numbers) {
+            *code = (whole(x * by, -127.0, 127.0) as i32 as i8).cast_unsigned();
+        }
+    }
+
+    fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
+        let (scale, codes) = Self::places(index, lane);
+        tile[scale..scale + 2].copy_from_slice(&block[..2]);
+        for (group, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
+            let at = codes + place(4 * group, lane);
+            tile[at..at + 4].copy_from_slice(&four.map(|code| code ^ 0x80));
+        }
+    }
+
+    fn read(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
+        let (scale, codes) = Self::places(index, lane);
+        block[..2].copy_from_slice(&tile[scale..scale + 2]);
+        for (k, code) in block[2..].iter_mut().enumerate() {
+            *code = tile[codes + place(k, lane)] ^ 0x80;
+        }
+    }
+}
+
+impl Codes for Q8 {
+    #[inline(always)]
+    unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
+        x: Panel<R>,
+        tiles: [*const u8; T],
+        ahead: usize,
+        totals: &mut [[D::Floats; R]; T],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::add_blocks::<D, R, T>(x, tiles, ahead, totals) }
+    }
+}
+
+// === impl Q4 ===
+
+impl Simple for Q4 {
+    const CODE_BYTES: usize = BLOCK * LANES / 2;
+
+    #[inline(always)]
+    unsafe fn start<D: Dots>(sum: i32) -> D {
+        // SAFETY: the caller's promise.
+        unsafe { D::splat(-8 * sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
+        x: Panel<R>,
+        tiles: [*const u8; T],
+        ahead: usize,
+        sums: &mut [[D; R]; T],
+    ) {
+        for group in 0..BLOCK / 8 {
+            for t in 0..T {
+                // SAFETY: the caller's promise; a prefetch may name any address.
+                unsafe {
+                    let at = tiles[t].add(group * GROUP);
+                    D::Floats::prefetch(at.wrapping_add(ahead));
+                    let codes = D::load(at);
+                    let (lower, upper) = (D::lower(codes), D::upper(codes));
+                    for r in 0..R {
+                        sums[t][r] = sums[t][r].add_6(lower, x.four(r, group));
+                    }
+                    for r in 0..R {
+                        sums[t][r] = sums[t][r].add_6(upper, x.four(r, group + BLOCK / 8));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl QuantTile for Q4 {
+    const STORED: Stored = Stored::Q4_0;
+    const UNIT_BLOCKS: usize = UNIT_BLOCKS;
+    const UNIT_BYTES: usize = UNIT_BLOCKS * (SCALE_BYTES + Self::CODE_BYTES);
+
+    #[inline(always)]
+    fn round(numbers: &[f32], block: &mut [u8]) {
+        let stored = |step| f16::from_f32(step).to_f32();
+        let step = best_step(numbers, &Q4_DIVISORS, -8.0, 7.0, stored);
+        let by = inverse(step);
+        block[..2].copy_from_slice(&f16::from_f32(step).to_le_bytes());
+        let (lower, upper) = numbers.split_at(BLOCK / 2);
+        let nibble = |x: f32| (whole(x * by, -8.0, 7.0) as i32 + 8) as u8;
+        for (code, (lower, upper)) in block[2..].iter_mut().zip(lower.iter().zip(upper)) {
+            *code = nibble(*lower) | nibble(*upper) << 4;
+        }
+    }
+
+    fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
+        let (scale, codes) = Self::places(index, lane);
+        tile[scale..scale + 2].copy_from_slice(&block[..2]);
+        for (group, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
+            let at = codes + place(4 * group, lane);
+            tile[at..at + 4].copy_from_slice(four);
+        }
+    }
+
+    fn read(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
+        let (scale, codes) = Self::places(index, lane);
+        block[..2].copy_from_slice(&tile[scale..scale + 2]);
+        for (k, code) in block[2..].iter_mut().enumerate() {
+            *code = tile[codes + place(k, lane)];
+        }
+    }
+}
+
+impl Codes for Q4 {
+    #[inline(always)]
+    unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
+        x: Panel<R>,
+        tiles: [*const u8; T],
+        ahead: usize,
+        totals: &mut [[D::Floats; R]; T],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::add_blocks::<D, R, T>(x, tiles, ahead, totals) }
+    }
+}
