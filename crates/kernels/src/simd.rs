@@ -52,8 +52,10 @@ pub(crate) trait Lanes: Copy {
     unsafe fn scale_by_power(self, exponent: Self) -> Self;
     /// Lanes `from..to` of `self`, `other` elsewhere.
     unsafe fn keep_range(self, from: usize, to: usize, other: Self) -> Self;
-    /// Bring the cache line at `address` nearer; never faults.
+    /// Bring the cache line at `address` into the first-level cache; never faults.
     unsafe fn prefetch(address: *const u8);
+    /// The same into the second-level cache.
+    unsafe fn prefetch_far(address: *const u8);
 
     /// The first `len` elements (at most sixteen), zeros after them.
     #[inline(always)]

@@ -1,15 +1,15 @@
 //! Rounding rows of activations to eight bits, laid out for the innermost loop.
 //!
 //! Rows go in panels of up to six. Block after block, a panel holds 32 codes of each row, then each row's scale (f32),
-//! then the negated product of each row's scale and sum of codes (f32), then the sums of each row's first and second
-//! sixteen codes (i16 each): 44 bytes for a row and block.
+//! then the negated product of each row's scale and sum of codes (f32), then -32 times the sums of each row's first and
+//! second sixteen codes (i32 each): 48 bytes for a row and block.
 
 use super::BLOCK;
 use crate::element::LANES;
 use crate::simd::{Lanes, multiversion};
 
 /// Bytes of one block of one row.
-pub(super) const ROW_BYTES: usize = BLOCK + 4 + 4 + 2 * 2;
+pub(super) const ROW_BYTES: usize = BLOCK + 4 + 4 + 2 * 4;
 
 /// Added and taken away again, this rounds to a whole number, ties to even: 1.5 * 2^23.
 const ROUNDER: f32 = 12_582_912.0;
@@ -37,7 +37,7 @@ unsafe fn quantise_row_body<L: Lanes>(
             let codes = block.add(r * BLOCK).cast::<i8>();
             let scale = block.add(rows * BLOCK).cast::<f32>().add(r);
             let negative_total = block.add(rows * (BLOCK + 4)).cast::<f32>().add(r);
-            let sums = block.add(rows * (BLOCK + 8)).cast::<[i16; 2]>().add(r);
+            let offsets = block.add(rows * (BLOCK + 8)).cast::<[i32; 2]>().add(r);
             let from = x.wrapping_add(start);
             let low = L::load_first(from, left.min(LANES));
             let high = L::load_first(from.wrapping_add(LANES), left.saturating_sub(LANES));
@@ -60,7 +60,7 @@ unsafe fn quantise_row_body<L: Lanes>(
             }
             scale.write(step + poison);
             negative_total.write(-step * (halves[0] + halves[1]) as f32);
-            sums.write(halves.map(|sum| sum as i16));
+            offsets.write(halves.map(|sum| -32 * sum));
         }
     }
 }

@@ -9,7 +9,7 @@ use half::f16;
 
 use super::BLOCK;
 use super::dots::Dots;
-use super::micro::{Codes, GROUP, Panel};
+use super::micro::{Codes, GROUP, Panel, fetch_ahead};
 use super::round::{best_line, inverse, whole};
 use super::simple::place;
 use super::tile::QuantTile;
@@ -122,26 +122,27 @@ impl<const FIVE: bool> Codes for AffineTile<FIVE> {
     unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
         mut x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         totals: &mut [[D::Floats; R]; T],
     ) {
-        // SAFETY: all places lie in the unit; the caller's promise. A prefetch may name any address.
+        // SAFETY: all places lie in the unit; the caller's promise.
         unsafe {
             let scales = tiles.map(|tile| D::Floats::load_f16(tile.cast()));
             let minima = tiles.map(|tile| D::Floats::load_f16(tile.add(2 * LANES).cast()));
+            fetch_ahead::<D::Floats, T>(tiles[0]);
             for block in 0..BLOCKS {
                 let mut sums = [[D::splat(0); R]; T];
                 let codes = tiles.map(|tile| tile.add(CODES + block * Self::CODE_BYTES));
                 for t in 0..T {
-                    let multiples = tiles[t].add(MULTIPLES + block * MULTIPLE_BYTES);
-                    D::Floats::prefetch(multiples.wrapping_add(ahead));
+                    if block % 2 == 0 {
+                        fetch_ahead::<D::Floats, T>(tiles[t].add(MULTIPLES + block * MULTIPLE_BYTES));
+                    }
                     let fifths = if FIVE { Some(D::load(codes[t].add(NIBBLE_BYTES))) } else { None };
                     if FIVE {
-                        D::Floats::prefetch(codes[t].wrapping_add(NIBBLE_BYTES + ahead));
+                        fetch_ahead::<D::Floats, T>(codes[t].add(NIBBLE_BYTES));
                     }
                     for group in 0..BLOCK / 8 {
                         let at = codes[t].add(group * GROUP);
-                        D::Floats::prefetch(at.wrapping_add(ahead));
+                        fetch_ahead::<D::Floats, T>(at);
                         let both = D::load(at);
                         let (mut lower, mut upper) = (D::lower(both), D::upper(both));
                         if let Some(fifths) = fifths {

@@ -17,7 +17,7 @@ use crate::simd::{Isa, Lanes};
 /// Sixteen sums of 32-bit whole numbers.
 ///
 /// # Safety
-/// Every method needs the instruction set that the type stands for. Pointers must be valid for 64 bytes.
+/// Every method needs the instruction set that the type stands for. Pointers must be valid for 64 bytes, or sixteen multiples.
 pub(super) trait Dots: Copy {
     /// The lanes of floats that the sums become.
     type Floats: Lanes;
@@ -33,12 +33,15 @@ pub(super) trait Dots: Copy {
     unsafe fn with_upper(lower: Self::Codes, plane: Self::Codes, from: usize, bits: usize) -> Self::Codes;
     /// Sixteen times the same sum.
     unsafe fn splat(sum: i32) -> Self;
-    /// Where sums begin, so that codes of eight bits lose their offset of 128; `sum` is that of the activation's codes.
-    unsafe fn start_8(sum: i32) -> Self;
+    /// Where sums begin, so that codes of eight bits lose their offset of 128: `offset` is -128 times the sum of the
+    /// activation's codes.
+    unsafe fn start_8(offset: i32) -> Self;
     /// Add the products of codes of eight bits with four codes of an activation, none of which is -128.
     unsafe fn add_8(self, codes: Self::Codes, x: i32) -> Self;
     /// Add the products of unsigned codes of at most six bits.
     unsafe fn add_6(self, codes: Self::Codes, x: i32) -> Self;
+    /// Each sum times its byte of `multiples`, and `plus`.
+    unsafe fn times(self, multiples: *const i8, plus: Self) -> Self;
     unsafe fn to_floats(self) -> Self::Floats;
 }
 

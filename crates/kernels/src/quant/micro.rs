@@ -11,8 +11,10 @@ use crate::simd::Lanes;
 
 /// Bytes of four codes of sixteen rows.
 pub(super) const GROUP: usize = 4 * LANES;
-/// How many bytes ahead of use tiles are fetched.
+/// How many bytes ahead of use a stream is fetched.
 const AHEAD: usize = 4096;
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
 
 /// Where the results of `R` rows and `T` tiles go, which lie side by side.
 #[derive(Clone, Copy)]
@@ -24,6 +26,15 @@ pub(super) struct Results {
     pub(super) bias: *const f32,
 }
 
+/// What several panels that meet the same `T` tiles fetch meanwhile: each a part of the tiles behind these.
+#[derive(Clone, Copy)]
+pub(super) struct Fetch<const T: usize> {
+    /// For each tile.
+    pub(super) next: [*const u8; T],
+    /// Cache lines while a unit is read.
+    pub(super) lines: usize,
+}
+
 /// One block of a panel of `R` rounded rows; `activations.rs` says how it lies.
 ///
 /// # Safety
@@ -33,17 +44,27 @@ pub(super) struct Panel<const R: usize>(*const u8);
 
 /// A quantised format, as the innermost loop sees it.
 pub(super) trait Codes: QuantTile {
-    /// Add the products of one unit of `T` tiles with `R` rows to `totals`, block after block; what is `ahead` bytes
-    /// further is fetched.
+    /// Add the products of one unit of `T` tiles with `R` rows to `totals`, block after block.
     ///
     /// # Safety
     /// A unit is readable at each of `tiles`, as many blocks at `x`; the instruction set of `D` is there.
     unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
         x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         totals: &mut [[D::Floats; R]; T],
     );
+}
+
+/// Fetch what comes behind `at` in a stream, as a single tile is when it is read.
+///
+/// # Safety
+/// The instruction set of `L` is there.
+#[inline(always)]
+pub(super) unsafe fn fetch_ahead<L: Lanes, const T: usize>(at: *const u8) {
+    if T == 1 {
+        // SAFETY: the caller's promise; any address can be fetched.
+        unsafe { L::prefetch(at.wrapping_add(AHEAD)) }
+    }
 }
 
 // === impl Panel ===
@@ -70,18 +91,18 @@ impl<const R: usize> Panel<R> {
         unsafe { self.0.add(R * (BLOCK + 4)).cast::<f32>().add(r).read() }
     }
 
-    /// The sum of the first or the second sixteen codes of row `r`.
+    /// -32 times the sum of the first or the second sixteen codes of row `r`.
     #[inline(always)]
-    pub(super) unsafe fn sum_of_half(self, r: usize, half: usize) -> i32 {
+    pub(super) unsafe fn offset_of_half(self, r: usize, half: usize) -> i32 {
         // SAFETY: the type's contract.
-        unsafe { i32::from(self.0.add(R * (BLOCK + 8)).cast::<i16>().add(2 * r + half).read()) }
+        unsafe { self.0.add(R * (BLOCK + 8)).cast::<i32>().add(2 * r + half).read() }
     }
 
-    /// The sum of the codes of row `r`.
+    /// -32 times the sum of the codes of row `r`.
     #[inline(always)]
-    pub(super) unsafe fn sum(self, r: usize) -> i32 {
+    pub(super) unsafe fn offset(self, r: usize) -> i32 {
         // SAFETY: the type's contract.
-        unsafe { self.sum_of_half(r, 0) + self.sum_of_half(r, 1) }
+        unsafe { self.offset_of_half(r, 0) + self.offset_of_half(r, 1) }
     }
 
     /// The next block.
@@ -101,18 +122,21 @@ unsafe fn multiply_panel_body<D: Dots, Q: Codes, const R: usize, const T: usize>
     x: *const u8,
     tiles: [*const u8; T],
     units: usize,
+    fetch: Fetch<T>,
     results: Results,
 ) {
     // SAFETY: units of the panel and of the tiles are walked in step, and the caller's promise.
     unsafe {
         let mut totals = [[D::Floats::splat(0.0); R]; T];
-        let tile_bytes = units * Q::UNIT_BYTES;
         for unit in 0..units {
             let at = unit * Q::UNIT_BYTES;
-            // Behind the end of a tile comes the next one of this loop, with as many tiles between as go together.
-            let ahead = if at + AHEAD < tile_bytes { AHEAD } else { AHEAD + (T - 1) * tile_bytes };
+            for t in 0..T {
+                for line in 0..fetch.lines {
+                    D::Floats::prefetch_far(fetch.next[t].wrapping_add((unit * fetch.lines + line) * LINE));
+                }
+            }
             let x = Panel::<R>(x.add(unit * Q::UNIT_BLOCKS * R * ROW_BYTES));
-            Q::add_unit::<D, R, T>(x, tiles.map(|tile| tile.add(at)), ahead, &mut totals);
+            Q::add_unit::<D, R, T>(x, tiles.map(|tile| tile.add(at)), &mut totals);
         }
         for t in 0..T {
             for r in 0..R {
@@ -135,6 +159,7 @@ pub(super) unsafe fn multiply_panel<Q: Codes, const R: usize, const T: usize>(
     x: *const u8,
     tiles: [*const u8; T],
     units: usize,
+    fetch: Fetch<T>,
     results: Results,
 ) {
     #[cfg(target_arch = "x86_64")]
@@ -143,10 +168,11 @@ pub(super) unsafe fn multiply_panel<Q: Codes, const R: usize, const T: usize>(
         x: *const u8,
         tiles: [*const u8; T],
         units: usize,
+        fetch: Fetch<T>,
         results: Results,
     ) {
         // SAFETY: the outer caller's promise.
-        unsafe { multiply_panel_body::<Avx512VnniDots, Q, R, T>(x, tiles, units, results) }
+        unsafe { multiply_panel_body::<Avx512VnniDots, Q, R, T>(x, tiles, units, fetch, results) }
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -154,19 +180,20 @@ pub(super) unsafe fn multiply_panel<Q: Codes, const R: usize, const T: usize>(
         x: *const u8,
         tiles: [*const u8; T],
         units: usize,
+        fetch: Fetch<T>,
         results: Results,
     ) {
         // SAFETY: the outer caller's promise.
-        unsafe { multiply_panel_body::<Avx2Dots, Q, R, T>(x, tiles, units, results) }
+        unsafe { multiply_panel_body::<Avx2Dots, Q, R, T>(x, tiles, units, fetch, results) }
     }
     // SAFETY: the outer caller's promise; the instruction set was detected.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            DotIsa::Avx512Vnni => avx512_vnni::<Q, R, T>(x, tiles, units, results),
+            DotIsa::Avx512Vnni => avx512_vnni::<Q, R, T>(x, tiles, units, fetch, results),
             #[cfg(target_arch = "x86_64")]
-            DotIsa::Avx2 => avx2::<Q, R, T>(x, tiles, units, results),
-            DotIsa::Portable => multiply_panel_body::<PortableDots, Q, R, T>(x, tiles, units, results),
+            DotIsa::Avx2 => avx2::<Q, R, T>(x, tiles, units, fetch, results),
+            DotIsa::Portable => multiply_panel_body::<PortableDots, Q, R, T>(x, tiles, units, fetch, results),
         }
     }
 }

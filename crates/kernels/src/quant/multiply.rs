@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::activations::{ROW_BYTES, quantise_row};
 use super::dots::DotIsa;
-use super::micro::{Codes, Results, multiply_panel};
+use super::micro::{Codes, Fetch, LINE, Results, multiply_panel};
 use super::tile::{QuantTile, with_tile};
 use crate::element::LANES;
 use crate::error::{KernelError, Result};
@@ -23,9 +23,8 @@ const WORTHWHILE_ROUNDING: usize = 1 << 14;
 const PANELS_PER_BLOCK: usize = 16;
 /// Tiles that are handed out at once, at most.
 const TILES_PER_CHUNK: usize = 16;
-/// Tiles at once for one and two rows, and for more, where there are 32 registers.
-const FEW_ROWS_TILES: usize = 4;
-const MANY_ROWS_TILES: usize = 2;
+/// Tiles at once for several panels, where there are 32 registers. One panel is bound by memory, which one stream reads best.
+const WIDE_TILES: usize = 2;
 
 thread_local! {
     /// Quantised rows; kept, since every layer of every step needs as much again. Four bytes for the alignment.
@@ -129,8 +128,7 @@ impl Job<'_> {
         if self.n * self.tile_bytes * num_tiles < WORTHWHILE {
             return num_tiles;
         }
-        (num_tiles / (4 * num_threads())).clamp(FEW_ROWS_TILES, TILES_PER_CHUNK) / FEW_ROWS_TILES
-            * FEW_ROWS_TILES
+        (num_tiles / (4 * num_threads())).clamp(WIDE_TILES, TILES_PER_CHUNK) / WIDE_TILES * WIDE_TILES
     }
 
     /// # Safety
@@ -140,14 +138,10 @@ impl Job<'_> {
         let mut tile = tiles.start;
         // SAFETY: the caller's promise; several tiles at once are whole ones.
         unsafe {
-            if self.isa.has_many_registers() {
-                while self.n <= 2 && tile + FEW_ROWS_TILES <= full {
-                    self.meet_panels::<Q, FEW_ROWS_TILES>(&panels, tile);
-                    tile += FEW_ROWS_TILES;
-                }
-                while tile + MANY_ROWS_TILES <= full {
-                    self.meet_panels::<Q, MANY_ROWS_TILES>(&panels, tile);
-                    tile += MANY_ROWS_TILES;
+            if self.num_panels > 1 && self.isa.has_many_registers() {
+                while tile + WIDE_TILES <= full {
+                    self.meet_panels::<Q, WIDE_TILES>(&panels, tile);
+                    tile += WIDE_TILES;
                 }
             }
             while tile < tiles.end {
@@ -165,14 +159,31 @@ impl Job<'_> {
         for panel in panels.clone() {
             let first = first_row(self.n, self.num_panels, panel);
             let rows = first_row(self.n, self.num_panels, panel + 1) - first;
+            let fetch = self.fetch::<Q, T>(panel - panels.start, panels.len(), tile);
             // SAFETY: the caller's promise.
-            unsafe { with_num_rows!(rows, R => self.block::<Q, R, T>(first, tile)) }
+            unsafe { with_num_rows!(rows, R => self.block::<Q, R, T>(first, tile, fetch)) }
         }
+    }
+
+    /// The share of panel number `index` of `count` in fetching the tiles behind `tile..tile + T`. A single tile is a stream,
+    /// which fetches for itself.
+    fn fetch<Q: Codes, const T: usize>(&self, index: usize, count: usize, tile: usize) -> Fetch<T> {
+        let lines = if T == 1 { 0 } else { Q::UNIT_BYTES.div_ceil(LINE).div_ceil(count) };
+        let next = |t: usize| {
+            let tile = self.tiles.wrapping_add((tile + T + t) * self.tile_bytes);
+            tile.wrapping_add(index * self.units * lines * LINE)
+        };
+        Fetch { next: std::array::from_fn(next), lines }
     }
 
     /// # Safety
     /// As [`meet_panels`](Self::meet_panels); the panel that begins with row `first` has `R` rows.
-    unsafe fn block<Q: Codes, const R: usize, const T: usize>(&self, first: usize, tile: usize) {
+    unsafe fn block<Q: Codes, const R: usize, const T: usize>(
+        &self,
+        first: usize,
+        tile: usize,
+        fetch: Fetch<T>,
+    ) {
         let column = tile * LANES;
         let lanes = (self.features - column).min(T * LANES);
         let bias = self.bias.map(|bias| &bias[column..column + lanes]);
@@ -184,7 +195,7 @@ impl Job<'_> {
             if lanes == T * LANES {
                 let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
                 let results = Results { start: out, next_row: self.features, bias };
-                return multiply_panel::<Q, R, T>(self.isa, x, tiles, self.units, results);
+                return multiply_panel::<Q, R, T>(self.isa, x, tiles, self.units, fetch, results);
             }
             let mut padded_bias = [0.0; LANES];
             let mut padded = [[0.0; LANES]; MAX_ROWS];
@@ -193,7 +204,7 @@ impl Job<'_> {
             }
             let bias = bias.map_or(std::ptr::null(), |_| padded_bias.as_ptr());
             let results = Results { start: padded.as_flattened_mut().as_mut_ptr(), next_row: LANES, bias };
-            multiply_panel::<Q, R, T>(self.isa, x, tiles, self.units, results);
+            multiply_panel::<Q, R, T>(self.isa, x, tiles, self.units, fetch, results);
             for (r, row) in padded[..R].iter().enumerate() {
                 out.add(r * self.features).copy_from_nonoverlapping(row.as_ptr(), lanes);
             }

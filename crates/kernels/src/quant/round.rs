@@ -123,10 +123,8 @@ pub(super) fn best_line(numbers: &[f32], most: f32) -> (f32, f32) {
         if minimum < 0.0 {
             (step, minimum) = (products / squares, 0.0);
         }
-        if !(step > 0.0) {
-            continue;
-        }
-        let error = line_error(numbers, step, minimum, most);
+        // A line that rises, and is one.
+        let error = if step > 0.0 { line_error(numbers, step, minimum, most) } else { f32::INFINITY };
         if error < best.0 {
             best = (error, step, minimum);
         }

@@ -9,7 +9,7 @@ use half::f16;
 
 use super::BLOCK;
 use super::dots::Dots;
-use super::micro::{Codes, GROUP, Panel};
+use super::micro::{Codes, GROUP, Panel, fetch_ahead};
 use super::round::{best_step, greatest, inverse, whole};
 use super::tile::QuantTile;
 use crate::element::LANES;
@@ -41,20 +41,19 @@ trait Simple {
         (scales + 2 * lane, unit + UNIT_BLOCKS * SCALE_BYTES + block % UNIT_BLOCKS * Self::CODE_BYTES)
     }
 
-    /// Sums that are free of the offset of stored codes; `sum` is that of the activation's codes.
+    /// Sums that are free of the offset of stored codes; `offset` is -32 times the sum of the activation's.
     ///
     /// # Safety
     /// The instruction set of `D` is there.
-    unsafe fn start<D: Dots>(sum: i32) -> D;
+    unsafe fn start<D: Dots>(offset: i32) -> D;
 
-    /// Add the dot products of one block, whose codes are at `tiles`; what is `ahead` bytes further is fetched.
+    /// Add the dot products of one block, whose codes are at `tiles`.
     ///
     /// # Safety
     /// The codes of a block are readable at each of `tiles`; the instruction set of `D` is there.
     unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
         x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         sums: &mut [[D; R]; T],
     );
 
@@ -63,20 +62,20 @@ trait Simple {
     unsafe fn add_blocks<D: Dots, const R: usize, const T: usize>(
         mut x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         totals: &mut [[D::Floats; R]; T],
     ) {
         // SAFETY: the unit has two blocks of scales and codes; the caller's promise.
         unsafe {
+            fetch_ahead::<D::Floats, T>(tiles[0]);
             for half in 0..UNIT_BLOCKS {
                 let mut sums = [[Self::start::<D>(0); R]; T];
                 for t in 0..T {
                     for r in 0..R {
-                        sums[t][r] = Self::start(x.sum(r));
+                        sums[t][r] = Self::start(x.offset(r));
                     }
                 }
                 let codes = UNIT_BLOCKS * SCALE_BYTES + half * Self::CODE_BYTES;
-                Self::add_block(x, tiles.map(|tile| tile.add(codes)), ahead, &mut sums);
+                Self::add_block(x, tiles.map(|tile| tile.add(codes)), &mut sums);
                 for t in 0..T {
                     let of_tile = D::Floats::load_f16(tiles[t].add(half * SCALE_BYTES).cast());
                     for r in 0..R {
@@ -102,24 +101,23 @@ impl Simple for Q8 {
     const CODE_BYTES: usize = BLOCK * LANES;
 
     #[inline(always)]
-    unsafe fn start<D: Dots>(sum: i32) -> D {
+    unsafe fn start<D: Dots>(offset: i32) -> D {
         // SAFETY: the caller's promise.
-        unsafe { D::start_8(sum) }
+        unsafe { D::start_8(4 * offset) }
     }
 
     #[inline(always)]
     unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
         x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         sums: &mut [[D; R]; T],
     ) {
         for group in 0..BLOCK / 4 {
             for t in 0..T {
-                // SAFETY: the caller's promise; a prefetch may name any address.
+                // SAFETY: the caller's promise.
                 unsafe {
                     let at = tiles[t].add(group * GROUP);
-                    D::Floats::prefetch(at.wrapping_add(ahead));
+                    fetch_ahead::<D::Floats, T>(at);
                     let codes = D::load(at);
                     for r in 0..R {
                         sums[t][r] = sums[t][r].add_8(codes, x.four(r, group));
@@ -168,11 +166,10 @@ impl Codes for Q8 {
     unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
         x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         totals: &mut [[D::Floats; R]; T],
     ) {
         // SAFETY: the caller's promise.
-        unsafe { Self::add_blocks::<D, R, T>(x, tiles, ahead, totals) }
+        unsafe { Self::add_blocks::<D, R, T>(x, tiles, totals) }
     }
 }
 
@@ -182,24 +179,23 @@ impl Simple for Q4 {
     const CODE_BYTES: usize = BLOCK * LANES / 2;
 
     #[inline(always)]
-    unsafe fn start<D: Dots>(sum: i32) -> D {
+    unsafe fn start<D: Dots>(offset: i32) -> D {
         // SAFETY: the caller's promise.
-        unsafe { D::splat(-8 * sum) }
+        unsafe { D::splat(offset >> 2) }
     }
 
     #[inline(always)]
     unsafe fn add_block<D: Dots, const R: usize, const T: usize>(
         x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         sums: &mut [[D; R]; T],
     ) {
         for group in 0..BLOCK / 8 {
             for t in 0..T {
-                // SAFETY: the caller's promise; a prefetch may name any address.
+                // SAFETY: the caller's promise.
                 unsafe {
                     let at = tiles[t].add(group * GROUP);
-                    D::Floats::prefetch(at.wrapping_add(ahead));
+                    fetch_ahead::<D::Floats, T>(at);
                     let codes = D::load(at);
                     let (lower, upper) = (D::lower(codes), D::upper(codes));
                     for r in 0..R {
@@ -255,10 +251,9 @@ impl Codes for Q4 {
     unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
         x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         totals: &mut [[D::Floats; R]; T],
     ) {
         // SAFETY: the caller's promise.
-        unsafe { Self::add_blocks::<D, R, T>(x, tiles, ahead, totals) }
+        unsafe { Self::add_blocks::<D, R, T>(x, tiles, totals) }
     }
 }

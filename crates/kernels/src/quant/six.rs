@@ -9,7 +9,7 @@ use half::f16;
 
 use super::BLOCK;
 use super::dots::Dots;
-use super::micro::{Codes, GROUP, Panel};
+use super::micro::{Codes, GROUP, Panel, fetch_ahead};
 use super::round::{best_step, inverse, whole};
 use super::simple::place;
 use super::tile::QuantTile;
@@ -105,45 +105,48 @@ impl Codes for Q6K {
     unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
         mut x: Panel<R>,
         tiles: [*const u8; T],
-        ahead: usize,
         totals: &mut [[D::Floats; R]; T],
     ) {
-        // SAFETY: all places lie in the unit; the caller's promise. A prefetch may name any address.
+        // SAFETY: all places lie in the unit; the caller's promise.
         unsafe {
             let scales = tiles.map(|tile| D::Floats::load_f16(tile.cast()));
+            fetch_ahead::<D::Floats, T>(tiles[0]);
             for block in 0..BLOCKS {
-                let codes = tiles.map(|tile| tile.add(CODES + block * CODE_BYTES));
-                for half in 0..2 {
-                    let mut sums = [[D::splat(0); R]; T];
-                    for t in 0..T {
+                for t in 0..T {
+                    let codes = tiles[t].add(CODES + block * CODE_BYTES);
+                    let multiples = tiles[t].add(MULTIPLES + 2 * block * LANES);
+                    if block % 2 == 0 {
+                        fetch_ahead::<D::Floats, T>(multiples);
+                    }
+                    // Sums of both halves times their multiples stay below 2^24, so they are exact as floats too.
+                    let mut both = [D::splat(0); R];
+                    for half in 0..2 {
+                        let mut sums = [D::splat(0); R];
                         for r in 0..R {
-                            sums[t][r] = D::splat(-32 * x.sum_of_half(r, half));
+                            sums[r] = D::splat(x.offset_of_half(r, half));
                         }
-                        let uppers = codes[t].add(NIBBLE_BYTES + half * GROUP);
-                        D::Floats::prefetch(uppers.wrapping_add(ahead));
+                        let uppers = codes.add(NIBBLE_BYTES + half * GROUP);
+                        fetch_ahead::<D::Floats, T>(uppers);
                         let uppers = D::load(uppers);
                         for group in 0..PER_SCALE / 4 {
-                            let at = codes[t].add(group * GROUP);
+                            let at = codes.add(group * GROUP);
                             if half == 0 {
-                                D::Floats::prefetch(at.wrapping_add(ahead));
+                                fetch_ahead::<D::Floats, T>(at);
                             }
-                            let both = D::load(at);
-                            let nibbles = if half == 0 { D::lower(both) } else { D::upper(both) };
+                            let nibbles = D::load(at);
+                            let nibbles = if half == 0 { D::lower(nibbles) } else { D::upper(nibbles) };
                             let six = D::with_upper(nibbles, uppers, 2 * group, 2);
                             for r in 0..R {
-                                let four = x.four(r, half * PER_SCALE / 4 + group);
-                                sums[t][r] = sums[t][r].add_6(six, four);
+                                sums[r] = sums[r].add_6(six, x.four(r, half * PER_SCALE / 4 + group));
                             }
                         }
-                        let multiples = tiles[t].add(MULTIPLES + (2 * block + half) * LANES);
-                        if half == 0 {
-                            D::Floats::prefetch(multiples.wrapping_add(ahead));
-                        }
-                        let scale = D::Floats::load_i8(multiples.cast()).mul(scales[t]);
                         for r in 0..R {
-                            let by = scale.mul(D::Floats::splat(x.scale(r)));
-                            totals[t][r] = sums[t][r].to_floats().fma(by, totals[t][r]);
+                            both[r] = sums[r].times(multiples.add(half * LANES).cast(), both[r]);
                         }
+                    }
+                    for r in 0..R {
+                        let by = scales[t].mul(D::Floats::splat(x.scale(r)));
+                        totals[t][r] = both[r].to_floats().fma(by, totals[t][r]);
                     }
                 }
                 x = x.next();

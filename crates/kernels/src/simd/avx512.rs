@@ -160,6 +160,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_far(address: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_first(from: *const f32, len: usize) -> Self {
         // SAFETY: masked lanes are not read; the caller promises the first `len`.
         unsafe { Self(_mm512_maskz_loadu_ps(first_lanes(len), from)) }

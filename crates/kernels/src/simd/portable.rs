@@ -122,4 +122,7 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn prefetch(_address: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_far(_address: *const u8) {}
 }

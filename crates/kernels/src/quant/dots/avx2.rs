@@ -120,6 +120,19 @@ impl Dots for Avx2Dots {
     }
 
     #[inline(always)]
+    unsafe fn times(self, multiples: *const i8, plus: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let all = _mm_loadu_si128(multiples.cast());
+            let (low, high) = (_mm256_cvtepi8_epi32(all), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(all)));
+            Self(
+                _mm256_add_epi32(_mm256_mullo_epi32(self.0, low), plus.0),
+                _mm256_add_epi32(_mm256_mullo_epi32(self.1, high), plus.1),
+            )
+        }
+    }
+
+    #[inline(always)]
     unsafe fn to_floats(self) -> Avx2 {
         // SAFETY: the trait's contract.
         unsafe { Avx2::from_registers(_mm256_cvtepi32_ps(self.0), _mm256_cvtepi32_ps(self.1)) }

@@ -34,9 +34,9 @@ impl Dots for Avx512VnniDots {
     }
 
     #[inline(always)]
-    unsafe fn start_8(sum: i32) -> Self {
+    unsafe fn start_8(offset: i32) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(_mm512_set1_epi32(-128 * sum)) }
+        unsafe { Self(_mm512_set1_epi32(offset)) }
     }
 
     #[inline(always)]
@@ -68,6 +68,15 @@ impl Dots for Avx512VnniDots {
     unsafe fn add_6(self, codes: __m512i, x: i32) -> Self {
         // SAFETY: the trait's contract.
         unsafe { self.add_8(codes, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn times(self, multiples: *const i8, plus: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let by = _mm512_cvtepi8_epi32(_mm_loadu_si128(multiples.cast()));
+            Self(_mm512_add_epi32(_mm512_mullo_epi32(self.0, by), plus.0))
+        }
     }
 
     #[inline(always)]

@@ -69,6 +69,13 @@ impl Dots for PortableDots {
     }
 
     #[inline(always)]
+    unsafe fn times(self, multiples: *const i8, plus: Self) -> Self {
+        // SAFETY: valid for sixteen bytes by the trait's contract.
+        let by = unsafe { multiples.cast::<[i8; LANES]>().read_unaligned() };
+        Self(std::array::from_fn(|lane| self.0[lane] * i32::from(by[lane]) + plus.0[lane]))
+    }
+
+    #[inline(always)]
     unsafe fn to_floats(self) -> Portable {
         let lanes = self.0.map(|sum| sum as f32);
         // SAFETY: sixteen numbers.
