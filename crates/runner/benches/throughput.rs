@@ -1,6 +1,6 @@
 //! Prefill and decode speed of a model on this machine, through the real engine and without HTTP.
 //!
-//! `cargo bench -p vlinders-runner --bench throughput -- FOLDER [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt 512] [--answer 64]
+//! `cargo bench -p vlinders-runner --bench throughput -- FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt 512] [--answer 64]
 //! [--streams 1] [--threads N] [--rounds 3]` prints one line of JSON: tokens a second, medians of the rounds.
 
 #![allow(missing_docs, reason = "a program")]
@@ -15,7 +15,7 @@ use vlinders_engine::{
 };
 use vlinders_runner::{DType, LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads};
 
-const USAGE: &str = "throughput FOLDER [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt N] [--answer N] [--streams N] [--threads N] \
+const USAGE: &str = "throughput FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt N] [--answer N] [--streams N] [--threads N] \
                      [--rounds N]";
 
 struct Options {
@@ -70,6 +70,14 @@ fn options() -> Option<Options> {
         }
     }
     Some(options)
+}
+
+fn model_files(path: PathBuf) -> ModelFiles {
+    if path.extension().is_some_and(|extension| extension == "gguf") {
+        ModelFiles::gguf(&path).expect("a GGUF file that opens")
+    } else {
+        ModelFiles::Folder(path)
+    }
 }
 
 /// An engine, and the limits of its model.
@@ -130,7 +138,7 @@ fn main() -> ExitCode {
     };
     let loading = Instant::now();
     let loaded =
-        load(&ModelFiles::Folder(options.folder), &load_options, &NoProgress).expect("a model that loads");
+        load(&model_files(options.folder), &load_options, &NoProgress).expect("a model that loads");
     let loading = loading.elapsed().as_secs_f64();
     let info = loaded.info;
     let config = EngineConfig {
