@@ -23,7 +23,7 @@ pub(crate) use self::{
     completions::CompletionsArgs,
     model::ModelArgs,
     quantize::QuantizeArgs,
-    serve::{LogFormat, ServeArgs, ServerArgs, WorkerArgs},
+    serve::{CpuPinning, LogFormat, ServeArgs, ServerArgs, WorkerArgs},
 };
 
 const EXAMPLES: &str = "\

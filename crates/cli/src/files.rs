@@ -37,6 +37,7 @@ impl ModelConfig {
             max_model_len: self.max_model_len,
             memory_fraction: self.memory_fraction * share,
             max_num_seqs: self.max_num_seqs,
+            num_threads: self.num_threads,
             ..LoadOptions::default()
         }
     }

@@ -56,7 +56,7 @@ impl AlignedBuf {
         Ok(Self { start, len, memory: Memory::Heap(layout) })
     }
 
-    /// Fresh pages from the system, untouched, so that each is placed by the thread that first writes it.
+    /// Fresh pages from the system, untouched; they are placed when they are first written (see [`mod@crate::numa`]).
     #[cfg(unix)]
     fn map(len: usize) -> Result<Self> {
         let out_of_memory = || KernelError::Memory { bytes: len };
@@ -85,6 +85,7 @@ impl AlignedBuf {
         unsafe {
             libc::madvise(start.as_ptr().cast(), whole, libc::MADV_HUGEPAGE);
         }
+        crate::numa::interleave(start.as_ptr(), whole);
         Ok(Self { start, len, memory: Memory::Map { base, bytes } })
     }
 

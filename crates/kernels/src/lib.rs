@@ -20,6 +20,7 @@ mod activation;
 mod aligned;
 mod allocator;
 mod attention;
+mod bits;
 mod element;
 mod embedding;
 mod error;
@@ -28,6 +29,7 @@ mod kv;
 mod linear;
 mod micro;
 mod norm;
+mod numa;
 mod pool;
 mod quant;
 pub mod reference;
@@ -37,6 +39,7 @@ mod stored;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod topology;
 mod weight;
 
 pub use self::{
@@ -49,7 +52,11 @@ pub use self::{
     kv::{KvLayer, kv_write},
     linear::{has_bf16_products, linear},
     norm::{add_rms_norm, rms_norm},
-    pool::{num_threads, set_num_threads},
+    numa::Placement,
+    pool::{
+        Binding, ComputeOptions, ComputeReport, Pinning, StepGuard, begin_step, configure_compute,
+        default_num_threads, num_threads, parallel_for, set_num_threads, usable_cpus,
+    },
     quant::round_rows,
     rope::rope,
     stored::Stored,

@@ -3,30 +3,41 @@
 //! A region is a number of chunks and a body; the caller and the workers take chunks from one counter until
 //! none is left. A body must write what its chunk number says and nothing else, so results never depend on
 //! who ran what. The caller waits only for workers that have joined: one that the system schedules late finds
-//! the region closed and costs nothing. Between regions workers spin for some ten microseconds, then sleep.
+//! the region closed and costs nothing. Between regions workers look for the next one for a while, then sleep.
 
-mod topology;
+mod binding;
+mod bunks;
+mod patience;
+mod setup;
+mod step;
 mod turn;
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use self::binding::{Binding, Pinning};
+use self::bunks::Bunks;
+use self::patience::{Outlook, Patience};
+use self::setup::Plan;
+pub use self::setup::{ComputeOptions, ComputeReport, configure_compute, default_num_threads, usable_cpus};
+use self::step::{FirstSeat, limit};
+pub use self::step::{StepGuard, begin_step};
 use self::turn::Turns;
 use crate::error::{KernelError, Result};
+use crate::topology::topology;
 
-/// Polls before a worker goes to sleep; a few tens of microseconds.
-const SPINS_BEFORE_SLEEP: u32 = 1_000;
-/// Polls before a caller that waits for a joined worker offers its core to others.
-const SPINS_BEFORE_YIELD: u32 = 2_000;
+/// Looks before a caller that waits for a joined worker offers its core to others.
+const LOOKS_BEFORE_YIELD: u32 = 2_000;
 
 /// Word: epoch in the upper bits, then one bit that says workers may join, then how many have joined.
 const JOINED: u64 = 0xffff;
 const OPEN: u64 = 1 << 16;
 const EPOCH_SHIFT: u32 = 17;
-const MAX_WORKERS: usize = 4096;
+const EPOCH: u64 = 1 << EPOCH_SHIFT;
+const MAX_THREADS: usize = 1024;
 
 type Body<'a> = &'a (dyn Fn(usize) + Sync);
 
@@ -35,8 +46,11 @@ type Body<'a> = &'a (dyn Fn(usize) + Sync);
 struct Region {
     body: Body<'static>,
     num_chunks: usize,
+    /// Threads that may take part, the caller included.
+    num_threads: usize,
 }
 
+/// Threads are numbered: 0 is whoever calls a region, workers count from 1.
 struct Pool {
     word: AtomicU64,
     /// Written by the caller that holds the turn while the region is closed and no one has joined.
@@ -46,10 +60,16 @@ struct Pool {
     turns: Turns,
     /// Threads that may take part in a region, the caller included.
     num_threads: AtomicUsize,
+    /// Threads that are wanted awake by the last region or step: who is not need not look for work.
+    num_wanted: AtomicUsize,
     num_spawned: Mutex<usize>,
-    sleepers: AtomicUsize,
-    bed: Mutex<()>,
-    wake: Condvar,
+    bunks: Bunks,
+    /// Steps that are running.
+    num_steps: AtomicUsize,
+    /// There are more threads than CPUs.
+    crowded: AtomicBool,
+    plan: Plan,
+    first_seat: FirstSeat,
 }
 
 // SAFETY: `region` is the only part that is not Sync by itself. It is written only between regions, by the one
@@ -67,12 +87,12 @@ thread_local! {
 ///
 /// # Errors
 /// [`KernelError::Panicked`] if the body panicked; the other chunks may or may not have run.
-pub(crate) fn parallel_for(num_chunks: usize, body: Body<'_>) -> Result<()> {
+pub fn parallel_for(num_chunks: usize, body: &(dyn Fn(usize) + Sync)) -> Result<()> {
     if num_chunks == 0 {
         return Ok(());
     }
     let pool = Pool::global();
-    if num_chunks == 1 || INSIDE.get() || pool.num_threads.load(Ordering::Relaxed) == 1 {
+    if num_chunks == 1 || INSIDE.get() || pool.num_threads() == 1 {
         return catch_unwind(AssertUnwindSafe(|| (0..num_chunks).for_each(body)))
             .map_err(|payload| KernelError::Panicked(message(&*payload)));
     }
@@ -99,14 +119,14 @@ pub(crate) fn parallel_rows(
 
 /// Set how many threads kernels use, the calling thread included; at least one.
 pub fn set_num_threads(n: usize) {
-    Pool::global().resize(n.clamp(1, MAX_WORKERS));
+    Pool::global().resize(n.clamp(1, MAX_THREADS));
 }
 
-/// How many threads kernels use. Unless set, the number of physical cores this process may run on, or the CPU
-/// limit of its control group where that is smaller.
+/// How many threads the kernels that this thread calls use: those of the pool, or the limit of the step it is in. Unless
+/// set, the pool has [`default_num_threads`].
 #[must_use]
 pub fn num_threads() -> usize {
-    Pool::global().num_threads.load(Ordering::Relaxed)
+    Pool::global().num_threads()
 }
 
 // === impl Pool ===
@@ -122,49 +142,59 @@ impl Pool {
             panicked: Mutex::new(None),
             turns: Turns::default(),
             num_threads: AtomicUsize::new(1),
+            num_wanted: AtomicUsize::new(1),
             num_spawned: Mutex::new(0),
-            sleepers: AtomicUsize::new(0),
-            bed: Mutex::new(()),
-            wake: Condvar::new(),
+            bunks: Bunks::new(MAX_THREADS - 1),
+            num_steps: AtomicUsize::new(0),
+            crowded: AtomicBool::new(false),
+            plan: Plan::default(),
+            first_seat: FirstSeat::default(),
         });
-        START.call_once(|| pool.resize(topology::default_threads().clamp(1, MAX_WORKERS)));
+        START.call_once(|| pool.resize(default_num_threads()));
         pool
+    }
+
+    /// Threads for a region of the calling thread.
+    fn num_threads(&self) -> usize {
+        self.num_threads.load(Ordering::Relaxed).min(limit())
     }
 
     fn resize(&'static self, n: usize) {
         let mut spawned = lock(&self.num_spawned);
         while *spawned + 1 < n {
-            let index = *spawned;
-            let thread = std::thread::Builder::new()
-                .name(format!("vlinders-kernel-{index}"))
-                .spawn(move || self.work(index));
-            if thread.is_err() {
+            let thread = *spawned + 1;
+            let spawn = std::thread::Builder::new()
+                .name(format!("vlinders-kernel-{thread}"))
+                .spawn(move || self.work(thread));
+            if spawn.is_err() {
                 break;
             }
-            *spawned += 1;
+            *spawned = thread;
         }
-        self.num_threads.store(n.min(*spawned + 1), Ordering::Relaxed);
+        let n = n.min(*spawned + 1);
+        self.crowded.store(n > topology().usable, Ordering::Relaxed);
+        self.num_threads.store(n, Ordering::Relaxed);
     }
 
     fn run(&self, num_chunks: usize, body: Body<'_>) -> Result<()> {
         let _turn = self.turns.wait();
+        let num_threads = self.num_threads();
         // SAFETY: only the lifetime changes. The region is closed and left by all before this function returns.
         let body = unsafe { std::mem::transmute::<Body<'_>, Body<'static>>(body) };
+        let region = Region { body, num_chunks, num_threads };
         // SAFETY: it is our turn, the last region is closed and everyone has left it.
-        unsafe { *self.region.get() = Some(Region { body, num_chunks }) };
+        unsafe { *self.region.get() = Some(region) };
         self.next_chunk.store(0, Ordering::Relaxed);
-        let epoch = (self.word.load(Ordering::Relaxed) >> EPOCH_SHIFT) + 1;
-        self.word.store(epoch << EPOCH_SHIFT | OPEN, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            let _bed = lock(&self.bed);
-            self.wake.notify_all();
-        }
-        self.take_chunks(Region { body, num_chunks });
+        self.num_wanted.store(num_threads, Ordering::Relaxed);
+        // Added, not stored: a step that begins meanwhile counts the epoch up too.
+        self.word.fetch_add(EPOCH + OPEN, Ordering::SeqCst);
+        self.bunks.wake(0, num_threads);
+        self.take_chunks(region);
         self.word.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut spins = 0;
+        let mut looks = if self.crowded.load(Ordering::Relaxed) { LOOKS_BEFORE_YIELD } else { 0 };
         while self.word.load(Ordering::Acquire) & JOINED != 0 {
-            if spins < SPINS_BEFORE_YIELD {
-                spins += 1;
+            if looks < LOOKS_BEFORE_YIELD {
+                looks += 1;
                 std::hint::spin_loop();
             } else {
                 std::thread::yield_now();
@@ -173,6 +203,15 @@ impl Pool {
         match lock(&self.panicked).take() {
             Some(message) => Err(KernelError::Panicked(message)),
             None => Ok(()),
+        }
+    }
+
+    /// Wake workers ahead of the regions that are about to come.
+    fn rouse(&self, num_threads: usize) {
+        if num_threads > 1 {
+            self.num_wanted.store(num_threads, Ordering::Relaxed);
+            self.word.fetch_add(EPOCH, Ordering::SeqCst);
+            self.bunks.wake(0, num_threads);
         }
     }
 
@@ -194,14 +233,27 @@ impl Pool {
         }
     }
 
-    /// The life of worker `index`.
-    fn work(&self, index: usize) {
-        let mut seen = 0;
+    /// The life of worker `thread`.
+    fn work(&self, thread: usize) {
+        let (mut seen, mut plan) = (0, 0);
+        let mut patience = Patience::default();
         loop {
-            seen = self.next_epoch(seen, index);
-            if index + 1 < self.num_threads.load(Ordering::Relaxed) && self.join(seen) {
+            seen = self.next_epoch(seen, thread, &mut patience);
+            if plan != self.plan.version() {
+                plan = self.plan.version();
+                self.plan.apply(thread);
+            }
+            let num_wanted = self.num_wanted.load(Ordering::Relaxed);
+            if thread >= num_wanted {
+                continue;
+            }
+            patience = Patience::default();
+            self.bunks.wake(thread, num_wanted);
+            if self.join(seen) {
                 // SAFETY: we have joined, so the region stays as it is until we leave.
-                if let Some(region) = unsafe { *self.region.get() } {
+                if let Some(region) = unsafe { *self.region.get() }
+                    && thread < region.num_threads
+                {
                     self.take_chunks(region);
                 }
                 self.word.fetch_sub(1, Ordering::Release);
@@ -209,24 +261,24 @@ impl Pool {
         }
     }
 
-    /// Wait for an epoch other than `seen`.
-    fn next_epoch(&self, seen: u64, index: usize) -> u64 {
+    /// Wait for an epoch other than `seen`: awake while `patience` lasts, then asleep.
+    fn next_epoch(&self, seen: u64, thread: usize, patience: &mut Patience) -> u64 {
         let now = || self.word.load(Ordering::SeqCst) >> EPOCH_SHIFT;
-        if index + 1 < self.num_threads.load(Ordering::Relaxed) {
-            for _ in 0..SPINS_BEFORE_SLEEP {
-                let epoch = now();
-                if epoch != seen {
-                    return epoch;
-                }
-                std::hint::spin_loop();
+        let outlook = || Outlook {
+            in_step: self.num_steps.load(Ordering::Relaxed) > 0,
+            crowded: self.crowded.load(Ordering::Relaxed),
+        };
+        loop {
+            let epoch = now();
+            if epoch != seen {
+                return epoch;
+            }
+            if !patience.pause(outlook) {
+                break;
             }
         }
-        let mut bed = lock(&self.bed);
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while now() == seen {
-            bed = self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.bunks.sleep(thread, || now() != seen);
+        *patience = Patience::default();
         now()
     }
 

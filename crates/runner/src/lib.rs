@@ -31,5 +31,8 @@ pub use self::{
     sizing::MemoryFit,
 };
 pub use candle_core::DType;
-pub use vlinders_kernels::set_num_threads;
+pub use vlinders_kernels::{
+    Binding, ComputeOptions, ComputeReport, Pinning, Placement, configure_compute, default_num_threads,
+    set_num_threads, usable_cpus,
+};
 pub use vlinders_layers::{Activations, Metadata, Quantization, QuantizeStats};

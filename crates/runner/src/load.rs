@@ -65,9 +65,6 @@ pub fn load(
 ) -> Result<LoadedModel, RunnerError> {
     let started = Instant::now();
     options.validate()?;
-    if let Some(threads) = options.threads {
-        vlinders_kernels::set_num_threads(threads);
-    }
     vlinders_kernels::keep_freed_memory();
     progress.phase(LoadPhase::Open);
     let config = files.config()?;
@@ -120,7 +117,7 @@ pub fn load(
         kv_bytes: fit.kv_bytes,
         fingerprint: fingerprint(&config, &checkpoint, &settings)?,
     };
-    let mut executor = LocalExecutor::new(model, kv);
+    let mut executor = LocalExecutor::new(model, kv, options.num_threads);
     if options.warm_up {
         executor.warm_up(fit.max_model_len)?;
     }

@@ -4,6 +4,7 @@ use candle_core::{Device, Layout, Storage, Tensor};
 use vlinders_engine::{
     Executor, ExecutorError, PromptLogprobs, Sampled, SeqId, SequenceWork, StepOutput, StepPlan,
 };
+use vlinders_kernels::begin_step;
 use vlinders_layers::{Batch, KvStore, LayerError, LogitRows};
 use vlinders_models::CausalLm;
 
@@ -19,6 +20,8 @@ const WARM_UP_TOKENS: usize = 32;
 pub struct LocalExecutor {
     model: Box<dyn CausalLm>,
     kv: KvStore,
+    /// Threads that a step may have; `None` is all.
+    num_threads: Option<usize>,
     sequences: Vec<Option<Sequence>>,
     sampler: Sampler,
     batch: Batch,
@@ -39,10 +42,11 @@ enum RowUse {
 // === impl LocalExecutor ===
 
 impl LocalExecutor {
-    pub(crate) fn new(model: Box<dyn CausalLm>, kv: KvStore) -> Self {
+    pub(crate) fn new(model: Box<dyn CausalLm>, kv: KvStore, num_threads: Option<usize>) -> Self {
         Self {
             model,
             kv,
+            num_threads,
             sequences: Vec::new(),
             sampler: Sampler::default(),
             batch: Batch::default(),
@@ -160,6 +164,7 @@ impl Executor for LocalExecutor {
         if plan.work.is_empty() {
             return Ok(StepOutput::default());
         }
+        let _step = begin_step(self.num_threads);
         self.fill_batch(plan)?;
         let hidden = self.model.forward(&self.batch, &mut self.kv).map_err(|e| failed(&e))?;
         self.read_out(plan, &hidden)

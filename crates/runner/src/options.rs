@@ -28,8 +28,8 @@ pub struct LoadOptions {
     pub max_num_seqs: usize,
     /// Tokens of a KV block.
     pub block_size: usize,
-    /// Threads that compute; `None` leaves the choice to the kernels.
-    pub threads: Option<usize>,
+    /// The most threads of the process's pool that steps of this model compute with; `None` is all of them.
+    pub num_threads: Option<usize>,
     /// Run a step before the first request, so that it finds everything in place.
     pub warm_up: bool,
 }
@@ -48,7 +48,7 @@ impl Default for LoadOptions {
             memory_fraction: 0.8,
             max_num_seqs: 256,
             block_size: 16,
-            threads: None,
+            num_threads: None,
             warm_up: true,
         }
     }
@@ -90,8 +90,8 @@ impl LoadOptions {
         if self.block_size == 0 || self.block_size > 4096 {
             return bad("block_size", "must be from 1 to 4096");
         }
-        if self.threads == Some(0) {
-            return bad("threads", "must be at least 1");
+        if self.num_threads == Some(0) {
+            return bad("num_threads", "must be at least 1");
         }
         Ok(())
     }

@@ -41,6 +41,10 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "TOKENS", env = "VLINDERS_MAX_BATCHED_TOKENS")]
     pub(crate) max_batched_tokens: Option<usize>,
 
+    /// The most threads that each model computes with [default: all of --compute-threads]
+    #[arg(long, value_name = "N", env = "VLINDERS_NUM_THREADS")]
+    pub(crate) num_threads: Option<usize>,
+
     /// Share of the machine's memory that weights and KV cache of all models may take [default: 0.8]
     #[arg(long, value_name = "0..1", env = "VLINDERS_MEMORY_FRACTION")]
     pub(crate) memory_fraction: Option<f64>,

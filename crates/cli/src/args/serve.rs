@@ -55,9 +55,14 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "N", env = "VLINDERS_WORKERS")]
     pub(crate) workers: Option<usize>,
 
-    /// Threads that compute [default: the CPU cores this process may use]
+    /// Threads that compute, all models together [default: as many as the model with the most --num-threads may have;
+    /// for one without, the physical cores this process may use, or its CPU limit where that is smaller]
     #[arg(long, value_name = "N", env = "VLINDERS_COMPUTE_THREADS")]
     pub(crate) compute_threads: Option<usize>,
+
+    /// Whether threads that compute are bound to cores [default: auto]
+    #[arg(long, value_name = "WHEN", env = "VLINDERS_CPU_PINNING")]
+    pub(crate) cpu_pinning: Option<CpuPinning>,
 
     /// File with one API key a line; without it, and without VLINDERS_API_KEYS (comma-separated), no key is asked for
     #[arg(long, value_name = "FILE", env = "VLINDERS_API_KEY_FILE")]
@@ -86,6 +91,17 @@ pub(crate) struct WorkerArgs {
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) serve: ServeArgs,
+}
+
+/// Whether threads that compute are bound to cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CpuPinning {
+    /// Where one model has a thread on every core of this process, and no quota gives time instead of cores
+    Auto,
+    /// Wherever there are as many cores as threads
+    On,
+    /// Never
+    Off,
 }
 
 /// How log lines are written.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use vlinders_runner::{Inspection, ModelFiles, available_memory, inspect};
+use vlinders_runner::{Inspection, ModelFiles, available_memory, inspect, usable_cpus};
 use vlinders_text::{RenderInput, TextModel};
 
 use crate::args::{CheckArgs, ServerArgs};
@@ -68,6 +68,10 @@ fn examine(model: &ModelConfig, share: f64, available: Option<u64>) -> Finding<'
             finding.inspection = Some(inspection);
         }
         Err(error) => finding.problems.push(error.to_string()),
+    }
+    if let Some(threads) = model.num_threads.filter(|threads| *threads > usable_cpus()) {
+        let cpus = usable_cpus();
+        finding.notes.push(format!("num_threads is {threads}, this machine lets a process use {cpus} CPUs"));
     }
     finding.examine_text(&files);
     finding

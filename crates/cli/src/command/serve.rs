@@ -1,6 +1,7 @@
 //! `vlinders serve` and `vlinders worker`: listen, load, serve until a signal, drain.
 
 mod load;
+mod threads;
 
 use std::net::SocketAddr;
 use std::path::Path;

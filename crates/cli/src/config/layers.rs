@@ -37,30 +37,35 @@ pub(crate) fn resolve(
     folder: &Path,
 ) -> Result<Resolved, ConfigError> {
     let mut problems = Vec::new();
-    let (models, models_origin) = resolve_models(model, folder).unwrap_or_else(|error| {
-        problems.extend(error.0);
-        Default::default()
-    });
     let (server, server_origin) = resolve_server(server, folder).unwrap_or_else(|error| {
         problems.extend(error.0);
         Default::default()
     });
+    let (models, models_origin) =
+        resolve_models(model, folder, server.compute_threads).unwrap_or_else(|error| {
+            problems.extend(error.0);
+            Default::default()
+        });
     if !problems.is_empty() {
         return Err(ConfigError(problems));
     }
     Ok(Resolved { models, server, origin: Origin { models: models_origin, server: server_origin } })
 }
 
-fn resolve_models(args: &ModelArgs, folder: &Path) -> Result<(Vec<ModelConfig>, String), ConfigError> {
+fn resolve_models(
+    args: &ModelArgs,
+    folder: &Path,
+    compute_threads: Option<usize>,
+) -> Result<(Vec<ModelConfig>, String), ConfigError> {
     let (mut models, origin) = if let Some(path) = &args.folder {
         (vec![from_folder(path, args.name.as_deref(), folder)?], "the command line".to_owned())
     } else if let Some(file) = file_to_read(args.models.as_deref(), "models.yaml", folder) {
-        (models::read(&file, &read(&file, "--models")?)?, file.display().to_string())
+        (models::read(&file, &read(&file, "--models")?, compute_threads)?, file.display().to_string())
     } else {
         let builtin = ModelConfig::new(vlinders_demo::MODEL_NAME, ModelPath::Builtin);
         (vec![builtin], "the built-in model, since there is no models.yaml".to_owned())
     };
-    let overrides = Overrides::check(args)?;
+    let overrides = Overrides::check(args, compute_threads)?;
     for model in &mut models {
         overrides.apply(model);
     }
@@ -100,7 +105,7 @@ struct Overrides<'a> {
 }
 
 impl<'a> Overrides<'a> {
-    fn check(args: &'a ModelArgs) -> Result<Self, ConfigError> {
+    fn check(args: &'a ModelArgs, compute_threads: Option<usize>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let mut dtype = |option: &str, name: &Option<String>| {
             let name = name.as_ref()?;
@@ -127,11 +132,19 @@ impl<'a> Overrides<'a> {
             ("--max-model-len", args.max_model_len),
             ("--max-num-seqs", args.max_num_seqs),
             ("--max-batched-tokens", args.max_batched_tokens),
+            ("--num-threads", args.num_threads),
         ];
         for (option, count) in counts {
             if count == Some(0) {
                 problems.push(Problem::option(option, "found 0", "give a whole number of 1 or more"));
             }
+        }
+        if let (Some(threads), Some(all)) = (args.num_threads, compute_threads)
+            && threads > all
+        {
+            let found = format!("found {threads}, more than the compute_threads of the server ({all})");
+            let remedy = format!("give at most {all}, or raise --compute-threads");
+            problems.push(Problem::option("--num-threads", found, remedy));
         }
         if let Some(fraction) = args.memory_fraction.filter(|fraction| !is_fraction(*fraction)) {
             let remedy = "give a number above 0 and at most 1, such as 0.8";
@@ -147,6 +160,7 @@ impl<'a> Overrides<'a> {
         model.kv_cache_dtype = self.kv_cache_dtype.unwrap_or(model.kv_cache_dtype);
         model.max_num_seqs = self.args.max_num_seqs.unwrap_or(model.max_num_seqs);
         model.max_batched_tokens = self.args.max_batched_tokens.unwrap_or(model.max_batched_tokens);
+        model.num_threads = self.args.num_threads.or(model.num_threads);
         model.memory_fraction = self.args.memory_fraction.unwrap_or(model.memory_fraction);
     }
 }
@@ -165,6 +179,7 @@ fn resolve_server(args: &ServerArgs, folder: &Path) -> Result<(ServerConfig, Str
     config.port = args.port.unwrap_or(config.port);
     config.workers = args.workers.unwrap_or(config.workers);
     config.compute_threads = args.compute_threads.or(config.compute_threads);
+    config.cpu_pinning = args.cpu_pinning.unwrap_or(config.cpu_pinning);
     config.api_key_file = args.api_key_file.clone().or(config.api_key_file);
     config.shutdown_grace = args.shutdown_grace.unwrap_or(config.shutdown_grace);
     config.log.format = args.log_format.unwrap_or(config.log.format);

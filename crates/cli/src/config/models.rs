@@ -44,6 +44,8 @@ pub(crate) struct ModelConfig {
     pub(crate) max_batched_tokens: usize,
     /// Requests that may wait; one more is refused with 429.
     pub(crate) max_waiting: usize,
+    /// The most threads that compute for it; `None` is all of the process.
+    pub(crate) num_threads: Option<usize>,
     pub(crate) prefix_caching: bool,
     /// Share of the machine's memory that weights and KV cache may take.
     pub(crate) memory_fraction: f64,
@@ -81,6 +83,7 @@ impl ModelConfig {
             max_num_seqs: DEFAULT_MAX_NUM_SEQS,
             max_batched_tokens: DEFAULT_MAX_BATCHED_TOKENS,
             max_waiting: DEFAULT_MAX_WAITING,
+            num_threads: None,
             prefix_caching: true,
             memory_fraction: DEFAULT_MEMORY_FRACTION,
         }
@@ -129,15 +132,20 @@ impl ModelPath {
     }
 }
 
-/// Decide on the text of a models.yaml. Relative paths count from the folder of the file.
-pub(super) fn read(file: &Path, text: &str) -> Result<Vec<ModelConfig>, ConfigError> {
+/// Decide on the text of a models.yaml. Relative paths count from the folder of the file. `compute_threads` is how many
+/// threads the server is to have, where it says so.
+pub(super) fn read(
+    file: &Path,
+    text: &str,
+    compute_threads: Option<usize>,
+) -> Result<Vec<ModelConfig>, ConfigError> {
     let source = Source { file, text };
     let raw: RawModels = source.parse()?;
     let mut problems = Vec::new();
     let mut taken = BTreeMap::new();
     let mut models = Vec::new();
     for model in &raw.models.value {
-        let mut resolver = Resolver { source: &source, problems: &mut problems };
+        let mut resolver = Resolver { source: &source, compute_threads, problems: &mut problems };
         let names = std::iter::once(&model.name).chain(model.aliases.iter().flatten());
         for name in names {
             resolver.claim(name, &mut taken);
@@ -162,6 +170,7 @@ pub(super) fn read(file: &Path, text: &str) -> Result<Vec<ModelConfig>, ConfigEr
 /// Resolves one model and collects what is wrong with it.
 struct Resolver<'a> {
     source: &'a Source<'a>,
+    compute_threads: Option<usize>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -204,6 +213,7 @@ impl Resolver<'_> {
             max_num_seqs: self.count(&raw.max_num_seqs).unwrap_or(default.max_num_seqs),
             max_batched_tokens: self.count(&raw.max_batched_tokens).unwrap_or(default.max_batched_tokens),
             max_waiting: self.count(&raw.max_waiting).unwrap_or(default.max_waiting),
+            num_threads: self.threads(&raw.num_threads),
             prefix_caching: raw.prefix_caching.as_ref().is_none_or(|on| on.value),
             memory_fraction: self.fraction(&raw.memory_fraction).unwrap_or(default.memory_fraction),
             hermes_tools: self.hermes_tools(&raw.tool_parser).unwrap_or(default.hermes_tools),
@@ -256,6 +266,15 @@ impl Resolver<'_> {
             _ => self.report(field, format!("found {}", field.value), format!("write at most {}", u32::MAX)),
         }
         None
+    }
+
+    fn threads(&mut self, field: &Field<u64>) -> Option<usize> {
+        let threads = self.count(field)?;
+        if let (Some(all), Some(field)) = (self.compute_threads.filter(|all| *all < threads), field) {
+            let found = format!("found {threads}, more than the compute_threads of the server ({all})");
+            self.report(field, found, format!("write at most {all}, or raise compute_threads"));
+        }
+        Some(threads)
     }
 
     fn dtype(&mut self, field: &Field<String>) -> Option<Dtype> {

@@ -33,6 +33,7 @@ pub(super) struct RawModel {
     pub(super) max_num_seqs: Field<u64>,
     pub(super) max_batched_tokens: Field<u64>,
     pub(super) max_waiting: Field<u64>,
+    pub(super) num_threads: Field<u64>,
     pub(super) prefix_caching: Field<bool>,
     pub(super) device: Field<String>,
     pub(super) memory_fraction: Field<f64>,
@@ -57,6 +58,7 @@ pub(super) struct RawServer {
     pub(super) port: Field<u64>,
     pub(super) workers: Field<u64>,
     pub(super) compute_threads: Field<u64>,
+    pub(super) cpu_pinning: Field<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,7 +9,7 @@ use super::problem::{ConfigError, Problem};
 use super::raw::{Field, RawServerFile};
 use super::syntax::{Source, suggest};
 use super::units::{format_bytes, parse_bytes, parse_duration};
-use crate::args::LogFormat;
+use crate::args::{CpuPinning, LogFormat};
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
@@ -22,8 +22,9 @@ pub(crate) struct ServerConfig {
     pub(crate) port: u16,
     /// Threads that handle HTTP.
     pub(crate) workers: usize,
-    /// Threads that compute; `None` is as many as the process has cores.
+    /// Threads that compute, all models together; `None` is as many as the models ask for.
     pub(crate) compute_threads: Option<usize>,
+    pub(crate) cpu_pinning: CpuPinning,
     pub(crate) log: LogSettings,
     pub(crate) limits: LimitsConfig,
     /// Web origins that browsers may call from; `*` is any, empty is none.
@@ -68,6 +69,7 @@ impl Default for ServerConfig {
             port: 8000,
             workers: 2,
             compute_threads: None,
+            cpu_pinning: CpuPinning::Auto,
             log: LogSettings { filter: "info".to_owned(), format: LogFormat::Text },
             limits: LimitsConfig {
                 max_body_bytes: 10 << 20,
@@ -98,6 +100,7 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
         port: resolver.port(&raw.server.port).unwrap_or(default.port),
         workers: resolver.count(&raw.server.workers).unwrap_or(default.workers),
         compute_threads: resolver.count(&raw.server.compute_threads),
+        cpu_pinning: resolver.pinning(&raw.server.cpu_pinning).unwrap_or(default.cpu_pinning),
         log: LogSettings {
             filter: resolver.filter(&raw.logging.level).unwrap_or(default.log.filter),
             format: resolver.format(&raw.logging.format).unwrap_or(default.log.format),
@@ -196,6 +199,15 @@ impl Resolver<'_> {
             "json" => Ok(LogFormat::Json),
             "text" => Ok(LogFormat::Text),
             _ => Err("write json or text".to_owned()),
+        })
+    }
+
+    fn pinning(&mut self, field: &Field<String>) -> Option<CpuPinning> {
+        self.parsed(field, |text| match text {
+            "auto" => Ok(CpuPinning::Auto),
+            "on" => Ok(CpuPinning::On),
+            "off" => Ok(CpuPinning::Off),
+            _ => Err("write auto, on or off".to_owned()),
         })
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::server::LimitsConfig;
 use super::*;
-use crate::args::{LogFormat, ModelArgs, ServerArgs};
+use crate::args::{CpuPinning, LogFormat, ModelArgs, ServerArgs};
 
 fn models(text: &str) -> Result<Vec<ModelConfig>, ConfigError> {
-    super::models::read(Path::new("models.yaml"), text)
+    super::models::read(Path::new("models.yaml"), text, Some(8))
 }
 
 fn server(text: &str) -> Result<ServerConfig, ConfigError> {
@@ -51,6 +51,8 @@ fn mistakes_in_models_yaml() {
         "models:\n  - name: [a]\n    path: builtin:vlinders-demo\n",
         "models:\n  - name:\n    path: builtin:vlinders-demo\n",
         "models:\n  - { name: a, path: builtin:vlinders-demo, max_num_seqs: many }\n",
+        "models:\n  - { name: a, path: builtin:vlinders-demo, num_threads: 0 }\n",
+        "models:\n  - { name: a, path: builtin:vlinders-demo, num_threads: 9 }\n",
     ];
     insta::assert_snapshot!(transcript(models, &cases));
 }
@@ -62,6 +64,7 @@ fn mistakes_in_server_yaml() {
         "server:\n  port: 80000\n",
         "server:\n  port: \"http\"\n  workers: 0\n",
         "server:\n  host: http://0.0.0.0:8000/\n",
+        "server:\n  cpu_pinning: cores\n  compute_threads: 0\n",
         "logging:\n  level: verbose\n  format: yaml\n",
         "limits:\n  max_body_bytes: 20MiB\n  max_total_body_bytes: 10MiB\n  max_connections: 0\n",
         "limits:\n  max_body_bytes: lots\n  request_timeout: 5 fortnights\n  max_n: 0\n",
@@ -97,6 +100,7 @@ models:
     max_num_seqs: 32
     max_batched_tokens: 2048
     max_waiting: 10
+    num_threads: 6
     prefix_caching: false
     device: cpu
     memory_fraction: 0.5
@@ -114,6 +118,7 @@ models:
         max_num_seqs: 32,
         max_batched_tokens: 2048,
         max_waiting: 10,
+        num_threads: Some(6),
         prefix_caching: false,
         memory_fraction: 0.5,
         hermes_tools: false,
@@ -125,7 +130,7 @@ models:
 fn the_whole_of_server_yaml() {
     let config = server(
         "
-server: { host: 127.0.0.1, port: 9000, workers: 4, compute_threads: 8 }
+server: { host: 127.0.0.1, port: 9000, workers: 4, compute_threads: 8, cpu_pinning: off }
 logging: { level: WARN, format: json }
 limits: { max_body_bytes: 1MiB, max_total_body_bytes: 2MiB, max_connections: 99, request_timeout: 90, max_in_flight: 7, max_n: 2, max_stop: 8, max_logprobs: 5 }
 cors: { allowed_origins: [\"https://chat.example.org\"] }
@@ -139,6 +144,7 @@ shutdown: { grace: 2m }
         port: 9000,
         workers: 4,
         compute_threads: Some(8),
+        cpu_pinning: CpuPinning::Off,
         log: LogSettings { filter: "warn".to_owned(), format: LogFormat::Json },
         limits: LimitsConfig {
             max_body_bytes: 1 << 20,
@@ -230,6 +236,27 @@ fn mistakes_of_all_layers_are_told_at_once() {
     for part in ["`--max-model-len`: found 0", "`--dtype`: `int7`", "did you mean `info`?"] {
         assert!(error.contains(part), "{part} is missing in:\n{error}");
     }
+}
+
+#[test]
+fn threads_of_a_model_are_threads_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("models.yaml", "models:\n  - { name: a, path: 'builtin:vlinders-demo', num_threads: 6 }\n");
+    write("server.yaml", "server: { compute_threads: 4 }\n");
+    let resolve = |num_threads, compute_threads| {
+        let model = ModelArgs { num_threads, ..ModelArgs::default() };
+        let server = ServerArgs { compute_threads, ..ServerArgs::default() };
+        resolve(&model, &server, folder.path()).map_err(|error| error.to_string())
+    };
+    let error = resolve(None, None).unwrap_err();
+    assert!(error.contains("models.yaml:2:60: `num_threads`: found 6, more than"), "{error}");
+    let resolved = resolve(None, Some(6)).unwrap();
+    assert_eq!((resolved.models[0].num_threads, resolved.server.compute_threads), (Some(6), Some(6)));
+    assert_eq!(resolve(Some(2), Some(8)).unwrap().models[0].num_threads, Some(2));
+    let error = resolve(Some(9), Some(8)).unwrap_err();
+    assert!(error.contains("`--num-threads`: found 9"), "{error}");
+    assert!(resolve(Some(0), Some(8)).unwrap_err().contains("`--num-threads`: found 0"));
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn options_that_make_no_sense_are_refused() {
     assert!(with(LoadOptions { max_model_len: Some(0), ..options() }).starts_with("max_model_len: "));
     assert!(with(LoadOptions { kv_blocks: Some(0), ..options() }).starts_with("kv_blocks: "));
     assert!(with(LoadOptions { block_size: 0, ..options() }).starts_with("block_size: "));
-    assert!(with(LoadOptions { threads: Some(0), ..options() }).starts_with("threads: "));
+    assert!(with(LoadOptions { num_threads: Some(0), ..options() }).starts_with("num_threads: "));
     assert_eq!(
         with(LoadOptions { max_model_len: Some(500), ..options() }),
         "max_model_len 500 needs 192000 bytes of KV cache, 61440 are available; \

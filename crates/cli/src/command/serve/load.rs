@@ -8,6 +8,7 @@ use vlinders_engine::EngineConfig;
 use vlinders_runner::{LoadedModel, load};
 use vlinders_server::{LoadingModel, ModelSettings, ToolParser};
 
+use super::threads;
 use crate::config::{ModelConfig, Resolved, format_bytes, format_duration};
 use crate::progress::ShownProgress;
 
@@ -30,9 +31,7 @@ pub(super) fn start(
 }
 
 fn load_all(resolved: &Resolved, places: Vec<LoadingModel>) -> anyhow::Result<()> {
-    if let Some(threads) = resolved.server.compute_threads {
-        vlinders_runner::set_num_threads(threads);
-    }
+    threads::start(resolved);
     let share = 1.0 / resolved.models.len() as f64;
     for (model, place) in resolved.models.iter().zip(places) {
         load_one(model, share, place).with_context(|| format!("model '{}'", model.name))?;
