@@ -137,8 +137,7 @@ fn main() -> ExitCode {
         ..LoadOptions::default()
     };
     let loading = Instant::now();
-    let loaded =
-        load(&model_files(options.folder), &load_options, &NoProgress).expect("a model that loads");
+    let loaded = load(&model_files(options.folder), &load_options, &NoProgress).expect("a model that loads");
     let loading = loading.elapsed().as_secs_f64();
     let info = loaded.info;
     let config = EngineConfig {

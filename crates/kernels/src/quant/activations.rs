@@ -49,13 +49,14 @@ unsafe fn quantise_row_body<L: Lanes>(
             let by = L::splat(if step > 0.0 && step.is_finite() { 127.0 / magnitude } else { 0.0 });
             let rounder = L::splat(ROUNDER);
             let (mut whole, mut halves) = ([0.0f32; BLOCK], [0i32; 2]);
-            low.fma(by, rounder).sub(rounder).store(whole.as_mut_ptr());
-            high.fma(by, rounder).sub(rounder).store(whole.as_mut_ptr().add(LANES));
+            low.fma(by, rounder).store(whole.as_mut_ptr());
+            high.fma(by, rounder).store(whole.as_mut_ptr().add(LANES));
             for (half, sum) in halves.iter_mut().enumerate() {
                 for k in half * LANES..(half + 1) * LANES {
-                    let code = whole[k] as i32;
-                    codes.add(k).write(code as i8);
-                    *sum += code;
+                    // The lower bits are the whole number, as vectors convert it; where a number is none they are anything.
+                    let code = whole[k].to_bits().wrapping_sub(ROUNDER.to_bits()) as i8;
+                    codes.add(k).write(code);
+                    *sum += i32::from(code);
                 }
             }
             scale.write(step + poison);
