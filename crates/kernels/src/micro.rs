@@ -158,9 +158,12 @@ unsafe fn accumulate_list_body<L: Lanes, E: Element, const R: usize, const T: us
                 sums[t][r] = L::load(out.start.add(r * out.next_row + t * LANES));
             }
         }
+        // As many bytes as f32 have in one tile: narrow ones are computed with sooner than memory answers.
+        let ahead = size_of::<f32>() / size_of::<E>();
         let mut x = x;
         for i in 0..tiles.len() {
-            let next = tiles[if i + 1 < tiles.len() { i + 1 } else { i }].wrapping_add(first).cast::<u8>();
+            let next = if i + ahead < tiles.len() { i + ahead } else { tiles.len() - 1 };
+            let next = tiles[next].wrapping_add(first).cast::<u8>();
             let mut starts = [tiles[i]; T];
             for t in 0..T {
                 starts[t] = tiles[i].add(first + t * LANES * LANES);

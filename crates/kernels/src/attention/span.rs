@@ -134,21 +134,28 @@ impl<E: Element> Problem<'_, E> {
     ) {
         let rows = Rows { start: queries, next_row: 0 };
         let place = |tile: usize| scores.wrapping_add(tile % SPAN_TILES * LANES);
-        // SAFETY: all tiles up to the last one are in the block table.
-        let key = |tile: usize| unsafe { self.keys.add(self.place_of(unit, tile.min(tiles.end - 1))) };
+        let key = |tile: usize| self.keys.wrapping_add(self.place_of(unit, tile));
+        // After the last keys come the first values.
+        let soon = |tile: usize| match tile.checked_sub(tiles.end) {
+            None => key(tile).cast(),
+            Some(past) => {
+                let tile = (tiles.start + past).min(tiles.end - 1);
+                self.values.wrapping_add(self.place_of(unit, tile)).cast()
+            }
+        };
         let sums = |tile| Sums { start: place(tile), next_row: SPAN, resume: false, bias: std::ptr::null() };
         let step = 4 * LANES * size_of::<E>();
         let d = self.shape.head_dim;
         let mut tile = tiles.start;
         while tile + T <= tiles.end {
             let keys = std::array::from_fn(|t| key(tile + t));
-            let ahead = Ahead { streams: std::array::from_fn(|t| key(tile + T + t).cast()), step };
+            let ahead = Ahead { streams: std::array::from_fn(|t| soon(tile + T + t)), step };
             // SAFETY: the caller's promise.
             unsafe { accumulate::<E, PACKED, R, T>(self.isa, rows, keys, d, ahead, sums(tile)) };
             tile += T;
         }
         for tile in tile..tiles.end {
-            let ahead = Ahead { streams: [key(tile + 1).cast()], step };
+            let ahead = Ahead { streams: [soon(tile + 1)], step };
             // SAFETY: the caller's promise.
             unsafe { accumulate::<E, PACKED, R, 1>(self.isa, rows, [key(tile)], d, ahead, sums(tile)) };
         }
