@@ -33,7 +33,7 @@ impl ModelConfig {
             dtype: self.dtype.map(dtype),
             quantization: self.quantization,
             activations: self.activations,
-            kv_cache_dtype: self.kv_cache_dtype.map(dtype),
+            kv_cache_dtype: self.kv_cache_dtype,
             max_model_len: self.max_model_len,
             memory_fraction: self.memory_fraction * share,
             max_num_seqs: self.max_num_seqs,

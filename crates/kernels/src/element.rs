@@ -1,21 +1,16 @@
-//! How numbers lie in memory: the stored dtypes, and the order of the sixteen lanes of a tile row.
+//! How numbers lie in memory: the types of stored numbers, and the order of the sixteen lanes of a tile row.
 //!
-//! Weights and KV tiles are rows of sixteen stored numbers. f32 and f16 lie in plain order. bf16 lies in pairs, so
+//! Weights and KV tiles are rows of sixteen stored numbers. f32, f16 and codes of eight bits lie in plain order. bf16 lies in pairs, so
 //! that one 32-bit word holds two numbers and widening them is a shift (the lower half) and a mask (the upper half)
 //! instead of two unpackings. In a KV tile lane `j` is paired with lane `j + 8` of its row; in a weight tile
 //! ([`PairedBf16`]) row `k` is paired with row `k + 1` lane by lane, which is also what dot products of bf16 pairs want.
 
-use candle_core::DType;
 use half::{bf16, f16};
 
-use crate::error::{KernelError, Result};
-use crate::simd::Lanes;
+use crate::simd::{Lanes, ROUNDER};
 
 /// Numbers in a tile row; the same on every instruction set, so that sums have the same order on all.
 pub(crate) const LANES: usize = 16;
-
-/// The stored dtypes.
-pub(crate) const STORED: &[DType] = &[DType::F32, DType::F16, DType::BF16];
 
 /// A number as it is stored.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
@@ -72,31 +67,16 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
 #[repr(transparent)]
 pub(crate) struct PairedBf16(bf16);
 
-/// Bytes of one stored number.
-///
-/// # Errors
-/// [`KernelError::Dtype`] for a dtype that is not stored.
-pub(crate) fn stored_bytes(op: &'static str, what: &'static str, dtype: DType) -> Result<usize> {
-    match dtype {
-        DType::F32 => Ok(4),
-        DType::F16 | DType::BF16 => Ok(2),
-        found => Err(KernelError::Dtype { op, what, found, wanted: STORED }),
-    }
-}
-
-/// Run `$body` with the type name `$E` bound to the Rust type of a stored `$dtype`, as KV tiles have it.
-macro_rules! with_element {
+/// Run `$body` with the type name `$E` bound to the Rust type of a stored `$dtype`, as weight tiles have it.
+macro_rules! with_weight_element {
     ($dtype:expr, $E:ident => $body:expr) => {
-        $crate::element::with_element!(half::bf16; $dtype, $E => $body)
-    };
-    ($bf16:ty; $dtype:expr, $E:ident => $body:expr) => {
         match $dtype {
             candle_core::DType::F16 => {
                 type $E = half::f16;
                 $body
             }
             candle_core::DType::BF16 => {
-                type $E = $bf16;
+                type $E = $crate::element::PairedBf16;
                 $body
             }
             _ => {
@@ -104,14 +84,6 @@ macro_rules! with_element {
                 $body
             }
         }
-    };
-}
-pub(crate) use with_element;
-
-/// As `with_element!`, with the types of weight tiles.
-macro_rules! with_weight_element {
-    ($dtype:expr, $E:ident => $body:expr) => {
-        $crate::element::with_element!($crate::element::PairedBf16; $dtype, $E => $body)
     };
 }
 pub(crate) use with_weight_element;
@@ -216,5 +188,24 @@ impl Element for bf16 {
     unsafe fn load<L: Lanes>(row: *const Self) -> L {
         // SAFETY: the caller's promise.
         unsafe { L::load_bf16(row) }
+    }
+}
+
+impl Element for i8 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from(self)
+    }
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        // The conversion itself rounds towards zero; beyond the range of codes it ends at the last one.
+        ((value + ROUNDER) - ROUNDER) as Self
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(row: *const Self) -> L {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_i8(row) }
     }
 }

@@ -3,20 +3,22 @@
 //! Positions of a block are taken sixteen at a time. Keys of such a group lie as `[head_dim][16 positions]`, so
 //! that one query element meets sixteen positions in one load; values as `[head_dim / 16][16 positions][16]`,
 //! so that one probability meets sixteen elements. Both are tiles of `head_dim * 16` numbers, with `head_dim`
-//! padded to a multiple of sixteen: `[block][kv_head][group][tile]`.
+//! padded to a multiple of sixteen: `[block][kv_head][group][tile]`. In a cache of eight bits each tile is followed by
+//! the sixteen f32 scales of its positions.
 
+mod dtype;
+mod scale;
 mod write;
 
 use std::cell::UnsafeCell;
 
-use candle_core::DType;
-
-pub use self::write::kv_write;
+pub(crate) use self::dtype::with_kv_element;
+pub use self::{dtype::KvDtype, write::kv_write};
 use crate::aligned::AlignedBuf;
-use crate::element::{Element, LANES, stored_bytes};
+use crate::element::{Element, LANES};
 use crate::error::{KernelError, Result};
 
-/// Keys and values of one layer for all sequences: `num_blocks` blocks of `block_size` positions, in f32, f16 or bf16.
+/// Keys and values of one layer for all sequences: `num_blocks` blocks of `block_size` positions.
 ///
 /// Memory is interior: [`kv_write`] and [`paged_attention`](crate::paged_attention) both take `&KvLayer`. The
 /// type can move to another thread but not be shared between threads, so a write never meets a read.
@@ -29,7 +31,7 @@ pub struct KvLayer {
 /// The sizes of a [`KvLayer`], and where things lie in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KvShape {
-    pub(crate) dtype: DType,
+    pub(crate) dtype: KvDtype,
     pub(crate) num_blocks: usize,
     pub(crate) block_size: usize,
     pub(crate) kv_heads: usize,
@@ -42,9 +44,9 @@ impl KvLayer {
     /// A cache of zeros.
     ///
     /// # Errors
-    /// A dtype other than f32, f16 and bf16, a size of zero, or no memory.
+    /// A size of zero, or no memory.
     pub fn new(
-        dtype: DType,
+        dtype: KvDtype,
         num_blocks: usize,
         block_size: usize,
         kv_heads: usize,
@@ -59,12 +61,12 @@ impl KvLayer {
         })
     }
 
-    /// Bytes that one block takes, keys and values together, padding included: what a memory plan needs.
+    /// Bytes that one block takes, keys and values together, scales and padding included: what a memory plan needs.
     ///
     /// # Errors
-    /// A dtype that is not stored, a size of zero.
+    /// A size of zero, or more bytes than can be counted.
     pub fn bytes_per_block(
-        dtype: DType,
+        dtype: KvDtype,
         block_size: usize,
         kv_heads: usize,
         head_dim: usize,
@@ -98,7 +100,7 @@ impl KvLayer {
 
     /// The stored dtype.
     #[must_use]
-    pub fn dtype(&self) -> DType {
+    pub fn dtype(&self) -> KvDtype {
         self.shape.dtype
     }
 
@@ -135,9 +137,14 @@ impl std::fmt::Debug for KvLayer {
 // === impl KvShape ===
 
 impl KvShape {
-    /// Elements of a tile: sixteen positions of one head.
+    /// Elements of a tile: sixteen positions of one head, without their scales.
     pub(crate) fn tile(&self) -> usize {
         self.head_dim.next_multiple_of(LANES) * LANES
+    }
+
+    /// Elements from one tile to the next, with the room that scales take.
+    fn stride(&self) -> usize {
+        self.tile() + self.dtype.scale_bytes() / self.dtype.width()
     }
 
     /// Groups of sixteen positions in a block, the last one possibly not full.
@@ -147,13 +154,12 @@ impl KvShape {
 
     /// Where the tile of a group begins, in elements.
     pub(crate) fn tile_start(&self, block: usize, kv_head: usize, group: usize) -> usize {
-        ((block * self.kv_heads + kv_head) * self.groups() + group) * self.tile()
+        ((block * self.kv_heads + kv_head) * self.groups() + group) * self.stride()
     }
 
     /// Bytes of the keys alone.
     fn bytes_of_one(&self) -> Result<usize> {
         const OP: &str = "kv cache";
-        let width = stored_bytes(OP, "the cache", self.dtype)?;
         let Self { num_blocks, block_size, kv_heads, head_dim, .. } = *self;
         if [num_blocks, block_size, kv_heads, head_dim].contains(&0) {
             return Err(KernelError::shape(
@@ -161,8 +167,10 @@ impl KvShape {
                 format!("{num_blocks} blocks of [{block_size}, {kv_heads}, {head_dim}] hold nothing"),
             ));
         }
-        let padded = head_dim.checked_next_multiple_of(LANES).unwrap_or(usize::MAX);
-        let sizes = [num_blocks, kv_heads, self.groups(), padded, LANES, width];
+        let row = LANES * self.dtype.width();
+        let tile = head_dim.checked_next_multiple_of(LANES).and_then(|padded| padded.checked_mul(row));
+        let tile = tile.and_then(|tile| tile.checked_add(self.dtype.scale_bytes())).unwrap_or(usize::MAX);
+        let sizes = [num_blocks, kv_heads, self.groups(), tile];
         let bytes = sizes.iter().try_fold(1usize, |all, n| all.checked_mul(*n));
         bytes.ok_or(KernelError::Memory { bytes: usize::MAX })
     }

@@ -1,8 +1,9 @@
 //! The operations that models are made of, one per file.
 //!
-//! Activations are contiguous f32 tensors; weights and KV caches stay in the dtype of the checkpoint. Every
-//! operation is **batch invariant, bit for bit**: what it computes for one token depends on that token (and its
-//! KV) alone, never on other rows, on the number of threads, on chunking or on the instruction set.
+//! Activations are contiguous f32 tensors; weights and KV caches stay as they are stored, see [`Format`] and
+//! [`KvDtype`]. Every operation is **batch invariant, bit for bit**: what it computes for one token depends on
+//! that token (and its KV) alone, never on other rows, on the number of threads, on chunking or on the
+//! instruction set.
 //!
 //! CPU kernels are written once over sixteen abstract lanes and compiled for each instruction set, which is
 //! chosen at run time. [`mod@reference`] has the plain f64 twin of each.
@@ -49,7 +50,7 @@ pub use self::{
     embedding::embedding,
     error::{KernelError, Result},
     format::Format,
-    kv::{KvLayer, kv_write},
+    kv::{KvDtype, KvLayer, kv_write},
     linear::{has_bf16_products, linear},
     norm::{add_rms_norm, rms_norm},
     numa::Placement,

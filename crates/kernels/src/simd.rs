@@ -17,7 +17,7 @@ use half::{bf16, f16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::{avx2::Avx2, avx512::Avx512};
 pub(crate) use self::{
-    math::{exp, tanh},
+    math::{ROUNDER, exp, tanh},
     portable::Portable,
 };
 

@@ -3,7 +3,9 @@
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 
+use crate::element::{Element, LANES};
 use crate::format::Format;
+use crate::kv::{KvLayer, with_kv_element};
 use crate::weight::PackedWeight;
 
 /// Reproducible numbers between -1 and 1.
@@ -43,6 +45,32 @@ pub(crate) fn rounded(dtype: DType, value: f32) -> f32 {
         DType::BF16 => bf16::from_f32(value).to_f32(),
         _ => value,
     }
+}
+
+/// The key and the value `[head_dim]` of a head that lie at a slot, as numbers.
+pub(crate) fn cached(layer: &KvLayer, slot: usize, head: usize) -> (Vec<f32>, Vec<f32>) {
+    let shape = layer.shape();
+    let (block, offset) = (slot / shape.block_size, slot % shape.block_size);
+    let tile = shape.tile_start(block, head, offset / LANES);
+    let position = offset % LANES;
+    with_kv_element!(shape.dtype, E => {
+        let (keys, values) = layer.tiles::<E>();
+        let number = |at: *const E, tile_of: *const E| {
+            // SAFETY: slot, head and element are inside the cache, and scales follow their tile.
+            unsafe {
+                let scales = tile_of.add(tile + shape.tile()).cast::<f32>();
+                let scale = if shape.dtype.has_scales() { *scales.add(position) } else { 1.0 };
+                (*at).to_f32() * scale
+            }
+        };
+        (0..shape.head_dim)
+            .map(|i| {
+                let key = tile + i * LANES + E::slot(position);
+                let value = tile + (i / LANES * LANES + position) * LANES + E::slot(i % LANES);
+                (number(keys.wrapping_add(key), keys), number(values.wrapping_add(value), values))
+            })
+            .unzip()
+    })
 }
 
 pub(crate) fn weight(dtype: DType, out: usize, inn: usize, values: &[f32]) -> PackedWeight {

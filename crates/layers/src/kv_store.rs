@@ -1,7 +1,6 @@
 //! Keys and values of all layers, in blocks that the engine hands out.
 
-use candle_core::DType;
-use vlinders_kernels::KvLayer;
+use vlinders_kernels::{KvDtype, KvLayer};
 
 use crate::LayerError;
 
@@ -26,10 +25,13 @@ pub struct KvStore {
 // === impl KvShape ===
 
 impl KvShape {
-    /// Bytes that one token takes in all layers.
-    #[must_use]
-    pub fn bytes_per_token(&self, dtype: DType) -> usize {
-        2 * self.layers * self.kv_heads * self.head_dim * dtype.size_in_bytes()
+    /// Bytes that a block of `block_size` tokens takes in all layers, scales and padding included.
+    ///
+    /// # Errors
+    /// When the kernels refuse the shape.
+    pub fn bytes_per_block(&self, dtype: KvDtype, block_size: usize) -> Result<usize, LayerError> {
+        let layer = KvLayer::bytes_per_block(dtype, block_size, self.kv_heads, self.head_dim)?;
+        Ok(self.layers.saturating_mul(layer))
     }
 }
 
@@ -42,7 +44,7 @@ impl KvStore {
     /// When the kernels refuse the shape or there is no memory.
     pub fn new(
         shape: KvShape,
-        dtype: DType,
+        dtype: KvDtype,
         num_blocks: usize,
         block_size: usize,
     ) -> Result<Self, LayerError> {
@@ -71,5 +73,28 @@ impl KvStore {
     #[must_use]
     pub fn num_blocks(&self) -> usize {
         self.num_blocks
+    }
+
+    /// Bytes of all layers.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        self.layers.iter().map(KvLayer::num_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_takes_what_was_planned_for_its_blocks() {
+        for dtype in [KvDtype::F32, KvDtype::F16, KvDtype::BF16, KvDtype::Int8] {
+            for (head_dim, block_size) in [(64, 16), (24, 4), (80, 40)] {
+                let shape = KvShape { layers: 3, kv_heads: 2, head_dim };
+                let store = KvStore::new(shape, dtype, 5, block_size).unwrap();
+                let planned = 5 * shape.bytes_per_block(dtype, block_size).unwrap();
+                assert_eq!(store.num_bytes(), planned, "{dtype} {shape:?} {block_size}");
+            }
+        }
     }
 }

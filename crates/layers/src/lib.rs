@@ -34,3 +34,4 @@ pub use self::{
     rope::{Rope, RopeConfig, RopeKind},
     weights::{LoadPlan, MatrixKind, MatrixSpec, Part, VectorSpec, Weights},
 };
+pub use vlinders_kernels::KvDtype;

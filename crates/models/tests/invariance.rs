@@ -6,9 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::DType;
 use vlinders_comm::Single;
-use vlinders_layers::{Batch, Checkpoint, KvStore, LogitRows, Precision, Quantization, Weights};
+use vlinders_layers::{Batch, Checkpoint, KvDtype, KvStore, LogitRows, Precision, Quantization, Weights};
 use vlinders_models::{CausalLm, ModelSpec};
 use vlinders_testkit::{Dtype, RandomModel, Shape, golden_root};
 
@@ -19,37 +18,43 @@ const STEPS: usize = 120;
 
 #[test]
 fn llama() {
-    check_golden("llama-tiny", DType::F32, 1);
+    check_golden("llama-tiny", KvDtype::F32, 1);
 }
 
 #[test]
 fn llama_dynamic() {
-    check_golden("llama-dynamic-tiny", DType::F32, 2);
+    check_golden("llama-dynamic-tiny", KvDtype::F32, 2);
 }
 
 #[test]
 fn llama_bf16() {
-    check_golden("llama-bf16-tiny", DType::BF16, 3);
+    check_golden("llama-bf16-tiny", KvDtype::BF16, 3);
 }
 
 #[test]
 fn llama_f16() {
-    check_golden("llama-f16-tiny", DType::F16, 4);
+    check_golden("llama-f16-tiny", KvDtype::F16, 4);
 }
 
 #[test]
 fn mistral() {
-    check_golden("mistral-tiny", DType::F32, 5);
+    check_golden("mistral-tiny", KvDtype::F32, 5);
 }
 
 #[test]
 fn qwen2_window() {
-    check_golden("qwen2-window-tiny", DType::BF16, 6);
+    check_golden("qwen2-window-tiny", KvDtype::BF16, 6);
+}
+
+#[test]
+fn eight_bit_cache() {
+    check_golden("llama-bf16-tiny", KvDtype::Int8, 10);
+    check_golden("qwen2-window-tiny", KvDtype::Int8, 11);
 }
 
 #[test]
 fn qwen3() {
-    check_golden("qwen3-tiny", DType::F16, 7);
+    check_golden("qwen3-tiny", KvDtype::F16, 7);
 }
 
 /// Sizes at which kernels take other paths than in the tiny checkpoints.
@@ -66,14 +71,16 @@ fn wide_llama() {
     };
     let folder = tempfile::tempdir().unwrap();
     RandomModel { shape, dtype: Dtype::Bf16, seed: 5, shards: 1 }.write_weights(folder.path()).unwrap();
-    Load::new(folder.path(), DType::BF16, Precision::default(), 8).run();
+    for kv_dtype in [KvDtype::BF16, KvDtype::Int8] {
+        Load::new(folder.path(), kv_dtype, Precision::default(), 8).run();
+    }
     for quantization in [Quantization::Q8, Quantization::Q4] {
         let precision = Precision { quantization: Some(quantization), ..Precision::default() };
-        Load::new(folder.path(), DType::BF16, precision, 9).run();
+        Load::new(folder.path(), KvDtype::BF16, precision, 9).run();
     }
 }
 
-fn check_golden(name: &str, kv_dtype: DType, seed: u64) {
+fn check_golden(name: &str, kv_dtype: KvDtype, seed: u64) {
     Load::new(&golden_root().join(name), kv_dtype, Precision::default(), seed).run();
 }
 
@@ -99,7 +106,7 @@ struct Live {
 // === impl Load ===
 
 impl Load {
-    fn new(folder: &Path, kv_dtype: DType, precision: Precision, seed: u64) -> Self {
+    fn new(folder: &Path, kv_dtype: KvDtype, precision: Precision, seed: u64) -> Self {
         let spec = ModelSpec::parse(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
         let planning = Weights::planning(Arc::new(Single));
         spec.build(&planning).unwrap();

@@ -1,7 +1,8 @@
 //! Prefill and decode speed of a model on this machine, through the real engine and without HTTP.
 //!
-//! `cargo bench -p vlinders-runner --bench throughput -- FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt 512] [--answer 64]
-//! [--streams 1] [--threads N] [--rounds 3]` prints one line of JSON: tokens a second, medians of the rounds.
+//! `cargo bench -p vlinders-runner --bench throughput -- FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4]
+//! [--kv-cache-dtype f32|f16|bf16|int8] [--prompt 512] [--answer 64] [--streams 1] [--threads N] [--rounds 3]`
+//! prints one line of JSON: tokens a second, medians of the rounds.
 
 #![allow(missing_docs, reason = "a program")]
 
@@ -13,15 +14,19 @@ use vlinders_engine::{
     EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent,
     TokenStream,
 };
-use vlinders_runner::{DType, LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads};
+use vlinders_runner::{
+    DType, KvDtype, LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads,
+};
 
-const USAGE: &str = "throughput FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4] [--prompt N] [--answer N] [--streams N] [--threads N] \
+const USAGE: &str = "throughput FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4] \
+                     [--kv-cache-dtype f32|f16|bf16|int8] [--prompt N] [--answer N] [--streams N] [--threads N] \
                      [--rounds N]";
 
 struct Options {
     folder: PathBuf,
     dtype: Option<DType>,
     quantization: Option<Quantization>,
+    kv_cache_dtype: Option<KvDtype>,
     prompt: usize,
     answer: usize,
     streams: usize,
@@ -36,6 +41,7 @@ fn options() -> Option<Options> {
         folder,
         dtype: None,
         quantization: None,
+        kv_cache_dtype: None,
         prompt: 512,
         answer: 64,
         streams: 1,
@@ -58,6 +64,15 @@ fn options() -> Option<Options> {
                 options.quantization = match value.as_str() {
                     "q8" => Some(Quantization::Q8),
                     "q4" => Some(Quantization::Q4),
+                    _ => return None,
+                }
+            }
+            "--kv-cache-dtype" => {
+                options.kv_cache_dtype = match value.as_str() {
+                    "f32" => Some(KvDtype::F32),
+                    "f16" => Some(KvDtype::F16),
+                    "bf16" => Some(KvDtype::BF16),
+                    "int8" => Some(KvDtype::Int8),
                     _ => return None,
                 }
             }
@@ -132,6 +147,7 @@ fn main() -> ExitCode {
     let load_options = LoadOptions {
         dtype: options.dtype,
         quantization: options.quantization,
+        kv_cache_dtype: options.kv_cache_dtype,
         max_model_len: Some(length),
         max_num_seqs: streams,
         ..LoadOptions::default()
@@ -161,9 +177,10 @@ fn main() -> ExitCode {
         values[values.len() / 2]
     };
     println!(
-        "{{\"format\": \"{}\", \"streams\": {streams}, \"prompt\": {prompt}, \"answer\": {answer}, \
+        "{{\"format\": \"{}\", \"kv_cache_dtype\": \"{}\", \"streams\": {streams}, \"prompt\": {prompt}, \"answer\": {answer}, \
          \"prefill_tokens_per_s\": {:.2}, \"decode_tokens_per_s\": {:.2}, \"weight_bytes\": {}, \"load_s\": {loading:.2}}}",
         info.format,
+        info.kv_cache_dtype,
         (streams * prompt) as f64 / median(|round| round.0),
         (streams * (answer - 1)) as f64 / median(|round| round.1),
         info.weight_bytes,

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use candle_core::DType;
 use vlinders_comm::Single;
-use vlinders_kernels::Format;
+use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::Weights;
 use vlinders_models::ModelSpec;
 
@@ -31,14 +30,14 @@ pub struct Inspection {
     /// How most weights lie in memory once loaded.
     pub format: Format,
     /// Type of keys and values.
-    pub kv_cache_dtype: DType,
+    pub kv_cache_dtype: KvDtype,
     /// Numbers in all weights.
     pub num_parameters: u64,
     /// Bytes of the files.
     pub file_bytes: u64,
     /// Bytes of weights in memory.
     pub weight_bytes: u64,
-    /// Bytes of the cache for each token.
+    /// Bytes of the cache for each token of a full block.
     pub kv_bytes_per_token: u64,
     /// Bytes of the cache for one sequence of the longest length asked for.
     pub kv_bytes_per_sequence: u64,
@@ -79,7 +78,7 @@ pub fn inspect(
     stored.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let (format, weight_bytes) = checkpoint.in_memory(&plan, options.precision());
     let kv_cache_dtype = options.kv_cache_dtype_for(format);
-    let shape = outline.kv_shape();
+    let block_bytes = outline.kv_shape().bytes_per_block(kv_cache_dtype, options.block_size)? as u64;
     let max_positions = spec.max_position_embeddings;
     let fit = match available {
         Some(available) if available <= weight_bytes => {
@@ -87,11 +86,10 @@ pub fn inspect(
         }
         _ => {
             let left = available.map(|bytes| bytes - weight_bytes);
-            MemoryFit::new(options, shape, kv_cache_dtype, max_positions, left)
+            MemoryFit::new(options, block_bytes, max_positions, left)
         }
     };
-    let per_token = shape.bytes_per_token(kv_cache_dtype) as u64;
-    let longest = options.max_model_len.unwrap_or(max_positions).next_multiple_of(options.block_size);
+    let longest = options.max_model_len.unwrap_or(max_positions).div_ceil(options.block_size);
     Ok(Inspection {
         architecture: spec.architecture(),
         vocab_size: outline.vocab_size(),
@@ -105,8 +103,8 @@ pub fn inspect(
         num_parameters: plan.num_parameters(),
         file_bytes: checkpoint.file_bytes(),
         weight_bytes,
-        kv_bytes_per_token: per_token,
-        kv_bytes_per_sequence: per_token * longest as u64,
+        kv_bytes_per_token: block_bytes.div_ceil(options.block_size as u64),
+        kv_bytes_per_sequence: block_bytes.saturating_mul(longest as u64),
         fit: fit.map_err(|error| error.to_string()),
     })
 }

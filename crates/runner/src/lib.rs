@@ -32,7 +32,7 @@ pub use self::{
 };
 pub use candle_core::DType;
 pub use vlinders_kernels::{
-    Binding, ComputeOptions, ComputeReport, Pinning, Placement, configure_compute, default_num_threads,
-    set_num_threads, usable_cpus,
+    Binding, ComputeOptions, ComputeReport, KvDtype, Pinning, Placement, configure_compute,
+    default_num_threads, set_num_threads, usable_cpus,
 };
 pub use vlinders_layers::{Activations, Metadata, Quantization, QuantizeStats};

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::DType;
 use vlinders_comm::{Communicator, Single};
-use vlinders_kernels::Format;
+use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{KvStore, Weights};
 use vlinders_models::ModelSpec;
 
@@ -43,7 +42,7 @@ pub struct ModelInfo {
     /// How most weights lie in memory.
     pub format: Format,
     /// Type of keys and values.
-    pub kv_cache_dtype: DType,
+    pub kv_cache_dtype: KvDtype,
     /// Numbers in all weights.
     pub num_parameters: u64,
     /// Bytes of weights in memory.
@@ -86,7 +85,8 @@ pub fn load(
     let kv_cache_dtype = options.kv_cache_dtype_for(format);
     let shape = outline.kv_shape();
     let max_positions = spec.max_position_embeddings;
-    let fit = MemoryFit::new(options, shape, kv_cache_dtype, max_positions, available_memory())?;
+    let block_bytes = shape.bytes_per_block(kv_cache_dtype, options.block_size)? as u64;
+    let fit = MemoryFit::new(options, block_bytes, max_positions, available_memory())?;
     if fit.max_model_len > max_positions {
         let len = fit.max_model_len;
         tracing::warn!(max_model_len = len, max_positions, "longer than the context the model was made for");
@@ -102,7 +102,7 @@ pub fn load(
     drop(weights);
     let kv = KvStore::new(shape, kv_cache_dtype, fit.num_blocks, options.block_size)?;
     let rounded = options.precision().rounds_activations();
-    let settings = format!("{format} {kv_cache_dtype:?} {rounded}");
+    let settings = format!("{format} {kv_cache_dtype} {rounded}");
     let info = ModelInfo {
         architecture: spec.architecture(),
         vocab_size: model.vocab_size(),

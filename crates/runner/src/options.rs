@@ -1,7 +1,7 @@
 //! How a model is loaded: types, lengths, memory.
 
 use candle_core::DType;
-use vlinders_kernels::Format;
+use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{Activations, Precision, Quantization};
 
 use crate::RunnerError;
@@ -16,7 +16,7 @@ pub struct LoadOptions {
     /// How activations meet weights of bf16.
     pub activations: Activations,
     /// Type of keys and values; `None` takes that of the weights, BF16 where these are quantised.
-    pub kv_cache_dtype: Option<DType>,
+    pub kv_cache_dtype: Option<KvDtype>,
     /// Longest sequence, prompt and answer together. `None` takes that of config.json, or less where the cache can
     /// not hold as much.
     pub max_model_len: Option<usize>,
@@ -60,20 +60,18 @@ impl LoadOptions {
     }
 
     /// The type of keys and values beside weights of this format.
-    pub(crate) fn kv_cache_dtype_for(&self, format: Format) -> DType {
-        self.kv_cache_dtype.or(format.dtype()).unwrap_or(DType::BF16)
+    pub(crate) fn kv_cache_dtype_for(&self, format: Format) -> KvDtype {
+        self.kv_cache_dtype.unwrap_or(match format.dtype() {
+            Some(DType::F32) => KvDtype::F32,
+            Some(DType::F16) => KvDtype::F16,
+            _ => KvDtype::BF16,
+        })
     }
 
     pub(crate) fn validate(&self) -> Result<(), RunnerError> {
         let bad = |option, reason: &str| Err(RunnerError::Option { option, reason: reason.to_owned() });
-        let known = |dtype: Option<DType>| {
-            matches!(dtype, None | Some(DType::F32) | Some(DType::F16) | Some(DType::BF16))
-        };
-        if !known(self.dtype) {
+        if !matches!(self.dtype, None | Some(DType::F32) | Some(DType::F16) | Some(DType::BF16)) {
             return bad("dtype", "must be float32, float16 or bfloat16");
-        }
-        if !known(self.kv_cache_dtype) {
-            return bad("kv_cache_dtype", "must be float32, float16 or bfloat16");
         }
         if !(self.memory_fraction > 0.0 && self.memory_fraction <= 1.0) {
             return bad("memory_fraction", "must be above 0 and at most 1");

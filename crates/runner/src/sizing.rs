@@ -1,8 +1,5 @@
 //! How many KV blocks there are, and how long a sequence may be.
 
-use candle_core::DType;
-use vlinders_layers::KvShape;
-
 use crate::{LoadOptions, RunnerError};
 
 /// What is assumed to be free where the system does not tell.
@@ -26,16 +23,14 @@ pub struct MemoryFit {
 }
 
 impl MemoryFit {
-    /// Size the cache. `available` is the memory that weights have left.
+    /// Size the cache, whose blocks take `block_bytes` each. `available` is the memory that weights have left.
     pub(crate) fn new(
         options: &LoadOptions,
-        shape: KvShape,
-        dtype: DType,
+        block_bytes: u64,
         max_position_embeddings: usize,
         available: Option<u64>,
     ) -> Result<Self, RunnerError> {
         let block_size = options.block_size;
-        let block_bytes = (shape.bytes_per_token(dtype) * block_size) as u64;
         let budget = (available.unwrap_or(UNKNOWN_MEMORY) as f64 * options.memory_fraction) as u64;
         let fitting = (budget / block_bytes.max(1)) as usize;
         let wanted_len = options.max_model_len.unwrap_or(max_position_embeddings);
@@ -69,12 +64,11 @@ impl MemoryFit {
 mod tests {
     use super::*;
 
-    const SHAPE: KvShape = KvShape { layers: 2, kv_heads: 2, head_dim: 8 };
-    // 2 * 2 * 2 * 8 * 4 bytes for each token
+    /// Bytes of each token, in blocks of ten.
     const TOKEN: u64 = 256;
 
     fn fit(options: &LoadOptions, tokens: u64) -> Result<MemoryFit, String> {
-        MemoryFit::new(options, SHAPE, DType::F32, 1000, Some(tokens * TOKEN)).map_err(|e| e.to_string())
+        MemoryFit::new(options, 10 * TOKEN, 1000, Some(tokens * TOKEN)).map_err(|e| e.to_string())
     }
 
     fn options() -> LoadOptions {

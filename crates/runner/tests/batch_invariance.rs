@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use vlinders_engine::{
     EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent, start,
 };
-use vlinders_runner::{DType, LoadOptions, ModelFiles, NoProgress, load};
+use vlinders_runner::{KvDtype, LoadOptions, ModelFiles, NoProgress, load};
 use vlinders_testkit::golden_root;
 
 const MAX_LEN: usize = 96;
@@ -22,10 +22,11 @@ struct Job {
     priority: i32,
 }
 
-fn engine(num_blocks: usize, max_batched_tokens: usize, prefix_caching: bool) -> EngineHandle {
+/// A cache of `num_blocks` blocks of type `kv`.
+fn engine(kv: KvDtype, num_blocks: usize, max_batched_tokens: usize, prefix_caching: bool) -> EngineHandle {
     let files = ModelFiles::Folder(golden_root().join("llama-tiny"));
     let options = LoadOptions {
-        kv_cache_dtype: Some(DType::F32),
+        kv_cache_dtype: Some(kv),
         max_model_len: Some(MAX_LEN),
         kv_blocks: Some(num_blocks),
         block_size: 4,
@@ -98,12 +99,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn load_does_not_change_an_answer(jobs in jobs(), blocks in 24..60_usize, budget in 8..40_usize) {
+    fn load_does_not_change_an_answer(
+        jobs in jobs(),
+        kv in prop::sample::select(vec![KvDtype::F32, KvDtype::Int8]),
+        blocks in 24..60_usize,
+        budget in 8..40_usize,
+    ) {
         // Alone: a large cache, whole prompts, nothing to find in the cache.
-        let quiet = engine(64, 128, false);
+        let quiet = engine(kv, 64, 128, false);
         let alone: Vec<Answer> = jobs.iter().map(|job| answer(submit(&quiet, job))).collect();
         // Under load: chunked prompts, shared prefixes, preemption.
-        let busy = engine(blocks, budget, true);
+        let busy = engine(kv, blocks, budget, true);
         let streams: Vec<_> = jobs.iter().map(|job| submit(&busy, job)).collect();
         let together: Vec<Answer> = streams.into_iter().map(answer).collect();
         prop_assert_eq!(together, alone);
@@ -112,7 +118,7 @@ proptest! {
 
 #[test]
 fn the_load_of_the_property_preempts_and_finds_prefixes() {
-    let busy = engine(24, 8, true);
+    let busy = engine(KvDtype::F32, 24, 8, true);
     let job = |seed: u32| Job {
         prompt: (0..24).map(|idx| 3 + (idx * 7) % 50).chain([seed]).collect(),
         max_tokens: 40,

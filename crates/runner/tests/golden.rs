@@ -7,7 +7,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use vlinders_comm::Single;
 use vlinders_layers::{
-    Activations, Batch, Checkpoint, Gguf, KvStore, LogitRows, Precision, Quantization, Weights,
+    Activations, Batch, Checkpoint, Gguf, KvDtype, KvStore, LogitRows, Precision, Quantization, Weights,
 };
 use vlinders_models::{CausalLm, GgufModel, ModelSpec};
 use vlinders_testkit::{Dtype, GgufData, GgufFile, Golden, RandomModel, Shape, gguf_floats, golden_names};
@@ -24,9 +24,9 @@ struct Reference {
 }
 
 impl Reference {
-    fn load(golden: &Golden, precision: Precision) -> Self {
+    fn load(golden: &Golden, precision: Precision, kv: KvDtype) -> Self {
         let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
-        Self::new(&config, &Checkpoint::open(&golden.folder).expect("a checkpoint"), precision)
+        Self::new(&config, &Checkpoint::open(&golden.folder).expect("a checkpoint"), precision, kv)
     }
 
     /// What llama.cpp's converter would make of the same model, through a file.
@@ -37,16 +37,16 @@ impl Reference {
         let gguf = Gguf::open(&path).expect("a GGUF file");
         let model = GgufModel::read(&gguf).expect("a supported architecture");
         let checkpoint = Checkpoint::gguf(&gguf, model.interleaved_head).expect("a checkpoint");
-        Self::new(&model.config, &checkpoint, Precision { dtype, ..exact() })
+        Self::new(&model.config, &checkpoint, Precision { dtype, ..exact() }, KvDtype::F32)
     }
 
-    fn new(config: &[u8], checkpoint: &Checkpoint, precision: Precision) -> Self {
+    fn new(config: &[u8], checkpoint: &Checkpoint, precision: Precision, kv: KvDtype) -> Self {
         let spec = ModelSpec::parse(config).expect("a supported architecture");
         let planning = Weights::planning(Arc::new(Single));
         spec.build(&planning).expect("an outline");
         let (tensors, _) = checkpoint.load(&planning.plan(), precision, &|_, _| {}).expect("weights");
         let model = spec.build(&Weights::loaded(tensors, POSITIONS, Arc::new(Single))).expect("a model");
-        let kv = KvStore::new(model.kv_shape(), DType::F32, 2 * TABLE, BLOCK).expect("a cache");
+        let kv = KvStore::new(model.kv_shape(), kv, 2 * TABLE, BLOCK).expect("a cache");
         // An odd factor visits every block of a power of two once.
         let table = (0..TABLE).map(|idx| (idx * 37 + 11) as u32 % (2 * TABLE) as u32).collect();
         Self { model, kv, table }
@@ -81,7 +81,7 @@ fn exact() -> Precision {
 /// The largest error over all prompts, each once whole and once in chunks; the chunked bits must be the whole ones.
 fn check(name: &str) -> f32 {
     let golden = Golden::load(name).expect("a golden result");
-    let mut model = Reference::load(&golden, exact());
+    let mut model = Reference::load(&golden, exact(), KvDtype::F32);
     check_model(name, &golden, &mut model)
 }
 
@@ -124,17 +124,17 @@ fn share_off(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
     (off / all).sqrt()
 }
 
-/// The same for a golden checkpoint that is rounded while it is loaded.
-fn share_of_error(name: &str, precision: Precision) -> f32 {
+/// The same for a golden checkpoint that is rounded while it is loaded, or whose keys and values are.
+fn share_of_error(name: &str, precision: Precision, kv: KvDtype) -> f32 {
     let golden = Golden::load(name).expect("a golden result");
-    let mut model = Reference::load(&golden, precision);
+    let mut model = Reference::load(&golden, precision, kv);
     let (mut found, mut expected) = (Vec::new(), Vec::new());
     for prompt in &golden.prompts {
         found.extend(model.feed(&prompt.input_ids, 0));
         expected.extend(prompt.logits.clone());
     }
     let share = share_off(&found, &expected);
-    println!("{name:24} {:?} error of logits {share:.4}", precision.quantization);
+    println!("{name:24} {:?}, {kv} cache: error of logits {share:.4}", precision.quantization);
     share
 }
 
@@ -142,15 +142,25 @@ fn share_of_error(name: &str, precision: Precision) -> f32 {
 fn quantised_models_stay_close() {
     for name in golden_names().expect("a folder") {
         let quantised = |quantization| Precision { quantization: Some(quantization), ..Precision::default() };
-        assert!(share_of_error(&name, quantised(Quantization::Q8)) < 0.04, "{name}");
-        assert!(share_of_error(&name, quantised(Quantization::Q4)) < 0.4, "{name}");
+        let share = |quantization| share_of_error(&name, quantised(quantization), KvDtype::F32);
+        assert!(share(Quantization::Q8) < 0.04, "{name}");
+        assert!(share(Quantization::Q4) < 0.4, "{name}");
+    }
+}
+
+/// Keys and values in eight bits, everything else as it is: logits are off by less than by weights in eight bits.
+#[test]
+fn a_cache_of_eight_bits_stays_close() {
+    for name in golden_names().expect("a folder") {
+        let share = share_of_error(&name, exact(), KvDtype::Int8);
+        assert!(share > 0.0 && share < 0.02, "{name}: {share}");
     }
 }
 
 /// Where activations are rounded to bf16, as is usual for such models, logits are off by some of its steps of 2^-8.
 #[test]
 fn rounded_activations_stay_close() {
-    assert!(share_of_error("llama-bf16-tiny", Precision::default()) < 0.01);
+    assert!(share_of_error("llama-bf16-tiny", Precision::default(), KvDtype::F32) < 0.01);
 }
 
 /// What GGUF has no keys for: rotary kinds, and windows in some layers only.

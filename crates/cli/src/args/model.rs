@@ -29,7 +29,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "FORMAT", env = "VLINDERS_QUANTIZATION")]
     pub(crate) quantization: Option<String>,
 
-    /// Type of the KV cache: auto, float32, float16 or bfloat16 [default: auto, that of the weights]
+    /// Type of the KV cache: auto, float32, float16, bfloat16 or int8 [default: auto, that of the weights]
     #[arg(long, value_name = "TYPE", env = "VLINDERS_KV_CACHE_DTYPE")]
     pub(crate) kv_cache_dtype: Option<String>,
 

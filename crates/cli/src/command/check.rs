@@ -136,7 +136,7 @@ impl Finding<'_> {
             row(
                 "KV cache",
                 format!(
-                    "{} for each token as {:?}; {} for one sequence of full length",
+                    "{} for each token as {}; {} for one sequence of full length",
                     format_bytes(found.kv_bytes_per_token),
                     found.kv_cache_dtype,
                     format_bytes(found.kv_bytes_per_sequence)
@@ -178,6 +178,7 @@ impl Finding<'_> {
                 "file_bytes": found.file_bytes,
                 "stored_bytes": found.stored.iter().cloned().collect::<BTreeMap<_, _>>(),
                 "weight_bytes": found.weight_bytes,
+                "kv_cache_dtype": found.kv_cache_dtype.as_str(),
                 "kv_bytes_per_token": found.kv_bytes_per_token,
                 "available_bytes": self.available,
                 "kv_bytes": fit.map(|fit| fit.kv_bytes),

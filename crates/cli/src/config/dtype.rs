@@ -1,6 +1,6 @@
 //! The number types that a model or its KV cache can be asked to use, and how weights can be quantised.
 
-use vlinders_runner::{Activations, Quantization};
+use vlinders_runner::{Activations, KvDtype, Quantization};
 
 /// A floating-point type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,22 @@ impl Dtype {
             _ => None,
         }
     }
+}
+
+/// What can be written for `kv_cache_dtype`, for error messages.
+pub(super) const VALID_KV_CACHE: &str = "auto, float32, float16, bfloat16 or int8";
+
+/// `None` inside is `auto`; `None` outside is a name nobody knows.
+pub(super) fn parse_kv_cache(name: &str) -> Option<Option<KvDtype>> {
+    if name == "int8" {
+        return Some(Some(KvDtype::Int8));
+    }
+    let dtype = Dtype::parse(name)?;
+    Some(dtype.map(|dtype| match dtype {
+        Dtype::F32 => KvDtype::F32,
+        Dtype::F16 => KvDtype::F16,
+        Dtype::Bf16 => KvDtype::BF16,
+    }))
 }
 
 /// What can be written for `quantization`, for error messages.

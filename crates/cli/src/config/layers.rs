@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vlinders_runner::Quantization;
+use vlinders_runner::{KvDtype, Quantization};
 
 use super::dtype::{self, Dtype};
 use super::models::{self, ModelConfig, ModelPath, is_fraction};
@@ -101,23 +101,29 @@ struct Overrides<'a> {
     args: &'a ModelArgs,
     dtype: Option<Option<Dtype>>,
     quantization: Option<Option<Quantization>>,
-    kv_cache_dtype: Option<Option<Dtype>>,
+    kv_cache_dtype: Option<Option<KvDtype>>,
 }
 
 impl<'a> Overrides<'a> {
     fn check(args: &'a ModelArgs, compute_threads: Option<usize>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
-        let mut dtype = |option: &str, name: &Option<String>| {
-            let name = name.as_ref()?;
+        let dtype = args.dtype.as_deref().and_then(|name| {
             let parsed = Dtype::parse(name);
             if parsed.is_none() {
                 let found = format!("`{name}` is no number type that can be used here");
-                problems.push(Problem::option(option, found, format!("write {}", dtype::VALID)));
+                problems.push(Problem::option("--dtype", found, format!("write {}", dtype::VALID)));
             }
             parsed
-        };
-        let (dtype, kv_cache_dtype) =
-            (dtype("--dtype", &args.dtype), dtype("--kv-cache-dtype", &args.kv_cache_dtype));
+        });
+        let kv_cache_dtype = args.kv_cache_dtype.as_deref().and_then(|name| {
+            let parsed = dtype::parse_kv_cache(name);
+            if parsed.is_none() {
+                let found = format!("`{name}` is no type of a KV cache");
+                let remedy = format!("write {}", dtype::VALID_KV_CACHE);
+                problems.push(Problem::option("--kv-cache-dtype", found, remedy));
+            }
+            parsed
+        });
         let quantization = args.quantization.as_deref().and_then(|name| {
             let parsed = dtype::parse_quantization(name);
             if parsed.is_none() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::Spanned;
-use vlinders_runner::{Activations, Quantization};
+use vlinders_runner::{Activations, KvDtype, Quantization};
 
 use super::dtype::{self, Dtype};
 use super::problem::{ConfigError, Problem};
@@ -35,7 +35,7 @@ pub(crate) struct ModelConfig {
     /// Whether activations may be rounded to bf16.
     pub(crate) activations: Activations,
     /// `None` is that of the weights.
-    pub(crate) kv_cache_dtype: Option<Dtype>,
+    pub(crate) kv_cache_dtype: Option<KvDtype>,
     /// A file that replaces the model's own chat template.
     pub(crate) chat_template: Option<PathBuf>,
     /// Sequences computed together.
@@ -208,7 +208,7 @@ impl Resolver<'_> {
             dtype: self.dtype(&raw.dtype),
             quantization: self.quantization(&raw.quantization),
             activations: self.activations(&raw.activation_dtype),
-            kv_cache_dtype: self.dtype(&raw.kv_cache_dtype),
+            kv_cache_dtype: self.kv_cache_dtype(&raw.kv_cache_dtype),
             chat_template: self.file(&raw.chat_template, base),
             max_num_seqs: self.count(&raw.max_num_seqs).unwrap_or(default.max_num_seqs),
             max_batched_tokens: self.count(&raw.max_batched_tokens).unwrap_or(default.max_batched_tokens),
@@ -282,6 +282,15 @@ impl Resolver<'_> {
         Dtype::parse(&field.value).unwrap_or_else(|| {
             let found = format!("`{}` is no number type that can be used here", field.value);
             self.report(field, found, format!("write {}", dtype::VALID));
+            None
+        })
+    }
+
+    fn kv_cache_dtype(&mut self, field: &Field<String>) -> Option<KvDtype> {
+        let field = field.as_ref()?;
+        dtype::parse_kv_cache(&field.value).unwrap_or_else(|| {
+            let found = format!("`{}` is no type of a KV cache", field.value);
+            self.report(field, found, format!("write {}", dtype::VALID_KV_CACHE));
             None
         })
     }

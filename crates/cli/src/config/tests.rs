@@ -34,7 +34,7 @@ fn mistakes_in_models_yaml() {
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    max_model_len: long # tokens\n",
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    max_model_len: -5\n",
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    enabled: yes\n",
-        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    dtype: int7\n    memory_fraction: 80\n",
+        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    dtype: int7\n    kv_cache_dtype: int4\n    memory_fraction: 80\n",
         "models:\n  - name: a\n    path: /nowhere/llama-3-8b\n",
         "models:\n  - name: a\n    path: /nowhere/llama-3-8b.gguf\n",
         "models:\n  - name: a\n    path: builtin:other\n",
@@ -93,7 +93,7 @@ models:
     dtype: bfloat16
     quantization: q4
     activation_dtype: float32
-    kv_cache_dtype: float16
+    kv_cache_dtype: int8
     aliases: [gpt-3.5, small]
     tool_parser: none
     reasoning_parser: none
@@ -113,7 +113,7 @@ models:
         dtype: Some(Dtype::Bf16),
         quantization: Some(vlinders_runner::Quantization::Q4),
         activations: vlinders_runner::Activations::F32,
-        kv_cache_dtype: Some(Dtype::F16),
+        kv_cache_dtype: Some(vlinders_runner::KvDtype::Int8),
         chat_template: None,
         max_num_seqs: 32,
         max_batched_tokens: 2048,
@@ -184,13 +184,23 @@ fn options_win_over_files_and_files_over_defaults() {
         "models: [{ name: a, path: 'builtin:vlinders-demo', max_model_len: 100, max_num_seqs: 5 }]\n",
     );
     write("server.yaml", "server: { port: 1000, host: 127.0.0.1 }\nlogging: { format: json }\n");
-    let model = ModelArgs { max_model_len: Some(50), dtype: Some("f16".to_owned()), ..ModelArgs::default() };
+    let model = ModelArgs {
+        max_model_len: Some(50),
+        dtype: Some("f16".to_owned()),
+        kv_cache_dtype: Some("int8".to_owned()),
+        ..ModelArgs::default()
+    };
     let server =
         ServerArgs { port: Some(2000), log_level: Some("DEBUG".to_owned()), ..ServerArgs::default() };
     let resolved = resolve(&model, &server, folder.path()).unwrap();
 
     assert_eq!(resolved.models[0].max_model_len, Some(50), "option over file");
     assert_eq!(resolved.models[0].dtype, Some(Dtype::F16), "option over default");
+    assert_eq!(
+        resolved.models[0].kv_cache_dtype,
+        Some(vlinders_runner::KvDtype::Int8),
+        "option over default"
+    );
     assert_eq!(resolved.models[0].max_num_seqs, 5, "file over default");
     assert_eq!(resolved.server.port, 2000, "option over file");
     assert_eq!(resolved.server.host, "127.0.0.1", "file over default");
@@ -229,11 +239,18 @@ fn mistakes_of_all_layers_are_told_at_once() {
         folder: Some("builtin:vlinders-demo".to_owned()),
         max_model_len: Some(0),
         dtype: Some("int7".to_owned()),
+        kv_cache_dtype: Some("fp8".to_owned()),
         ..ModelArgs::default()
     };
     let server = ServerArgs { log_level: Some("inf".to_owned()), ..ServerArgs::default() };
     let error = resolve(&model, &server, Path::new("/nowhere")).unwrap_err().to_string();
-    for part in ["`--max-model-len`: found 0", "`--dtype`: `int7`", "did you mean `info`?"] {
+    for part in [
+        "`--max-model-len`: found 0",
+        "`--dtype`: `int7`",
+        "`--kv-cache-dtype`: `fp8`",
+        "write auto, float32, float16, bfloat16 or int8",
+        "did you mean `info`?",
+    ] {
         assert!(error.contains(part), "{part} is missing in:\n{error}");
     }
 }

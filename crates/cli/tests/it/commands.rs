@@ -125,6 +125,20 @@ fn the_built_in_model_checks_out() {
     assert_eq!(models[0]["model"]["architecture"], "LlamaForCausalLM");
 }
 
+#[test]
+fn a_cache_of_eight_bits_is_named_and_counted_with_its_scales() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut check = vlinders(folder.path());
+    check.args(["check", "--kv-cache-dtype", "int8"]);
+    let (_, shown, err) = output(&mut check);
+    assert!(shown.contains(" for each token as int8; "), "{shown}\n{err}");
+    let (_, out, _) = output(check.arg("--json"));
+    let models: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(models[0]["model"]["kv_cache_dtype"], "int8");
+    // Keys and values of five layers and two heads: a byte for each of 32 numbers, and an f32.
+    assert_eq!(models[0]["model"]["kv_bytes_per_token"], 5 * 2 * 2 * (32 + 4));
+}
+
 /// The settings that `check` calls the largest are those that a server gets, and no larger ones.
 #[test]
 fn the_largest_settings_that_fit_are_named_and_true() {

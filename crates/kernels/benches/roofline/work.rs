@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::limits::Measured;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use vlinders_kernels::{
-    AttentionBatch, AttentionSpec, Format, KvLayer, PackedWeight, Stored, kv_write, linear, paged_attention,
-    round_rows,
+    AttentionBatch, AttentionSpec, Format, KvDtype, KvLayer, PackedWeight, Stored, kv_write, linear,
+    paged_attention, round_rows,
 };
 
 /// Weights that a kernel walks through before it meets the same one again, so that none is found in a cache.
@@ -82,12 +82,12 @@ pub(crate) fn plans() -> Vec<Plan> {
             }
         }
     }
-    for dtype in [DType::BF16, DType::F16, DType::F32] {
+    for dtype in [KvDtype::BF16, KvDtype::F16, KvDtype::F32, KvDtype::Int8] {
         for (sequences, length, tokens) in
-            [(1, 1024, 1), (16, 1024, 1), (1, 16_384, 1), (1, 512, 512), (1, 4096, 512)]
+            [(1, 1024, 1), (16, 1024, 1), (1, 8192, 1), (1, 16_384, 1), (1, 512, 512), (1, 4096, 512)]
         {
             plans.push(Plan {
-                name: format!("attention {} {sequences}x{length} x{tokens}", dtype.as_str()),
+                name: format!("attention {dtype} {sequences}x{length} x{tokens}"),
                 make: Box::new(move |name| attention(name, dtype, sequences, length, tokens)),
             });
         }
@@ -155,10 +155,12 @@ fn row(format: Format, inn: usize) -> Vec<u8> {
     }
 }
 
-fn attention(name: String, dtype: DType, sequences: usize, length: usize, tokens: usize) -> Work {
+fn attention(name: String, dtype: KvDtype, sequences: usize, length: usize, tokens: usize) -> Work {
     let (heads, kv_heads, d, block_size) = (32, 8, 64, 16);
     let blocks = sequences * length / block_size;
-    let layer_bytes = 2 * sequences * length * kv_heads * d * dtype.size_in_bytes();
+    let block_bytes =
+        KvLayer::bytes_per_block(dtype, block_size, kv_heads, d).expect("a size that can be counted");
+    let layer_bytes = blocks * block_bytes;
     let layers: Vec<KvLayer> = (0..WALK.div_ceil(layer_bytes).min(16))
         .map(|_| {
             let layer = KvLayer::new(dtype, blocks, block_size, kv_heads, d).expect("a cache");

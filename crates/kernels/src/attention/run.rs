@@ -6,9 +6,9 @@ use super::softmax::{Collected, finish_row, merge_row};
 use super::span::Scratch;
 use super::unit::{Problem, Unit};
 use super::{AttentionBatch, AttentionSpec};
-use crate::element::{Element, with_element};
+use crate::element::Element;
 use crate::error::Result;
-use crate::kv::KvLayer;
+use crate::kv::{KvLayer, with_kv_element};
 use crate::pool::{num_threads, parallel_for};
 use crate::simd::Isa;
 use crate::tensor::Shared;
@@ -45,7 +45,7 @@ pub(super) unsafe fn attend(
     out: *mut f32,
 ) -> Result<()> {
     let shape = layer.shape();
-    with_element!(shape.dtype, E => {
+    with_kv_element!(shape.dtype, E => {
         let (keys, values) = layer.tiles::<E>();
         let problem = Problem { isa, q, batch, spec, shape, heads, keys, values, out: Shared::new(out) };
         let units = problem.units();

@@ -58,6 +58,29 @@ multiversion! {
     ) = softmax_row_body
 }
 
+/// Multiply `rows` rows of numbers by `scales`, sixteen each, one after the other.
+///
+/// # Safety
+/// Each of `scales` is readable for sixteen elements; `numbers` is valid for rows of as many, `next_row` apart.
+#[inline(always)]
+unsafe fn scale_rows_body<L: Lanes>(numbers: *mut f32, rows: usize, next_row: usize, scales: &[*const f32]) {
+    for i in 0..scales.len() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let scale = L::load(scales[i]);
+            for row in 0..rows {
+                let at = numbers.add(row * next_row + i * LANES);
+                L::load(at).mul(scale).store(at);
+            }
+        }
+    }
+}
+multiversion! {
+    pub(super) unsafe fn scale_rows(
+        numbers: *mut f32, rows: usize, next_row: usize, scales: &[*const f32],
+    ) = scale_rows_body
+}
+
 /// Sixteen scores become `cap * tanh(score / cap)`.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::softmax::{Collected, cap_scores, softmax_row};
+use super::softmax::{Collected, cap_scores, scale_rows, softmax_row};
 use super::unit::{Problem, SPAN, SPAN_TILES, Unit};
 use crate::element::{Element, LANES};
 use crate::micro::{
@@ -89,6 +89,7 @@ impl<E: Element> Problem<'_, E> {
                 let sums = sums.add(rows.start * padded);
                 sums.write_bytes(0, rows.len() * padded);
                 with_rows!(self.isa, rows.len(), R, T => self.score::<R, T>(unit, queries, scores, tiles.clone()));
+                self.scale(unit, self.keys, rows.len(), scores, tiles.clone());
                 self.shape_scores(rows.len(), scores, tiles.clone());
                 for row in rows.clone() {
                     let seen = self.seen(unit, row);
@@ -98,6 +99,7 @@ impl<E: Element> Problem<'_, E> {
                         softmax_row(self.isa, scores, lanes, &mut collected[row]);
                     }
                 }
+                self.scale(unit, self.values, rows.len(), scores, tiles.clone());
                 self.weigh(unit, rows, scores, tiles, sums);
             }
         }
@@ -158,6 +160,33 @@ impl<E: Element> Problem<'_, E> {
             let ahead = Ahead { streams: [soon(tile + 1)], step };
             // SAFETY: the caller's promise.
             unsafe { accumulate::<E, PACKED, R, 1>(self.isa, rows, [key(tile)], d, ahead, sums(tile)) };
+        }
+    }
+
+    /// Multiply the scores or weights of a panel by the scales of their positions, in a cache that has any: sums over
+    /// codes become sums over numbers.
+    ///
+    /// # Safety
+    /// As [`collect`](Self::collect); `numbers` is valid for `rows` rows of a span, `tiles_of` the cache's keys or values.
+    unsafe fn scale(
+        &self,
+        unit: &Unit,
+        tiles_of: *const E,
+        rows: usize,
+        numbers: *mut f32,
+        tiles: Range<usize>,
+    ) {
+        if !self.shape.dtype.has_scales() {
+            return;
+        }
+        let mut scales = [std::ptr::null(); SPAN_TILES];
+        for (scales, tile) in scales.iter_mut().zip(tiles.clone()) {
+            *scales = tiles_of.wrapping_add(self.place_of(unit, tile) + self.shape.tile()).cast::<f32>();
+        }
+        // SAFETY: the tiles are in the block table, each is followed by its scales, and they are of one span.
+        unsafe {
+            let numbers = numbers.add(tiles.start % SPAN_TILES * LANES);
+            scale_rows(self.isa, numbers, rows, SPAN, &scales[..tiles.len()]);
         }
     }
 

@@ -1,13 +1,12 @@
 //! Attention against f64 over ragged batches and scattered blocks, and the same bits in any company.
 
-use candle_core::DType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kv::kv_write;
+use crate::kv::{KvDtype, kv_write};
 use crate::reference;
 use crate::set_num_threads;
-use crate::testing::{assert_close, bits, noise, rounded, tensor, values};
+use crate::testing::{assert_close, bits, cached, noise, tensor, values};
 
 /// Sequences whose keys and values are in the cache, and whose last tokens ask.
 struct World {
@@ -18,16 +17,23 @@ struct World {
     spec: AttentionSpec,
     /// Length of each sequence.
     lengths: Vec<usize>,
-    /// Dense keys and values of each sequence: `[length, kv_heads, d]`.
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
+    /// As they were written.
+    written: Vec<Dense>,
+    /// As the cache has them.
+    stored: Vec<Dense>,
     tables: Vec<Vec<u32>>,
     seed: u64,
 }
 
+/// Keys and values of a sequence: `[length, kv_heads, d]`.
+struct Dense {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
 #[derive(Clone, Debug)]
 struct Config {
-    dtype: DType,
+    dtype: KvDtype,
     group: usize,
     kv_heads: usize,
     d: usize,
@@ -40,7 +46,7 @@ struct Config {
 
 fn configs() -> impl Strategy<Value = Config> {
     (
-        prop::sample::select(vec![DType::F32, DType::F16, DType::BF16]),
+        prop::sample::select(vec![KvDtype::F32, KvDtype::F16, KvDtype::BF16, KvDtype::Int8]),
         1usize..9,
         1usize..4,
         prop::sample::select(vec![16usize, 24, 32, 64, 80, 96, 128, 256]),
@@ -85,25 +91,32 @@ impl World {
             d: c.d,
             spec: AttentionSpec { scale: 1.0 / (c.d as f32).sqrt(), window: c.window, soft_cap: c.soft_cap },
             lengths: c.lengths.clone(),
-            keys: Vec::new(),
-            values: Vec::new(),
+            written: Vec::new(),
+            stored: Vec::new(),
             tables: Vec::new(),
             seed: c.seed,
         };
         for (s, (length, blocks)) in c.lengths.iter().zip(blocks).enumerate() {
             let table: Vec<u32> = free.by_ref().take(blocks).collect();
-            let make = |n: u64| {
+            let make = |n: u64| -> Vec<f32> {
                 let numbers = noise(c.seed.wrapping_add(n), length * c.kv_heads * c.d);
-                numbers.into_iter().map(|v| rounded(c.dtype, v * 3.0)).collect::<Vec<f32>>()
+                numbers.into_iter().map(|v| v * 3.0).collect()
             };
-            let (k, v) = (make(s as u64 * 2), make(s as u64 * 2 + 1));
+            let written = Dense { keys: make(s as u64 * 2), values: make(s as u64 * 2 + 1) };
             let slots: Vec<u32> = (0..*length)
                 .map(|p| table[p / c.block_size] * c.block_size as u32 + (p % c.block_size) as u32)
                 .collect();
             let shape = [*length, c.kv_heads, c.d];
-            kv_write(&world.layer, &tensor(&k, &shape), &tensor(&v, &shape), &slots).unwrap();
-            world.keys.push(k);
-            world.values.push(v);
+            kv_write(&world.layer, &tensor(&written.keys, &shape), &tensor(&written.values, &shape), &slots)
+                .unwrap();
+            let mut stored = Dense { keys: Vec::new(), values: Vec::new() };
+            for (slot, head) in slots.iter().flat_map(|slot| (0..c.kv_heads).map(move |head| (slot, head))) {
+                let (key, value) = cached(&world.layer, *slot as usize, head);
+                stored.keys.extend(key);
+                stored.values.extend(value);
+            }
+            world.written.push(written);
+            world.stored.push(stored);
             world.tables.push(table);
         }
         world
@@ -135,7 +148,8 @@ impl World {
         values(&out)
     }
 
-    fn exact(&self, (sequence, position): (usize, usize)) -> Vec<f64> {
+    /// What attention of a token over `dense` is.
+    fn exact(&self, dense: &[Dense], (sequence, position): (usize, usize)) -> Vec<f64> {
         let q = self.query(sequence, position);
         let group = self.heads / self.kv_heads;
         (0..self.heads)
@@ -146,7 +160,7 @@ impl World {
                         .flat_map(|token| token[head / group * self.d..][..self.d].to_vec())
                         .collect()
                 };
-                let (k, v) = (of_head(&self.keys[sequence]), of_head(&self.values[sequence]));
+                let (k, v) = (of_head(&dense[sequence].keys), of_head(&dense[sequence].values));
                 reference::attention(&q[head * self.d..][..self.d], &k, &v, position, &self.spec)
             })
             .collect()
@@ -174,8 +188,35 @@ proptest! {
         let world = World::new(&config);
         let mut tokens = world.last_tokens();
         tokens.extend(world.prompts().into_iter().step_by(17));
-        let exact: Vec<f64> = tokens.iter().flat_map(|token| world.exact(*token)).collect();
+        let exact: Vec<f64> = tokens.iter().flat_map(|token| world.exact(&world.stored, *token)).collect();
         assert_close(&world.run(Isa::detect(), &tokens), &exact, 2e-5);
+    }
+
+    #[test]
+    fn eight_bits_are_as_close_as_their_steps(config in configs()) {
+        let world = World::new(&Config { dtype: KvDtype::Int8, ..config });
+        let tokens = world.last_tokens();
+        let exact: Vec<f64> = tokens.iter().flat_map(|token| world.exact(&world.written, *token)).collect();
+        let found = world.run(Isa::detect(), &tokens);
+        // Numbers are from -3 to 3, so half a step is 3 / 254 at most, and a score is off by as much times the sum of
+        // a query's numbers; a weight grows or shrinks by e to the power of twice that.
+        let step = 3.0 / 254.0;
+        for (token, (found, exact)) in tokens.iter().zip(found.chunks(world.heads * world.d).zip(exact.chunks(world.heads * world.d))) {
+            let q = world.query(token.0, token.1);
+            for (head, q) in q.chunks(world.d).enumerate() {
+                let sum: f64 = q.iter().map(|q| f64::from(q.abs())).sum();
+                let bound = step + 3.0 * ((2.0 * step * sum * f64::from(world.spec.scale)).exp() - 1.0) + 1e-4;
+                for i in head * world.d..(head + 1) * world.d {
+                    let off = (f64::from(found[i]) - exact[i]).abs();
+                    prop_assert!(off <= bound, "number {} of {:?} is {} off, more than {}", i, token, off, bound);
+                }
+            }
+        }
+        // That is the worst case; all numbers together are a hundredth off at most.
+        let squares = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|v| v * v).sum::<f64>();
+        let off = squares(&mut found.iter().zip(&exact).map(|(found, exact)| f64::from(*found) - exact));
+        let share = (off / squares(&mut exact.iter().copied())).sqrt();
+        prop_assert!(share < 0.015, "{} of the result is error", share);
     }
 
     #[test]
@@ -209,9 +250,9 @@ proptest! {
     }
 }
 
-fn long(window: Option<usize>) -> World {
+fn long(dtype: KvDtype, window: Option<usize>) -> World {
     World::new(&Config {
-        dtype: DType::BF16,
+        dtype,
         group: 4,
         kv_heads: 2,
         d: 64,
@@ -225,10 +266,11 @@ fn long(window: Option<usize>) -> World {
 
 #[test]
 fn spans_of_a_long_sequence_merge_alike_on_one_thread_and_on_many() {
-    for window in [None, Some(700)] {
-        let world = long(window);
+    let dtypes = [KvDtype::BF16, KvDtype::Int8];
+    for (dtype, window) in dtypes.iter().flat_map(|dtype| [(*dtype, None), (*dtype, Some(700))]) {
+        let world = long(dtype, window);
         let tokens = [(0, 2999), (0, 256), (0, 255), (0, 0)];
-        let exact: Vec<f64> = tokens.iter().flat_map(|token| world.exact(*token)).collect();
+        let exact: Vec<f64> = tokens.iter().flat_map(|token| world.exact(&world.stored, *token)).collect();
         set_num_threads(1);
         let one = world.run(Isa::detect(), &tokens);
         assert_close(&one, &exact, 2e-5);
@@ -242,23 +284,25 @@ fn spans_of_a_long_sequence_merge_alike_on_one_thread_and_on_many() {
 
 #[test]
 fn a_nan_key_reaches_only_those_who_see_it() {
-    let world = long(Some(100));
-    let d = world.d;
-    let nan = tensor(&vec![f32::NAN; 2 * d], &[1, 2, d]);
-    let slot = world.tables[0][500 / 16] * 16 + 500 % 16;
-    let tokens = [(0, 499), (0, 500), (0, 599), (0, 600)];
-    let before = world.run(Isa::detect(), &tokens);
-    kv_write(&world.layer, &nan, &nan, &[slot]).unwrap();
-    let after = world.run(Isa::detect(), &tokens);
-    let row = world.heads * d;
-    assert_eq!(bits(&before[..row]), bits(&after[..row]));
-    assert!(after[row..3 * row].iter().all(|v| v.is_nan()));
-    assert_eq!(bits(&before[3 * row..]), bits(&after[3 * row..]));
+    for dtype in [KvDtype::BF16, KvDtype::Int8] {
+        let world = long(dtype, Some(100));
+        let d = world.d;
+        let nan = tensor(&vec![f32::NAN; 2 * d], &[1, 2, d]);
+        let slot = world.tables[0][500 / 16] * 16 + 500 % 16;
+        let tokens = [(0, 499), (0, 500), (0, 599), (0, 600)];
+        let before = world.run(Isa::detect(), &tokens);
+        kv_write(&world.layer, &nan, &nan, &[slot]).unwrap();
+        let after = world.run(Isa::detect(), &tokens);
+        let row = world.heads * d;
+        assert_eq!(bits(&before[..row]), bits(&after[..row]));
+        assert!(after[row..3 * row].iter().all(|v| v.is_nan()));
+        assert_eq!(bits(&before[3 * row..]), bits(&after[3 * row..]));
+    }
 }
 
 #[test]
 fn ids_that_point_nowhere_are_errors() {
-    let world = long(None);
+    let world = long(KvDtype::BF16, None);
     let q = tensor(&noise(1, 8 * 64), &[1, 8, 64]);
     let good = world.batch(&[(0, 7)]);
     let error = |q: &Tensor, batch: &AttentionBatch| {

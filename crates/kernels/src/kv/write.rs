@@ -2,8 +2,9 @@
 
 use candle_core::{Storage, Tensor};
 
-use super::KvLayer;
-use crate::element::{Element, LANES, with_element};
+use super::scale::scale_of;
+use super::{KvLayer, with_kv_element};
+use crate::element::{Element, LANES};
 use crate::error::{KernelError, Result};
 use crate::pool::parallel_for;
 use crate::tensor::{Shared, activations, floats};
@@ -11,7 +12,8 @@ use crate::tensor::{Shared, activations, floats};
 const OP: &str = "kv_write";
 
 /// Store token `i` of `k` and `v` `[n, kv_heads, head_dim]` in slot `slots[i]` = block * block_size + offset,
-/// rounded to the cache's dtype. Where a slot is given twice, the last one counts.
+/// rounded to the cache's dtype. Where a slot is given twice, the last one counts. In eight bits, a head of which a
+/// number is NaN or infinite is read as NaN.
 ///
 /// # Errors
 /// Shapes that do not fit the cache, a slot beyond its end; nothing is written then.
@@ -37,7 +39,7 @@ pub fn kv_write(layer: &KvLayer, k: &Tensor, v: &Tensor, slots: &[u32]) -> Resul
         return Err(KernelError::shape(OP, "k and v must be on the cpu, where the cache is"));
     };
     let (k, v) = (floats(k_storage, k_layout)?, floats(v_storage, v_layout)?);
-    with_element!(shape.dtype, E => write::<E>(layer, k, v, slots))
+    with_kv_element!(shape.dtype, E => write::<E>(layer, k, v, slots))
 }
 
 /// `k` and `v` hold `slots.len()` tokens, and every slot lies in the cache.
@@ -55,14 +57,26 @@ fn write<E: Element>(layer: &KvLayer, k: &[f32], v: &[f32], slots: &[u32]) -> Re
             for head in heads.clone() {
                 let from = (token * shape.kv_heads + head) * d;
                 let tile = shape.tile_start(block, head, offset / LANES);
+                let (k, v) = (&k[from..from + d], &v[from..from + d]);
+                let (mut k_by, mut v_by) = (1.0, 1.0);
+                if shape.dtype.has_scales() {
+                    let (k_scale, v_scale) = (scale_of(k), scale_of(v));
+                    (k_by, v_by) = (k_scale.recip(), v_scale.recip());
+                    // SAFETY: as below; the scales of a tile follow it, aligned as f32 are.
+                    unsafe {
+                        let scales = tile + shape.tile();
+                        keys.get().add(scales).cast::<f32>().add(position).write(k_scale);
+                        values.get().add(scales).cast::<f32>().add(position).write(v_scale);
+                    }
+                }
                 for i in 0..d {
                     // SAFETY: block, head and group lie in the cache, `i < head_dim`, and `position < 16`. A head
                     // is written by one chunk only, and no read runs: the layer is not shared between threads.
                     unsafe {
                         let key = tile + i * LANES + E::slot(position);
                         let value = tile + (i / LANES * LANES + position) * LANES + E::slot(i % LANES);
-                        keys.get().add(key).write(E::from_f32(k[from + i]));
-                        values.get().add(value).write(E::from_f32(v[from + i]));
+                        keys.get().add(key).write(E::from_f32(k[i] * k_by));
+                        values.get().add(value).write(E::from_f32(v[i] * v_by));
                     }
                 }
             }

@@ -5,8 +5,8 @@ use super::Lanes;
 // ln 2 in two parts: the upper has few enough bits that its product with a small whole number is exact.
 const LN_2_UPPER: f32 = 0.693_359_4;
 const LN_2_LOWER: f32 = -2.121_944_4e-4;
-/// Added and taken away again, this rounds to a whole number: 1.5 * 2^23.
-const ROUNDER: f32 = 12_582_912.0;
+/// Added and taken away again, this rounds to a whole number, ties to even: 1.5 * 2^23.
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
 /// e^x to about one unit in the last place; 0 below -104, infinite above 88.72, NaN for NaN, and 1 for 0.
 ///

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use vlinders_runner::{
-    DType, LoadOptions, LoadPhase, LoadProgress, ModelFiles, NoProgress, Quantization, inspect, load,
+    DType, KvDtype, LoadOptions, LoadPhase, LoadProgress, ModelFiles, NoProgress, Quantization, inspect, load,
 };
 use vlinders_testkit::{Dtype, RandomModel, Shape, golden_root};
 
@@ -42,10 +42,11 @@ fn a_loaded_model_knows_its_sizes() {
     let info = model.info;
     assert_eq!((info.architecture, info.vocab_size), ("LlamaForCausalLM", 320));
     assert_eq!((info.num_blocks, info.block_size, info.max_model_len), (40, 4, 96));
-    assert_eq!((info.format.as_str(), info.kv_cache_dtype), ("bfloat16", DType::F32));
+    assert_eq!((info.format.as_str(), info.kv_cache_dtype), ("bfloat16", KvDtype::F32));
     let block = 48 * 48 + 2 * 24 * 48 + 48 * 48 + 3 * 96 * 48 + 2 * 48;
     assert_eq!(info.num_parameters, 2 * 320 * 48 + 2 * block + 48);
-    assert_eq!(info.kv_bytes, 40 * 4 * 2 * 2 * 24 * 4);
+    // Blocks of four positions and heads of twelve numbers lie in tiles of sixteen by sixteen.
+    assert_eq!(info.kv_bytes, 40 * 2 * 2 * 2 * (16 * 16 * 4));
     assert_eq!(model.report.bytes, info.num_parameters * 2);
     assert!(model.report.total >= model.report.read + model.report.convert + model.report.open);
 }
@@ -56,13 +57,13 @@ fn an_inspection_agrees_with_the_load() {
         let folder = golden_root().join(name);
         let files = ModelFiles::Folder(folder.clone());
         let wanted = [
-            (None, None),
-            (Some(DType::F16), None),
-            (None, Some(Quantization::Q8)),
-            (Some(DType::F32), Some(Quantization::Q4)),
+            (None, None, None),
+            (Some(DType::F16), None, None),
+            (None, Some(Quantization::Q8), None),
+            (Some(DType::F32), Some(Quantization::Q4), Some(KvDtype::Int8)),
         ];
-        for (dtype, quantization) in wanted {
-            let options = LoadOptions { dtype, quantization, kv_cache_dtype: None, ..options() };
+        for (dtype, quantization, kv_cache_dtype) in wanted {
+            let options = LoadOptions { dtype, quantization, kv_cache_dtype, ..options() };
             let seen = inspect(&files, &options, None).unwrap();
             let loaded = load_folder(&folder, &options).info;
             assert_eq!(seen.problems, Vec::<String>::new());
@@ -145,9 +146,6 @@ fn options_that_make_no_sense_are_refused() {
     let folder = tiny();
     let with = |options: LoadOptions| error_with(folder.path(), &options);
     assert!(with(LoadOptions { dtype: Some(DType::U8), ..options() }).starts_with("dtype: "));
-    assert!(
-        with(LoadOptions { kv_cache_dtype: Some(DType::F64), ..options() }).starts_with("kv_cache_dtype: ")
-    );
     assert!(with(LoadOptions { memory_fraction: f64::NAN, ..options() }).starts_with("memory_fraction: "));
     assert!(with(LoadOptions { max_model_len: Some(0), ..options() }).starts_with("max_model_len: "));
     assert!(with(LoadOptions { kv_blocks: Some(0), ..options() }).starts_with("kv_blocks: "));
@@ -155,7 +153,7 @@ fn options_that_make_no_sense_are_refused() {
     assert!(with(LoadOptions { num_threads: Some(0), ..options() }).starts_with("num_threads: "));
     assert_eq!(
         with(LoadOptions { max_model_len: Some(500), ..options() }),
-        "max_model_len 500 needs 192000 bytes of KV cache, 61440 are available; \
+        "max_model_len 500 needs 1024000 bytes of KV cache, 327680 are available; \
          the largest max_model_len that fits is 160"
     );
 }
@@ -169,6 +167,8 @@ fn the_fingerprint_names_weights_and_settings() {
     assert_eq!(print(tiny().path(), &options()), first);
     assert_ne!(print(folder.path(), &LoadOptions { dtype: Some(DType::F32), ..options() }), first);
     assert_ne!(print(folder.path(), &LoadOptions { kv_cache_dtype: None, ..options() }), first);
+    let int8 = LoadOptions { kv_cache_dtype: Some(KvDtype::Int8), ..options() };
+    assert_ne!(print(folder.path(), &int8), first);
     let shard = folder.path().join("model-00001-of-00002.safetensors");
     let mut bytes = fs::read(&shard).unwrap();
     let middle = bytes.len() / 2;

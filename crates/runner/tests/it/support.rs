@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vlinders_engine::{Executor, SamplingParams, SeqId, SequenceWork, StartedSequence, StepOutput, StepPlan};
-use vlinders_runner::{DType, LoadOptions, LoadedModel, LocalExecutor, ModelFiles, NoProgress, load};
+use vlinders_runner::{KvDtype, LoadOptions, LoadedModel, LocalExecutor, ModelFiles, NoProgress, load};
 
 /// Options that are enough for tiny models, with a cache that does not round.
 pub(crate) fn options() -> LoadOptions {
     LoadOptions {
-        kv_cache_dtype: Some(DType::F32),
+        kv_cache_dtype: Some(KvDtype::F32),
         kv_blocks: Some(40),
         max_model_len: Some(96),
         block_size: 4,

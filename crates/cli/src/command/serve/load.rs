@@ -53,6 +53,7 @@ fn load_one(model: &ModelConfig, share: f64, place: LoadingModel) -> anyhow::Res
         parameters = info.num_parameters,
         weights = %format_bytes(info.weight_bytes),
         kv_cache = %format_bytes(info.kv_bytes),
+        kv_cache_dtype = info.kv_cache_dtype.as_str(),
         max_model_len = info.max_model_len,
         open_ms = report.open.as_millis() as u64,
         read_ms = report.read.as_millis() as u64,
