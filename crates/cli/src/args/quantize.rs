@@ -17,8 +17,8 @@ faster, since there is less to read and nothing to round. Other programs can not
 /// Store a model with quantised weights, so that every start after that reads less
 ///
 /// Reads a Hugging Face folder and writes another one: tokenizer, template and configuration are copied, weights are rounded
-/// to eight or four bits with a scale for each 32 (8.5 or 4.5 bits a weight in all). Only a few megabytes are held
-/// in memory at a time.
+/// to eight bits with a scale for each 32 (8.5 bits a weight in all), or to four with a scale and a minimum (4.6; tables of
+/// tokens keep six). Only a few megabytes are held in memory at a time.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct QuantizeArgs {
