@@ -1,12 +1,15 @@
-"""Measures Vlinders and llama.cpp on the same weights, in turn, and prints ratios of medians; standard library only.
+"""Measures Vlinders and its peers on the same weights, in turn, and prints ratios of medians; standard library only.
 
     python3 benches/compare/compare.py --model DIR --gguf bf16=m-bf16.gguf --gguf q8=m-q8_0.gguf --gguf q4=m-q4_0.gguf \
-        --llama-bench /path/to/llama-bench [--llama-server /path/to/llama-server] [--svg compare.svg]
+        --llama-bench /path/to/llama-bench [--llama-server /path/to/llama-server] [--svg compare.svg] \
+        [--transformers PYTHON] [--mistralrs PYTHON]
 
 DIR is a Hugging Face folder (`make-checkpoint` writes one with random weights, `make-gguf` its GGUF file, both programs of
 crates/testkit; `llama-quantize` makes the others of that); each --gguf names the same weights in a
-format that both know: bf16, f16, q8 (Q8_0) or q4 (Q4_0). Rounds alternate between the engines, so that a machine whose
-speed drifts disturbs both alike. With --llama-server the whole servers are measured too, by `vlinders bench`.
+format that both know: bf16, f16, q8 (Q8_0), q4 (Q4_0 there, four bits with minima here) or q4_k_m (both read the file).
+Rounds alternate between the engines, so that a machine whose speed drifts disturbs all alike. With --llama-server the whole
+servers are measured too, by `vlinders bench`. --transformers and --mistralrs name Pythons that have these packages; they
+read DIR, and are asked for the formats that they have.
 """
 
 import argparse
@@ -25,7 +28,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What our side is told for each format; bf16 and f16 are types of the checkpoint, the others round it.
-OURS = {"bf16": [], "f16": ["--dtype", "f16"], "q8": ["--quantization", "q8"], "q4": ["--quantization", "q4"]}
+OURS = {
+    "bf16": [],
+    "f16": ["--dtype", "f16"],
+    "q8": ["--quantization", "q8"],
+    "q4": ["--quantization", "q4"],
+    "q4_k_m": [],
+}
+# What the Python peers are told, for the formats that they have.
+TRANSFORMERS = {"bf16": ["--dtype", "bf16"], "f16": ["--dtype", "f16"]}
+MISTRALRS = {"bf16": [], "q8": ["--quantization", "Q8_0"], "q4": ["--quantization", "Q4K"]}
 
 
 def run(command, **options):
@@ -42,17 +54,35 @@ def built(*arguments) -> Path:
     return Path([path for path in found if path][-1])
 
 
+def model_of(options, form, gguf):
+    """What our side reads."""
+    return gguf if form == "q4_k_m" else options.model
+
+
+def python_peer(python, script, options, words, **environment) -> dict:
+    command = [python, Path(__file__).with_name(script), options.model, *words, "--answer", options.answer]
+    lines = run(command, env={**os.environ, **environment}).splitlines()
+    return json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+
+
 def engine_round(options, throughput, form, gguf) -> dict:
-    """Tokens a second of both engines: prefill of 512 tokens, decode from an empty context."""
+    """Tokens a second of the engines: prefill of 512 tokens, decode from an empty context."""
     ours = {}
     for what, prompt, answer in [("prefill", 512, 2), ("decode", 4, options.answer)]:
-        command = [throughput, options.model, *OURS[form], "--prompt", prompt, "--answer", answer, "--rounds", 1]
+        command = [throughput, model_of(options, form, gguf), *OURS[form], "--prompt", prompt, "--answer", answer, "--rounds", 1]
         found = json.loads(run([*command, "--threads", options.threads]))
         ours[what] = found[f"{what}_tokens_per_s"]
     command = [options.llama_bench, "-m", gguf, "-t", options.threads, "-r", 1, "-p", 512, "-n", options.answer]
     found = json.loads(run([*command, "-o", "json"]))
-    theirs = {"prefill" if row["n_prompt"] else "decode": row["avg_ts"] for row in found}
-    return {what: (ours[what], theirs[what]) for what in ours}
+    peers = {"llama.cpp": {"prefill" if row["n_prompt"] else "decode": row["avg_ts"] for row in found}}
+    threads = str(options.threads)
+    if options.transformers and form in TRANSFORMERS:
+        words = [*TRANSFORMERS[form], "--threads", threads]
+        peers["transformers"] = python_peer(options.transformers, "transformers_peer.py", options, words)
+    if options.mistralrs and form in MISTRALRS:
+        script, words = "mistralrs_peer.py", MISTRALRS[form]
+        peers["mistral.rs"] = python_peer(options.mistralrs, script, options, words, RAYON_NUM_THREADS=threads)
+    return {(what, peer): (ours[what], theirs[what]) for peer, theirs in peers.items() for what in ours}
 
 
 def free_port() -> int:
@@ -103,7 +133,7 @@ def served(options, vlinders, server, model) -> dict:
 
 def server_round(options, vlinders, form, gguf) -> dict:
     port, slots = free_port(), max(options.streams)
-    command = [vlinders, "serve", options.model, "--name", "m", "--host", "127.0.0.1", "--port", port]
+    command = [vlinders, "serve", model_of(options, form, gguf), "--name", "m", "--host", "127.0.0.1", "--port", port]
     command += ["--max-model-len", 512, *OURS[form]]
     with Server(command, port, "/ready") as server:
         ours = served(options, vlinders, server, "m")
@@ -112,7 +142,7 @@ def server_round(options, vlinders, form, gguf) -> dict:
     command += ["-np", slots, "-c", 512 * slots, "--alias", "m", "--no-webui"]
     with Server(command, port, "/health") as server:
         theirs = served(options, vlinders, server, "m")
-    return {f"{streams} streams, served": (ours[streams], theirs[streams]) for streams in options.streams}
+    return {(f"{n} streams, served", "llama.cpp"): (ours[n], theirs[n]) for n in options.streams}
 
 
 def medians(rounds) -> dict:
@@ -127,13 +157,13 @@ def medians(rounds) -> dict:
 
 def svg(rows) -> str:
     """Bars of ratios: to the right of the line we are faster."""
-    height, left, unit = 26, 260, 110
+    height, left, unit = 26, 300, 110
     widest = max(2.0, *(ratio for *_, ratio in rows))
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + unit * widest + 80:.0f}" '
         f'height="{height * len(rows) + 40}" font-family="sans-serif" font-size="13">',
         '<rect width="100%" height="100%" fill="#fff"/>',
-        f'<text x="{left}" y="16">Vlinders : llama.cpp, tokens a second</text>',
+        f'<text x="{left}" y="16">Vlinders : peer, tokens a second</text>',
     ]
     for i, (name, _, _, ratio) in enumerate(rows):
         y = 30 + i * height
@@ -152,6 +182,8 @@ def main():
     parser.add_argument("--gguf", action="append", required=True, metavar="FORMAT=FILE")
     parser.add_argument("--llama-bench", type=Path, required=True)
     parser.add_argument("--llama-server", type=Path)
+    parser.add_argument("--transformers", type=Path, metavar="PYTHON", help="a Python with torch and transformers")
+    parser.add_argument("--mistralrs", type=Path, metavar="PYTHON", help="a Python with mistralrs")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--answer", type=int, default=48, help="tokens that are decoded")
@@ -164,7 +196,7 @@ def main():
     throughput = built("bench", "-p", "vlinders-runner", "--bench", "throughput", "--no-run")
     vlinders = built("build", "--release", "-p", "vlinders") if options.llama_server else None
     rows = []
-    print("| weights | what | Vlinders | llama.cpp | ratio |\n|---|---|---|---|---|")
+    print("| weights | what | peer | Vlinders | peer's | ratio |\n|---|---|---|---|---|---|")
     for form, gguf in files.items():
         rounds = []
         for _ in range(options.rounds):
@@ -172,9 +204,9 @@ def main():
             if vlinders:
                 found |= server_round(options, vlinders, form, gguf)
             rounds.append(found)
-        for measure, (ours, theirs, ratio) in medians(rounds).items():
-            rows.append((f"{form} {measure}", ours, theirs, ratio))
-            print(f"| {form} | {measure} | {ours:.1f} | {theirs:.1f} | {ratio:.2f} |", flush=True)
+        for (measure, peer), (ours, theirs, ratio) in medians(rounds).items():
+            rows.append((f"{form} {measure}, {peer}", ours, theirs, ratio))
+            print(f"| {form} | {measure} | {peer} | {ours:.1f} | {theirs:.1f} | {ratio:.2f} |", flush=True)
     if options.svg:
         options.svg.write_text(svg(rows), encoding="utf-8")
 

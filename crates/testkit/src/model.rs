@@ -192,6 +192,7 @@ impl RandomModel {
         let shape = &self.shape;
         let mut config = json!({
             "architectures": [shape.architecture],
+            "model_type": shape.architecture.trim_end_matches("ForCausalLM").to_lowercase(),
             "bos_token_id": null,
             "eos_token_id": shape.vocab_size - 1,
             "hidden_act": "silu",
