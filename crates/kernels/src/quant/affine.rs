@@ -130,38 +130,40 @@ impl<const FIVE: bool> Codes for AffineTile<FIVE> {
             let minima = tiles.map(|tile| D::Floats::load_f16(tile.add(2 * LANES).cast()));
             fetch_ahead::<D::Floats, T>(tiles[0]);
             for block in 0..BLOCKS {
-                for t in 0..T {
-                    let codes = tiles[t].add(CODES + block * Self::CODE_BYTES);
-                    let multiples = tiles[t].add(MULTIPLES + block * MULTIPLE_BYTES);
-                    if block % 2 == 0 {
-                        fetch_ahead::<D::Floats, T>(multiples);
-                    }
-                    let mut sums = [D::splat(0); R];
-                    let fifths = if FIVE { Some(D::load(codes.add(NIBBLE_BYTES))) } else { None };
-                    if FIVE {
-                        fetch_ahead::<D::Floats, T>(codes.add(NIBBLE_BYTES));
-                    }
-                    for group in 0..BLOCK / 8 {
-                        let at = codes.add(group * GROUP);
+                let codes = tiles.map(|tile| tile.add(CODES + block * Self::CODE_BYTES));
+                let multiples = tiles.map(|tile| tile.add(MULTIPLES + block * MULTIPLE_BYTES));
+                if block % 2 == 0 {
+                    fetch_ahead::<D::Floats, T>(multiples[0]);
+                }
+                if FIVE {
+                    fetch_ahead::<D::Floats, T>(codes[0].add(NIBBLE_BYTES));
+                }
+                let mut sums = [[D::splat(0); R]; T];
+                for group in 0..BLOCK / 8 {
+                    for t in 0..T {
+                        let at = codes[t].add(group * GROUP);
                         fetch_ahead::<D::Floats, T>(at);
                         let both = D::load(at);
                         let (mut lower, mut upper) = (D::lower(both), D::upper(both));
-                        if let Some(fifths) = fifths {
+                        if FIVE {
+                            let fifths = D::load(codes[t].add(NIBBLE_BYTES));
                             lower = D::with_upper(lower, fifths, group, 1);
                             upper = D::with_upper(upper, fifths, group + BLOCK / 8, 1);
                         }
                         for r in 0..R {
-                            sums[r] = sums[r].add_6(lower, x.four(r, group));
+                            sums[t][r] = sums[t][r].add_6(lower, x.four(r, group));
                         }
                         for r in 0..R {
-                            sums[r] = sums[r].add_6(upper, x.four(r, group + BLOCK / 8));
+                            sums[t][r] = sums[t][r].add_6(upper, x.four(r, group + BLOCK / 8));
                         }
                     }
-                    let scale = D::Floats::load_i8(multiples.cast()).mul(scales[t]);
-                    let minimum = D::Floats::load_i8(multiples.add(LANES).cast()).mul(minima[t]);
+                }
+                for t in 0..T {
+                    let scale = D::Floats::load_i8(multiples[t].cast()).mul(scales[t]);
+                    let minimum = D::Floats::load_i8(multiples[t].add(LANES).cast()).mul(minima[t]);
                     for r in 0..R {
                         let by = scale.mul(D::Floats::splat(x.scale(r)));
-                        let total = sums[r].to_floats().fma(by, totals[t][r]);
+                        let total = sums[t][r].to_floats().fma(by, totals[t][r]);
                         totals[t][r] = minimum.fma(D::Floats::splat(x.negative_total(r)), total);
                     }
                 }

@@ -112,41 +112,47 @@ impl Codes for Q6K {
             let scales = tiles.map(|tile| D::Floats::load_f16(tile.cast()));
             fetch_ahead::<D::Floats, T>(tiles[0]);
             for block in 0..BLOCKS {
-                for t in 0..T {
-                    let codes = tiles[t].add(CODES + block * CODE_BYTES);
-                    let multiples = tiles[t].add(MULTIPLES + 2 * block * LANES);
-                    if block % 2 == 0 {
-                        fetch_ahead::<D::Floats, T>(multiples);
-                    }
-                    // Sums of both halves times their multiples stay below 2^24, so they are exact as floats too.
-                    let mut both = [D::splat(0); R];
-                    for half in 0..2 {
-                        let mut sums = [D::splat(0); R];
-                        for r in 0..R {
-                            sums[r] = D::splat(x.offset_of_half(r, half));
+                let codes = tiles.map(|tile| tile.add(CODES + block * CODE_BYTES));
+                let multiples = tiles.map(|tile| tile.add(MULTIPLES + 2 * block * LANES));
+                if block % 2 == 0 {
+                    fetch_ahead::<D::Floats, T>(multiples[0]);
+                }
+                // Sums of both halves times their multiples stay below 2^24, so they are exact as floats too.
+                let mut both = [[D::splat(0); R]; T];
+                for half in 0..2 {
+                    let mut sums = [[D::splat(0); R]; T];
+                    for r in 0..R {
+                        let start = D::splat(x.offset_of_half(r, half));
+                        for t in 0..T {
+                            sums[t][r] = start;
                         }
-                        let uppers = codes.add(NIBBLE_BYTES + half * GROUP);
-                        fetch_ahead::<D::Floats, T>(uppers);
-                        let uppers = D::load(uppers);
-                        for group in 0..PER_SCALE / 4 {
-                            let at = codes.add(group * GROUP);
+                    }
+                    fetch_ahead::<D::Floats, T>(codes[0].add(NIBBLE_BYTES + half * GROUP));
+                    for group in 0..PER_SCALE / 4 {
+                        for t in 0..T {
+                            let at = codes[t].add(group * GROUP);
                             if half == 0 {
                                 fetch_ahead::<D::Floats, T>(at);
                             }
                             let nibbles = D::load(at);
                             let nibbles = if half == 0 { D::lower(nibbles) } else { D::upper(nibbles) };
+                            let uppers = D::load(codes[t].add(NIBBLE_BYTES + half * GROUP));
                             let six = D::with_upper(nibbles, uppers, 2 * group, 2);
                             for r in 0..R {
-                                sums[r] = sums[r].add_6(six, x.four(r, half * PER_SCALE / 4 + group));
+                                sums[t][r] = sums[t][r].add_6(six, x.four(r, half * PER_SCALE / 4 + group));
                             }
                         }
+                    }
+                    for t in 0..T {
                         for r in 0..R {
-                            both[r] = sums[r].times(multiples.add(half * LANES).cast(), both[r]);
+                            both[t][r] = sums[t][r].times(multiples[t].add(half * LANES).cast(), both[t][r]);
                         }
                     }
+                }
+                for t in 0..T {
                     for r in 0..R {
                         let by = scales[t].mul(D::Floats::splat(x.scale(r)));
-                        totals[t][r] = both[r].to_floats().fma(by, totals[t][r]);
+                        totals[t][r] = both[t][r].to_floats().fma(by, totals[t][r]);
                     }
                 }
                 x = x.next();
