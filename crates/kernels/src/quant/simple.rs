@@ -34,6 +34,28 @@ trait Simple {
     /// Bytes of the codes of a block of sixteen rows.
     const CODE_BYTES: usize;
 
+    /// The bit in which codes differ from those of files: unsigned here, signed there.
+    const FLIP: u8;
+
+    /// As [`QuantTile::write`].
+    fn put(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
+        let (scale, codes) = Self::places(index, lane);
+        tile[scale..scale + 2].copy_from_slice(&block[..2]);
+        for (group, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
+            let at = codes + place(4 * group, lane);
+            tile[at..at + 4].copy_from_slice(&four.map(|code| code ^ Self::FLIP));
+        }
+    }
+
+    /// As [`QuantTile::read`].
+    fn get(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
+        let (scale, codes) = Self::places(index, lane);
+        block[..2].copy_from_slice(&tile[scale..scale + 2]);
+        for (k, code) in block[2..].iter_mut().enumerate() {
+            *code = tile[codes + place(k, lane)] ^ Self::FLIP;
+        }
+    }
+
     /// Where the scale of row `lane` and where the codes of a block lie.
     fn places(block: usize, lane: usize) -> (usize, usize) {
         let unit = block / UNIT_BLOCKS * UNIT_BLOCKS * (SCALE_BYTES + Self::CODE_BYTES);
@@ -99,6 +121,7 @@ pub(super) fn place(k: usize, lane: usize) -> usize {
 
 impl Simple for Q8 {
     const CODE_BYTES: usize = BLOCK * LANES;
+    const FLIP: u8 = 0x80;
 
     #[inline(always)]
     unsafe fn start<D: Dots>(offset: i32) -> D {
@@ -144,20 +167,11 @@ impl QuantTile for Q8 {
     }
 
     fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
-        let (scale, codes) = Self::places(index, lane);
-        tile[scale..scale + 2].copy_from_slice(&block[..2]);
-        for (group, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
-            let at = codes + place(4 * group, lane);
-            tile[at..at + 4].copy_from_slice(&four.map(|code| code ^ 0x80));
-        }
+        Self::put(tile, index, lane, block);
     }
 
     fn read(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
-        let (scale, codes) = Self::places(index, lane);
-        block[..2].copy_from_slice(&tile[scale..scale + 2]);
-        for (k, code) in block[2..].iter_mut().enumerate() {
-            *code = tile[codes + place(k, lane)] ^ 0x80;
-        }
+        Self::get(tile, index, lane, block);
     }
 }
 
@@ -177,6 +191,7 @@ impl Codes for Q8 {
 
 impl Simple for Q4 {
     const CODE_BYTES: usize = BLOCK * LANES / 2;
+    const FLIP: u8 = 0;
 
     #[inline(always)]
     unsafe fn start<D: Dots>(offset: i32) -> D {
@@ -229,20 +244,11 @@ impl QuantTile for Q4 {
     }
 
     fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
-        let (scale, codes) = Self::places(index, lane);
-        tile[scale..scale + 2].copy_from_slice(&block[..2]);
-        for (group, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
-            let at = codes + place(4 * group, lane);
-            tile[at..at + 4].copy_from_slice(four);
-        }
+        Self::put(tile, index, lane, block);
     }
 
     fn read(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
-        let (scale, codes) = Self::places(index, lane);
-        block[..2].copy_from_slice(&tile[scale..scale + 2]);
-        for (k, code) in block[2..].iter_mut().enumerate() {
-            *code = tile[codes + place(k, lane)];
-        }
+        Self::get(tile, index, lane, block);
     }
 }
 
