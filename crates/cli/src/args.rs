@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod completions;
 mod model;
+mod pack;
 mod quantize;
 mod serve;
 
@@ -22,6 +23,7 @@ pub(crate) use self::{
     client::ClientArgs,
     completions::CompletionsArgs,
     model::ModelArgs,
+    pack::PackArgs,
     quantize::QuantizeArgs,
     serve::{CpuPinning, LogFormat, ServeArgs, ServerArgs, WorkerArgs},
 };
@@ -56,6 +58,7 @@ pub(crate) enum Command {
     Worker(Box<WorkerArgs>),
     Check(Box<CheckArgs>),
     Quantize(QuantizeArgs),
+    Pack(PackArgs),
     Chat(Box<ChatArgs>),
     Bench(Box<BenchArgs>),
     Completions(CompletionsArgs),

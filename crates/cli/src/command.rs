@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod pack;
 mod quantize;
 mod serve;
 mod version;
@@ -17,6 +18,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Worker(args) => serve::run_worker(&args),
         Command::Check(args) => check::run(&args),
+        Command::Pack(args) => pack::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Bench(args) => bench::run(&args),

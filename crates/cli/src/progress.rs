@@ -1,4 +1,4 @@
-//! How loading is shown: to probes, and as a bar in a terminal or as log lines elsewhere.
+//! How loading is shown: to probes, and as a bar in a terminal or as log lines elsewhere; and how writing a model is.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,11 @@ pub(crate) struct ShownProgress<'a> {
     /// Tenths of the bytes that were logged.
     tenths: AtomicU64,
 }
+
+/// Shows how a model is written: a bar where somebody watches.
+pub(crate) struct Bar(Option<ProgressBar>);
+
+// === impl ShownProgress ===
 
 impl<'a> ShownProgress<'a> {
     /// For the model of `place`: a bar where somebody watches.
@@ -58,6 +63,36 @@ impl LoadProgress for ShownProgress<'_> {
 impl Drop for ShownProgress<'_> {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+// === impl Bar ===
+
+impl Bar {
+    pub(crate) fn new() -> Self {
+        Self(std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:32} {bytes}/{total_bytes} {bytes_per_sec}");
+            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        }))
+    }
+}
+
+impl LoadProgress for Bar {
+    fn phase(&self, _: LoadPhase) {}
+
+    fn bytes(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
     }

@@ -28,6 +28,7 @@ mod error;
 mod format;
 mod kv;
 mod linear;
+mod mapping;
 mod micro;
 mod norm;
 mod numa;
@@ -52,6 +53,7 @@ pub use self::{
     format::Format,
     kv::{KvDtype, KvLayer, kv_write},
     linear::{has_bf16_products, linear},
+    mapping::FileMapping,
     norm::{add_rms_norm, rms_norm},
     numa::Placement,
     pool::{
@@ -61,5 +63,5 @@ pub use self::{
     quant::round_rows,
     rope::rope,
     stored::Stored,
-    weight::{PackedWeight, PackedWeightBuilder},
+    weight::{PackedWeight, PackedWeightBuilder, TILE_ALIGNMENT, TILE_LAYOUT},
 };

@@ -91,3 +91,14 @@ pub(crate) fn assert_close(found: &[f32], exact: &[f64], bound: f64) {
         assert!(error <= bound * (1.0 + exact.abs()), "number {i} is {found}, not {exact}");
     }
 }
+
+/// A file with these bytes, which has no name any more.
+pub(crate) fn temporary_file(bytes: &[u8]) -> std::fs::File {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("vlinders-kernels-{}-{count}", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    file
+}

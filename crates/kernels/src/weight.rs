@@ -6,17 +6,28 @@
 //! follow the same idea in units of several input features; `quant.rs` says how.
 
 mod builder;
+mod tiles;
+
+use std::sync::Arc;
 
 pub use self::builder::PackedWeightBuilder;
-use crate::aligned::AlignedBuf;
+use self::tiles::{MappedBytes, Tiles};
 use crate::element::{Element, LANES, with_weight_element};
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use crate::format::Format;
+use crate::mapping::FileMapping;
 use crate::quant::{QuantTile, unpack_row, with_tile};
+
+/// Version of the order of bytes in tiles, of all formats. Files hold tiles as they are, so whoever changes a byte of them
+/// raises it; a test knows the bytes of each version.
+pub const TILE_LAYOUT: u32 = 1;
+
+/// Bytes that tiles in a file are aligned to.
+pub const TILE_ALIGNMENT: usize = crate::aligned::ALIGNMENT;
 
 /// An `[out, in]` matrix in f32, f16, bf16 or quantised, packed for [`linear`](crate::linear()).
 pub struct PackedWeight {
-    data: AlignedBuf,
+    data: Tiles,
     format: Format,
     rounds_activations: bool,
     out: usize,
@@ -42,6 +53,35 @@ impl PackedWeight {
     /// An empty shape, or no memory.
     pub fn builder(format: Format, out: usize, inn: usize) -> Result<PackedWeightBuilder> {
         PackedWeightBuilder::new(format, out, inn)
+    }
+
+    /// A matrix whose tiles lie in a file, from `offset` on: [`PackedWeight::bytes`] of one that was packed before, by the
+    /// same [`TILE_LAYOUT`]. Nothing is copied; the matrix keeps the map.
+    ///
+    /// # Errors
+    /// An empty shape, bytes beyond the end of the file, or an offset that is no multiple of [`TILE_ALIGNMENT`].
+    pub fn mapped(
+        format: Format,
+        out: usize,
+        inn: usize,
+        file: &Arc<FileMapping>,
+        offset: usize,
+    ) -> Result<Self> {
+        let bytes = match format.packed_bytes(out, inn) {
+            Some(bytes) if bytes > 0 => bytes,
+            _ => {
+                return Err(KernelError::shape(
+                    "mapped weight",
+                    format!("a matrix of shape [{out}, {inn}] has no elements, or too many"),
+                ));
+            }
+        };
+        let Some(mapped) = MappedBytes::new(file, offset, bytes) else {
+            let problem =
+                format!("{bytes} bytes at {offset} are not in the file, or not aligned to {TILE_ALIGNMENT}");
+            return Err(KernelError::shape("mapped weight", problem));
+        };
+        Ok(Self { data: Tiles::Mapped(mapped), format, rounds_activations: false, out, inn })
     }
 
     /// Rows of the matrix: the length of an output of [`linear`](crate::linear()).
@@ -76,7 +116,7 @@ impl PackedWeight {
     /// Bytes held, padding included.
     #[must_use]
     pub fn num_bytes(&self) -> usize {
-        self.data.len()
+        self.bytes().len()
     }
 
     /// The matrix in f32, row by row.
@@ -98,12 +138,13 @@ impl PackedWeight {
     ///
     /// `E` must be the stored type, which `with_weight_element!` gives for the format's dtype.
     pub(crate) fn tiles<E: Element>(&self) -> *const E {
-        debug_assert_eq!(self.data.len(), self.num_tiles() * E::padded(self.inn) * LANES * size_of::<E>());
-        self.data.as_ptr().cast()
+        debug_assert_eq!(self.bytes().len(), self.num_tiles() * E::padded(self.inn) * LANES * size_of::<E>());
+        self.bytes().as_ptr().cast()
     }
 
     /// All bytes of the tiles.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         self.data.as_slice()
     }
 

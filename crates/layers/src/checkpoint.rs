@@ -1,10 +1,14 @@
 //! A checkpoint: the tensors of one or more files of safetensors or GGUF, by name.
 //!
-//! Opening reads headers only and checks them. [`Checkpoint::load`] then streams what a [`LoadPlan`] asks for.
+//! Opening reads headers only and checks them. [`Checkpoint::load`] then streams what a [`LoadPlan`] asks for, or maps it
+//! where the file has it as it lies in memory.
 
 mod gguf;
 mod header;
 mod load;
+mod map;
+mod pack;
+mod packed;
 mod quantize;
 mod shard;
 
@@ -13,16 +17,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use vlinders_kernels::Stored;
+use vlinders_kernels::{Format, Stored};
 
 pub use self::gguf::{Gguf, Metadata};
 pub use self::load::{LoadStats, LoadedTensors};
+pub use self::pack::PackStats;
+use self::packed::PackedNote;
 pub use self::quantize::QuantizeStats;
 use self::shard::Shard;
-use crate::{LayerError, LoadPlan};
+use crate::{LayerError, LoadPlan, MatrixSpec, Precision};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const PACKED: &str = "packed.safetensors";
 
 /// The tensors of a model, by name, and where they lie.
 #[derive(Debug)]
@@ -39,6 +46,8 @@ pub struct Checkpoint {
 enum Container {
     Safetensors,
     Gguf,
+    /// One file of safetensors that holds what loading makes of others: see `packed.rs`.
+    Packed,
 }
 
 /// What stands before the data of a file.
@@ -61,6 +70,8 @@ pub struct TensorInfo {
     dtype_name: String,
     /// The size of a head, when the rows of each head are interleaved; see [`Checkpoint::gguf`].
     interleaved_head: Option<usize>,
+    /// What the bytes are, where they are a matrix as it lies in memory; then `stored` is `None`.
+    packed: Option<PackedNote>,
 }
 
 /// model.safetensors.index.json
@@ -72,12 +83,16 @@ struct Index {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Open the weights of a Hugging Face folder: model.safetensors, or the shards its index names.
+    /// Open the weights of a Hugging Face folder: packed.safetensors, model.safetensors, or the shards its index names.
     ///
     /// # Errors
     /// When there are none, one is missing, truncated or has a header that makes no sense.
     pub fn open(folder: &Path) -> Result<Self, LayerError> {
         let place = folder.display().to_string();
+        let packed = folder.join(PACKED);
+        if packed.is_file() {
+            return Self::from_shards(place, vec![Shard::open(&packed)?])?.packed();
+        }
         let single = folder.join(SINGLE);
         if single.is_file() {
             return Self::from_shards(place, vec![Shard::open(&single)?]);
@@ -213,24 +228,30 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Everything that keeps `plan` from being loaded: missing tensors, wrong shapes, wrong types.
+    /// Everything that keeps `plan` from being loaded: missing tensors, wrong shapes, wrong types, and for a packed file
+    /// another `precision` than it was packed with.
     #[must_use]
-    pub fn problems(&self, plan: &LoadPlan) -> Vec<LayerError> {
-        let matrices = plan
-            .matrices()
-            .iter()
-            .flat_map(|m| m.parts.iter().map(|part| self.check(&part.tensor, &[part.rows, m.cols]).err()));
+    pub fn problems(&self, plan: &LoadPlan, precision: Precision) -> Vec<LayerError> {
+        let matrices = plan.matrices().iter().flat_map(|spec| self.matrix_problems(spec, precision));
         let vectors = plan
             .vectors()
             .iter()
             .flat_map(|v| v.parts.iter().map(|part| self.check(&part.tensor, &[part.rows]).err()));
-        matrices.chain(vectors).flatten().chain(self.unexpected(plan)).collect()
+        matrices.chain(vectors.flatten()).chain(self.unexpected(plan)).collect()
     }
 
-    /// Tensors that say that the model is another one than `plan` is for. A GGUF file holds what the model needs and no
-    /// more; in folders of safetensors there are often leftovers, such as constants of the rotary embedding.
+    fn matrix_problems(&self, spec: &MatrixSpec, precision: Precision) -> Vec<LayerError> {
+        if self.container == Container::Packed {
+            return self.check_packed(spec, precision).err().into_iter().collect();
+        }
+        let parts = spec.parts.iter();
+        parts.filter_map(|part| self.check(&part.tensor, &[part.rows, spec.cols]).err()).collect()
+    }
+
+    /// Tensors that say that the model is another one than `plan` is for. GGUF and packed files hold what the model needs and
+    /// no more; in folders of safetensors there are often leftovers, such as constants of the rotary embedding.
     fn unexpected(&self, plan: &LoadPlan) -> Option<LayerError> {
-        if self.container != Container::Gguf {
+        if self.container == Container::Safetensors {
             return None;
         }
         let wanted: HashSet<&str> = plan.tensors().collect();
@@ -271,7 +292,7 @@ impl Container {
     /// What says which tensors there are and which shapes they have, for errors.
     fn config(self) -> &'static str {
         match self {
-            Self::Safetensors => "config.json",
+            Self::Safetensors | Self::Packed => "config.json",
             Self::Gguf => "its metadata",
         }
     }
@@ -279,7 +300,7 @@ impl Container {
     /// The encodings that can be loaded, for errors.
     fn types(self) -> &'static str {
         match self {
-            Self::Safetensors => "F32, F16 and BF16",
+            Self::Safetensors | Self::Packed => "F32, F16 and BF16",
             Self::Gguf => {
                 "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K (as in files called Q8_0 or Q4_K_M)"
             }
@@ -294,6 +315,12 @@ impl TensorInfo {
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// The format in which it lies in memory, where the file has it like that.
+    #[must_use]
+    pub fn packed(&self) -> Option<Format> {
+        self.packed.as_ref().map(|note| note.format)
     }
 
     /// Its encoding, when it is one that can be loaded.

@@ -3,7 +3,7 @@
 use std::io;
 
 use vlinders_comm::CommError;
-use vlinders_kernels::KernelError;
+use vlinders_kernels::{Format, KernelError};
 
 /// An error of this crate. Those about files name the file, and the tensor where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,33 @@ pub enum LayerError {
         file: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A packed file that this program can not use as it is.
+    #[error("{file} can not be used: {reason}; run `vlinders pack` again on the folder it was packed from")]
+    BadPacked {
+        /// The file.
+        file: String,
+        /// What is wrong with it, with the tensor.
+        reason: String,
+    },
+    /// A packed matrix in another format than was asked for.
+    #[error(
+        "{tensor} is packed as {packed}, and {asked} was asked for: leave out `dtype` and `quantization`, or run \
+         `vlinders pack` with them on the folder it was packed from"
+    )]
+    PackedOtherwise {
+        /// The matrix.
+        tensor: String,
+        /// Its format.
+        packed: Format,
+        /// The format that `dtype` and `quantization` say.
+        asked: Format,
+    },
+    /// A packed folder where the weights of a model are needed.
+    #[error("{place} is packed already: give the folder it was packed from")]
+    AlreadyPacked {
+        /// The folder.
+        place: String,
     },
     /// The file is shorter than its header says.
     #[error(

@@ -21,7 +21,9 @@ mod weights;
 pub use self::{
     attention::{Attention, AttentionConfig},
     batch::{Batch, LogitRows},
-    checkpoint::{Checkpoint, Gguf, LoadStats, LoadedTensors, Metadata, QuantizeStats, TensorInfo},
+    checkpoint::{
+        Checkpoint, Gguf, LoadStats, LoadedTensors, Metadata, PackStats, QuantizeStats, TensorInfo,
+    },
     config::{check_activation, parse_config},
     decoder::{Decoder, DecoderConfig},
     embedding::{Embedding, LmHead},

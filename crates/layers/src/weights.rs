@@ -213,6 +213,11 @@ impl LoadPlan {
         &self.vectors
     }
 
+    /// A plan of these alone.
+    pub(crate) fn of(matrices: Vec<MatrixSpec>, vectors: Vec<VectorSpec>) -> Self {
+        Self { matrices, vectors }
+    }
+
     /// Full names of all tensors.
     pub fn tensors(&self) -> impl Iterator<Item = &str> {
         let matrices = self.matrices.iter().flat_map(|m| &m.parts);

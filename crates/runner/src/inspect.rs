@@ -95,7 +95,7 @@ pub fn inspect(
         vocab_size: outline.vocab_size(),
         max_position_embeddings: max_positions,
         num_tensors: wanted.len(),
-        problems: checkpoint.problems(&plan).iter().map(ToString::to_string).collect(),
+        problems: checkpoint.problems(&plan, options.precision()).iter().map(ToString::to_string).collect(),
         unused,
         stored,
         format,

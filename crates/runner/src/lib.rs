@@ -11,8 +11,10 @@ mod load;
 mod local;
 mod memory;
 mod options;
+mod pack;
 mod progress;
 mod quantize;
+mod rewrite;
 mod sample;
 mod sequence;
 mod sizing;
@@ -25,6 +27,7 @@ pub use self::{
     local::LocalExecutor,
     memory::available_memory,
     options::LoadOptions,
+    pack::pack,
     progress::{LoadPhase, LoadProgress, LoadReport, NoProgress},
     quantize::quantize,
     sample::{History, Sampler},
@@ -35,4 +38,4 @@ pub use vlinders_kernels::{
     Binding, ComputeOptions, ComputeReport, KvDtype, Pinning, Placement, configure_compute,
     default_num_threads, set_num_threads, usable_cpus,
 };
-pub use vlinders_layers::{Activations, Metadata, Quantization, QuantizeStats};
+pub use vlinders_layers::{Activations, Metadata, PackStats, Quantization, QuantizeStats};

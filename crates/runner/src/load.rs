@@ -76,6 +76,7 @@ pub fn load(
     let open = started.elapsed();
 
     progress.phase(LoadPhase::Weights);
+    let before = available_memory();
     let bytes = |done, total| progress.bytes(done, total);
     let (tensors, stats) = checkpoint.load(&plan, options.precision(), &bytes)?;
 
@@ -86,7 +87,8 @@ pub fn load(
     let shape = outline.kv_shape();
     let max_positions = spec.max_position_embeddings;
     let block_bytes = shape.bytes_per_block(kv_cache_dtype, options.block_size)? as u64;
-    let fit = MemoryFit::new(options, block_bytes, max_positions, available_memory())?;
+    let available = available_beside(before, stats.mapped);
+    let fit = MemoryFit::new(options, block_bytes, max_positions, available)?;
     if fit.max_model_len > max_positions {
         let len = fit.max_model_len;
         tracing::warn!(max_model_len = len, max_positions, "longer than the context the model was made for");
@@ -119,7 +121,7 @@ pub fn load(
     };
     let mut executor = LocalExecutor::new(model, kv, options.num_threads);
     if options.warm_up {
-        executor.warm_up(fit.max_model_len)?;
+        executor.warm_up()?;
     }
     let report = LoadReport {
         open,
@@ -130,4 +132,10 @@ pub fn load(
         bytes: stats.bytes,
     };
     Ok(LoadedModel { executor, info, report })
+}
+
+/// Memory for the cache. Pages of a mapped file count as free, since the system could drop them; a model needs them to stay.
+fn available_beside(before: Option<u64>, mapped: u64) -> Option<u64> {
+    let left = before.map(|bytes| bytes.saturating_sub(mapped));
+    left.into_iter().chain(available_memory()).min()
 }

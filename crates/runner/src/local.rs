@@ -13,8 +13,6 @@ use crate::sequence::Sequence;
 
 /// Rows of logits that are held at once; a row is as long as the vocabulary.
 const LOGIT_ROWS: usize = 64;
-/// Tokens of the warm-up step.
-const WARM_UP_TOKENS: usize = 32;
 
 /// A model on this machine, and the state of its live sequences.
 pub struct LocalExecutor {
@@ -54,17 +52,12 @@ impl LocalExecutor {
         }
     }
 
-    /// Run a prompt and a decode step in the first blocks, whose contents nobody has use for yet.
-    pub(crate) fn warm_up(&mut self, max_model_len: usize) -> Result<(), LayerError> {
-        let block_size = self.kv.block_size();
-        let tokens = WARM_UP_TOKENS.min(max_model_len).min(self.kv.num_blocks() * block_size);
-        let table: Vec<u32> = (0..tokens.div_ceil(block_size) as u32).collect();
+    /// Compute one token in the first block, whose contents nobody has use for yet. It reads every weight once, and so finds
+    /// out whether the model runs at all; more tokens would only take longer, since their memory comes as fast later.
+    pub(crate) fn warm_up(&mut self) -> Result<(), LayerError> {
+        let _step = begin_step(self.num_threads);
         self.batch.clear();
-        self.batch.push(&vec![0; tokens], 0, &table, block_size, LogitRows::Last);
-        let hidden = self.model.forward(&self.batch, &mut self.kv)?;
-        self.model.logits(&hidden.narrow(0, tokens - 1, 1)?.contiguous()?)?;
-        self.batch.clear();
-        self.batch.push(&[0], tokens as u32 - 1, &table, block_size, LogitRows::Last);
+        self.batch.push(&[0], 0, &[0], self.kv.block_size(), LogitRows::Last);
         let hidden = self.model.forward(&self.batch, &mut self.kv)?;
         self.model.logits(&hidden)?;
         Ok(())

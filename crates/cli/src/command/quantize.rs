@@ -1,18 +1,14 @@
 //! `vlinders quantize`: writes a model again with quantised weights.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use vlinders_runner::{LoadPhase, LoadProgress, quantize};
+use vlinders_runner::quantize;
 
 use crate::args::QuantizeArgs;
 use crate::config::{format_bytes, format_duration, model_at};
-
-/// A bar where somebody watches.
-struct Bar(Option<ProgressBar>);
+use crate::progress::Bar;
 
 /// Quantise one model.
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
@@ -30,34 +26,4 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     );
     println!("try it: vlinders serve {}", args.out.display());
     Ok(ExitCode::SUCCESS)
-}
-
-// === impl Bar ===
-
-impl Bar {
-    fn new() -> Self {
-        Self(std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:32} {bytes}/{total_bytes} {bytes_per_sec}");
-            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        }))
-    }
-}
-
-impl LoadProgress for Bar {
-    fn phase(&self, _: LoadPhase) {}
-
-    fn bytes(&self, done: u64, total: u64) {
-        if let Some(bar) = &self.0 {
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
 }

@@ -8,6 +8,7 @@ mod descriptors;
 mod failures;
 mod gguf;
 mod loading;
+mod pack;
 mod process;
 mod quantize;
 mod scripted;

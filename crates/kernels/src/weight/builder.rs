@@ -5,6 +5,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::PackedWeight;
+use super::tiles::Tiles;
 use crate::aligned::AlignedBuf;
 use crate::element::{Element, LANES, PairedBf16, with_weight_element};
 use crate::error::{KernelError, Result};
@@ -21,7 +22,10 @@ const STRIP: usize = 256;
 
 /// A [`PackedWeight`] while its rows arrive, in any order, each once.
 pub struct PackedWeightBuilder {
-    weight: PackedWeight,
+    data: AlignedBuf,
+    format: Format,
+    out: usize,
+    inn: usize,
     filled: Vec<bool>,
 }
 
@@ -34,10 +38,7 @@ impl PackedWeightBuilder {
         }
         let bytes = format.packed_bytes(out, inn).ok_or(KernelError::Memory { bytes: usize::MAX })?;
         let data = AlignedBuf::zeroed(bytes)?;
-        Ok(Self {
-            weight: PackedWeight { data, format, rounds_activations: false, out, inn },
-            filled: vec![false; out],
-        })
+        Ok(Self { data, format, out, inn, filled: vec![false; out] })
     }
 
     /// Fill rows `first_row..` with whole rows, encoded as `stored`; what the format can not hold is rounded.
@@ -46,7 +47,7 @@ impl PackedWeightBuilder {
     /// A number of columns that the encoding has no blocks for, bytes that are not whole rows, rows beyond the last,
     /// and rows that were filled before.
     pub fn rows(&mut self, first_row: usize, stored: Stored, bytes: &[u8]) -> Result<()> {
-        let inn = self.weight.inn;
+        let inn = self.inn;
         let row_bytes = stored.row_bytes(inn).ok_or_else(|| {
             let len = stored.block_len();
             KernelError::shape(OP, format!("rows of {inn} numbers are no whole blocks of {len} ({stored:?})"))
@@ -61,7 +62,7 @@ impl PackedWeightBuilder {
         let Some(filled) = self.filled.get_mut(first_row..last_row) else {
             return Err(KernelError::shape(
                 OP,
-                format!("rows {first_row}..{last_row} given, the matrix has {}", self.weight.out),
+                format!("rows {first_row}..{last_row} given, the matrix has {}", self.out),
             ));
         };
         if let Some(twice) = filled.iter().position(|f| *f) {
@@ -71,10 +72,10 @@ impl PackedWeightBuilder {
         if bytes.is_empty() {
             return Ok(());
         }
-        let format = self.weight.format;
-        let tile_bytes = self.weight.data.len() / self.weight.num_tiles();
+        let format = self.format;
+        let tile_bytes = self.data.len() / self.out.div_ceil(LANES);
         let tiles = first_row / LANES..last_row.div_ceil(LANES);
-        let target = Shared::new(self.weight.data.as_mut_ptr());
+        let target = Shared::new(self.data.as_mut_ptr());
         parallel_for(tiles.len(), &|chunk| {
             let tile = tiles.start + chunk;
             let rows = first_row.max(tile * LANES)..last_row.min((tile + 1) * LANES);
@@ -92,10 +93,14 @@ impl PackedWeightBuilder {
     /// A row that was never filled.
     pub fn finish(self) -> Result<PackedWeight> {
         match self.filled.iter().position(|f| !f) {
-            Some(row) => {
-                Err(KernelError::shape(OP, format!("row {row} of {} was never given", self.weight.out)))
-            }
-            None => Ok(self.weight),
+            Some(row) => Err(KernelError::shape(OP, format!("row {row} of {} was never given", self.out))),
+            None => Ok(PackedWeight {
+                data: Tiles::Owned(self.data),
+                format: self.format,
+                rounds_activations: false,
+                out: self.out,
+                inn: self.inn,
+            }),
         }
     }
 }

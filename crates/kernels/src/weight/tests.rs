@@ -5,8 +5,11 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::KernelError;
 use crate::stored::Stored;
+use crate::testing::temporary_file;
+
+const FORMATS: [Format; 8] =
+    [Format::F32, Format::F16, Format::BF16, Format::Q8, Format::Q4, Format::Q4K, Format::Q5K, Format::Q6K];
 
 fn bytes_of(dtype: DType, values: &[f32]) -> Vec<u8> {
     match dtype {
@@ -71,4 +74,59 @@ fn wrong_shapes_are_errors_that_say_so() {
         "packed weight: row 1 given twice"
     );
     assert!(builder.rows(usize::MAX, Stored::BF16, &[0; 2]).is_err());
+}
+
+/// A matrix of 20 rows whose stored bytes count up, scales included.
+fn counted(format: Format) -> PackedWeight {
+    let (out, inn) = (20, format.stored().block_len().max(32) * 2);
+    let bytes = out * format.stored().row_bytes(inn).unwrap();
+    // No scale becomes infinite: exponents of f16 and bf16 stay small.
+    let stored: Vec<u8> = (0..bytes).map(|i| ((i * 37 + i / 64) % 59) as u8).collect();
+    PackedWeight::pack(format, out, inn, &stored).unwrap()
+}
+
+/// Files hold tiles. When this fails, raise [`TILE_LAYOUT`] and write the new sums here.
+#[test]
+fn the_bytes_of_tiles_are_those_of_the_layout_version() {
+    let sum = |format| {
+        let weight = counted(format);
+        weight.bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    };
+    let sums: Vec<String> = FORMATS.iter().map(|format| format!("{format} {:016x}", sum(*format))).collect();
+    let known = [
+        "float32 edc0e4fe820f121d",
+        "float16 83c0c753c05a8d0f",
+        "bfloat16 083bc2566cc5fd7f",
+        "q8 59a60715ac110e27",
+        "q4 6f84e61bacaaf6f6",
+        "q4_k e90e5d7af4b790ba",
+        "q5_k 70b90e1d417220fc",
+        "q6_k ffdfe7c10bb16c56",
+    ];
+    assert_eq!((TILE_LAYOUT, sums), (1, known.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn tiles_in_a_file_are_the_matrix_that_was_packed() {
+    for format in FORMATS {
+        let packed = counted(format);
+        let mut bytes = vec![0xAA; TILE_ALIGNMENT];
+        bytes.extend_from_slice(packed.bytes());
+        let (out, inn) = (packed.out_features(), packed.in_features());
+        let file = Arc::new(FileMapping::new(&temporary_file(&bytes), bytes.len() as u64).unwrap());
+        let mapped = PackedWeight::mapped(format, out, inn, &file, TILE_ALIGNMENT).unwrap();
+        let wrong = |out, offset| PackedWeight::mapped(format, out, inn, &file, offset).is_err();
+        assert!(wrong(out, 32) && wrong(out, 2 * TILE_ALIGNMENT) && wrong(40, TILE_ALIGNMENT));
+        assert!(wrong(0, TILE_ALIGNMENT) && wrong(usize::MAX, 0) && wrong(out, usize::MAX - 63));
+        drop(file);
+        assert_eq!((mapped.bytes(), mapped.num_bytes()), (packed.bytes(), packed.num_bytes()));
+        assert_eq!(mapped.dequantize(), packed.dequantize());
+        let input = candle_core::Tensor::arange(0f32, (3 * inn) as f32, &candle_core::Device::Cpu).unwrap();
+        let input = input.reshape((3, inn)).unwrap();
+        let product =
+            |weight| crate::linear(&input, &Arc::new(weight), None).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(product(mapped), product(packed), "{format}");
+    }
 }

@@ -222,6 +222,7 @@ impl Checkpoint {
                     stored: tensor.stored,
                     dtype_name: tensor.dtype_name.clone(),
                     interleaved_head,
+                    packed: None,
                 };
                 let name = names::hugging_face(&tensor.name).unwrap_or_else(|| tensor.name.clone());
                 if tensors.insert(name, info).is_some() {

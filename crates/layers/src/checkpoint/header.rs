@@ -7,7 +7,8 @@
 //!
 //! The format has no blocks of quantised numbers. `vlinders quantize` writes a matrix of them as `U8` of shape `[rows, bytes
 //! of a row]` and names its encoding in the `__metadata__` of the file, under `vlinders.encoding:` and the name of the
-//! tensor, `Q8_0`, `Q4_0`, `Q4_K`, `Q5_K` or `Q6_K`, with blocks as GGUF has them.
+//! tensor, `Q8_0`, `Q4_0`, `Q4_K`, `Q5_K` or `Q6_K`, with blocks as GGUF has them. `packed.rs` says how `vlinders pack`
+//! writes matrices as they lie in memory.
 
 use std::collections::HashMap;
 
@@ -106,6 +107,7 @@ pub(super) fn parse(
             stored,
             dtype_name: tensor.dtype,
             interleaved_head: None,
+            packed: None,
         };
         if let Some(encoding) = encodings.remove(&name) {
             info = encoded(info, &encoding).ok_or_else(|| {
@@ -126,10 +128,24 @@ pub(super) fn parse(
     Ok(tensors)
 }
 
+/// `__metadata__` of a header that was parsed before; empty where there is none.
+pub(super) fn metadata(file: &str, json: &[u8]) -> Result<HashMap<String, String>, LayerError> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(rename = "__metadata__", default)]
+        metadata: serde_json::Value,
+    }
+    let header: Header = serde_json::from_slice(json).map_err(|e| bad(file, e.to_string()))?;
+    if header.metadata.is_null() { Ok(HashMap::new()) } else { texts(file, &header.metadata) }
+}
+
+fn texts(file: &str, metadata: &serde_json::Value) -> Result<HashMap<String, String>, LayerError> {
+    HashMap::deserialize(metadata).map_err(|e| bad(file, format!("its __metadata__ is no map of texts: {e}")))
+}
+
 /// Encodings by tensor, as `__metadata__` has them.
 fn encodings(file: &str, metadata: &serde_json::Value) -> Result<HashMap<String, String>, LayerError> {
-    let texts: HashMap<String, String> = HashMap::deserialize(metadata)
-        .map_err(|e| bad(file, format!("its __metadata__ is no map of texts: {e}")))?;
+    let texts = texts(file, metadata)?;
     let named =
         texts.into_iter().filter_map(|(key, value)| Some((key.strip_prefix(ENCODING)?.to_owned(), value)));
     Ok(named.collect())
@@ -192,4 +208,14 @@ fn byte_size(shape: &[usize], bits: u64) -> Option<u64> {
 
 fn bad(file: &str, reason: String) -> LayerError {
     LayerError::BadHeader { file: file.to_owned(), reason }
+}
+
+/// What stands before the data, which then begins at a multiple of `alignment`.
+pub(super) fn to_bytes(header: serde_json::Map<String, serde_json::Value>, alignment: usize) -> Vec<u8> {
+    let mut json = serde_json::Value::Object(header).to_string();
+    let start = LENGTH_BYTES as usize + json.len();
+    json.extend(std::iter::repeat_n(' ', start.next_multiple_of(alignment) - start));
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(json.as_bytes());
+    bytes
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use vlinders_kernels::{Format, PackedWeight, PackedWeightBuilder, Stored};
 
-use super::Checkpoint;
-use crate::{LayerError, LoadPlan, Precision};
+use super::{Checkpoint, Container, TensorInfo};
+use crate::{LayerError, LoadPlan, MatrixSpec, Part, Precision};
 
 /// Bytes of one read.
 pub(super) const RUN_BYTES: usize = 8 << 20;
 /// Reads in flight: more than cores, since a network volume is slow to answer.
-const MAX_WORKERS: usize = 8;
+pub(super) const MAX_WORKERS: usize = 8;
 
 /// The tensors of a model, in the form in which layers use them, by the name of their first part.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub struct LoadedTensors {
 pub struct LoadStats {
     /// Bytes read.
     pub bytes: u64,
+    /// Bytes of them that stay in the file, which is mapped: memory of the system's page cache that this model needs.
+    pub mapped: u64,
     /// Wall time of the whole load.
     pub wall: Duration,
     /// The share of `wall` that was spent waiting for reads.
@@ -79,15 +81,31 @@ impl Checkpoint {
         precision: Precision,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<(LoadedTensors, LoadStats), LayerError> {
+        match self.container {
+            Container::Packed => self.map(plan, precision, progress),
+            Container::Safetensors | Container::Gguf => {
+                self.unexpected(plan).map_or(Ok(()), Err)?;
+                self.stream(plan, precision, progress)
+            }
+        }
+    }
+
+    /// Read tensors, decode and pack them.
+    pub(super) fn stream(
+        &self,
+        plan: &LoadPlan,
+        precision: Precision,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<(LoadedTensors, LoadStats), LayerError> {
         let started = Instant::now();
         let (mut runs, filling) = self.prepare(plan, precision)?;
         runs.sort_unstable_by_key(|run| (run.shard, run.offset));
         let total = runs.iter().map(|run| run.len as u64).sum();
         let workers = runs.len().clamp(1, MAX_WORKERS);
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let next = AtomicUsize::new(0);
         let done = AtomicU64::new(0);
         let (read_ns, convert_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-        let work = || -> Result<(), LayerError> {
+        in_parallel(workers, &|stop| {
             let (mut buffer, mut ordered) = (Vec::new(), Vec::new());
             while !stop.load(Ordering::Relaxed) {
                 let i = next.fetch_add(1, Ordering::Relaxed);
@@ -111,23 +129,13 @@ impl Checkpoint {
                 progress(done.fetch_add(len, Ordering::Relaxed) + len, total);
             }
             Ok(())
-        };
-        std::thread::scope(|scope| {
-            let watched = || work().inspect_err(|_| stop.store(true, Ordering::Relaxed));
-            let others: Vec<_> = (1..workers).map(|_| scope.spawn(watched)).collect();
-            let mut outcome = watched();
-            for other in others {
-                let joined = other.join().unwrap_or_else(|_| Err(worker_died()));
-                outcome = outcome.and(joined);
-            }
-            outcome
         })?;
         let loaded = filling.finish(plan, precision.rounds_activations())?;
         let wall = started.elapsed();
         let (read, convert) = (read_ns.into_inner() as f64, convert_ns.into_inner() as f64);
         let read_share = if read + convert > 0.0 { read / (read + convert) } else { 0.0 };
         let read = wall.mul_f64(read_share);
-        Ok((loaded, LoadStats { bytes: total, wall, read, convert: wall - read }))
+        Ok((loaded, LoadStats { bytes: total, mapped: 0, wall, read, convert: wall - read }))
     }
 
     /// What the tensors of `plan` will take in memory, and the format of most of them. Tensors that are missing
@@ -138,9 +146,7 @@ impl Checkpoint {
             .matrices()
             .iter()
             .map(|spec| {
-                let encodings: Vec<_> =
-                    spec.parts.iter().map(|part| self.stored(&part.tensor).unwrap_or(Stored::F32)).collect();
-                let format = precision.format(spec.kind, spec.cols, &encodings);
+                let format = self.format(spec, precision);
                 let rows = spec.parts.iter().map(|part| part.rows).sum();
                 (format, format.packed_bytes(rows, spec.cols).map_or(u64::MAX, |bytes| bytes as u64))
             })
@@ -150,11 +156,18 @@ impl Checkpoint {
         (most(matrices.into_iter()), total)
     }
 
+    /// The format in which a matrix will lie in memory.
+    pub(super) fn format(&self, spec: &MatrixSpec, precision: Precision) -> Format {
+        let packed = self.tensors.get(spec.key()).and_then(TensorInfo::packed);
+        packed.unwrap_or_else(|| {
+            let stored = |part: &Part| self.stored(&part.tensor).unwrap_or(Stored::F32);
+            let encodings: Vec<_> = spec.parts.iter().map(stored).collect();
+            precision.format(spec.kind, spec.cols, &encodings)
+        })
+    }
+
     /// Check every tensor of the plan, cut it into runs, and make room for it.
     fn prepare(&self, plan: &LoadPlan, precision: Precision) -> Result<(Vec<Run>, Filling), LayerError> {
-        if let Some(error) = self.unexpected(plan) {
-            return Err(error);
-        }
         let mut runs = Vec::new();
         let mut filling = Filling { matrices: Vec::new(), vectors: Vec::new() };
         for (matrix, spec) in plan.matrices().iter().enumerate() {
@@ -277,6 +290,24 @@ fn most(matrices: impl Iterator<Item = (Format, u64)>) -> Format {
     // The name decides between equals, so that the answer does not depend on the order of a map.
     let largest = bytes.into_iter().max_by_key(|(format, bytes)| (*bytes, format.as_str()));
     largest.map_or(Format::F32, |(format, _)| format)
+}
+
+/// Run `work` on so many threads, of which this is one, until each returns. It is told to stop when one of them fails.
+pub(super) fn in_parallel(
+    workers: usize,
+    work: &(dyn Fn(&AtomicBool) -> Result<(), LayerError> + Sync),
+) -> Result<(), LayerError> {
+    let stop = AtomicBool::new(false);
+    let watched = || work(&stop).inspect_err(|_| stop.store(true, Ordering::Relaxed));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(watched)).collect();
+        let mut outcome = watched();
+        for other in others {
+            let joined = other.join().unwrap_or_else(|_| Err(worker_died()));
+            outcome = outcome.and(joined);
+        }
+        outcome
+    })
 }
 
 fn worker_died() -> LayerError {

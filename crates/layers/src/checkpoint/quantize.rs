@@ -92,10 +92,11 @@ impl Checkpoint {
         plan: &'a LoadPlan,
         quantization: Quantization,
     ) -> Result<Vec<Output<'a>>, LayerError> {
-        if let Some(problem) = self.problems(plan).into_iter().next() {
+        self.refuse_packed()?;
+        let precision = Precision { quantization: Some(quantization), ..Precision::default() };
+        if let Some(problem) = self.problems(plan, precision).into_iter().next() {
             return Err(problem);
         }
-        let precision = Precision { quantization: Some(quantization), ..Precision::default() };
         let mut outputs = Vec::new();
         for spec in plan.matrices() {
             for part in &spec.parts {
@@ -195,11 +196,8 @@ fn write_header(out: &mut impl Write, tensors: &[Output<'_>]) -> io::Result<()> 
     let mut all = Map::new();
     all.insert("__metadata__".to_owned(), Value::Object(metadata));
     all.extend(entries);
-    let mut json = Value::Object(all).to_string();
     // Data begins at a multiple of eight, as the reference writer has it.
-    json.extend(std::iter::repeat_n(' ', json.len().next_multiple_of(8) - json.len()));
-    out.write_all(&(json.len() as u64).to_le_bytes())?;
-    out.write_all(json.as_bytes())
+    out.write_all(&header::to_bytes(all, 8))
 }
 
 #[cfg(test)]

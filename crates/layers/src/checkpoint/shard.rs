@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use vlinders_kernels::FileMapping;
+
 use crate::LayerError;
 
 /// A file of weights, read by position from any thread.
@@ -62,6 +64,15 @@ impl Shard {
                 })?;
                 Ok(Cow::Borrowed(&buffer[..]))
             }
+        }
+    }
+
+    /// All of it as memory. What is part of the binary can not be mapped again.
+    pub(super) fn map(&self) -> Result<FileMapping, LayerError> {
+        let fail = |source| LayerError::Io { file: self.name.clone(), source };
+        match &self.data {
+            Data::File(file) => FileMapping::new(file, self.len).map_err(fail),
+            Data::Static(_) => Err(fail(io::ErrorKind::Unsupported.into())),
         }
     }
 

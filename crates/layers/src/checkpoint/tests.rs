@@ -212,7 +212,7 @@ fn tensors_that_do_not_fit_the_model_are_named() {
     let weights = Weights::planning(Arc::new(Single));
     weights.pp("model.embed_tokens").matrix("weight", 25, 8).unwrap();
     weights.pp("model.layers.7").vector("weight", 8).unwrap();
-    let problems = Checkpoint::open(folder.path()).unwrap().problems(&weights.plan());
+    let problems = Checkpoint::open(folder.path()).unwrap().problems(&weights.plan(), Precision::default());
     let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert!(texts[0].starts_with("model.embed_tokens.weight in "), "{texts:?}");
     assert!(texts[0].ends_with("has shape [24, 8], config.json implies [25, 8]"), "{texts:?}");

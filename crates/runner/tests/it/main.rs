@@ -4,4 +4,5 @@
 
 mod executor;
 mod files;
+mod pack;
 mod support;

@@ -1,11 +1,12 @@
 //! Loads the models of a server, one after the other, each into its place.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::sync::oneshot;
 use vlinders_engine::EngineConfig;
-use vlinders_runner::{LoadedModel, load};
+use vlinders_runner::{LoadOptions, LoadedModel, ModelFiles, RunnerError, load};
 use vlinders_server::{LoadingModel, ModelSettings, ToolParser};
 
 use super::threads;
@@ -41,12 +42,11 @@ fn load_all(resolved: &Resolved, places: Vec<LoadingModel>) -> anyhow::Result<()
 
 fn load_one(model: &ModelConfig, share: f64, place: LoadingModel) -> anyhow::Result<()> {
     let files = model.files()?;
-    place.phase("tokenizer");
-    // The small files first: what is wrong with them should not cost the time that weights take.
+    let weights = start_weights(files.clone(), model.load_options(share), place)?;
+    // What is wrong with the small files is told at once; weights that are still being loaded end with the process.
     let text = model.text(&files)?;
-    let progress = ShownProgress::new(&place);
-    let LoadedModel { executor, info, report } = load(&files, &model.load_options(share), &progress)?;
-    drop(progress);
+    let (place, loaded) = weights.join().map_err(|_| anyhow!("the thread that loads weights died"))?;
+    let LoadedModel { executor, info, report } = loaded?;
     tracing::info!(
         model = model.name,
         architecture = info.architecture,
@@ -81,4 +81,21 @@ fn load_one(model: &ModelConfig, share: f64, place: LoadingModel) -> anyhow::Res
     };
     place.serve(settings, engine, Arc::new(text));
     Ok(())
+}
+
+/// Load weights on a thread of their own, which gives back the place whose progress it shows.
+fn start_weights(
+    files: ModelFiles,
+    options: LoadOptions,
+    place: LoadingModel,
+) -> anyhow::Result<JoinHandle<(LoadingModel, Result<LoadedModel, RunnerError>)>> {
+    let work = move || {
+        let progress = ShownProgress::new(&place);
+        let loaded = load(&files, &options, &progress);
+        drop(progress);
+        // Where that takes longer, it is what is waited for.
+        place.phase("tokenizer");
+        (place, loaded)
+    };
+    std::thread::Builder::new().name("weights".to_owned()).spawn(work).context("cannot start a thread")
 }

@@ -198,7 +198,7 @@ fn an_encoding_that_is_not_known_is_refused_when_the_tensor_is_needed() {
         &[("model.layers.0.self_attn.q_proj.weight", 8, 4)],
         &[("model.layers.0.self_attn.q_proj.bias", 8)],
     );
-    let problems = Checkpoint::gguf(&gguf, None).unwrap().problems(&plan);
+    let problems = Checkpoint::gguf(&gguf, None).unwrap().problems(&plan, Precision::default());
     assert_eq!(problems.len(), 1);
     assert!(problems[0].to_string().contains("is stored as IQ4_XS; F32, F16, BF16, Q8_0"), "{}", problems[0]);
 }
@@ -338,7 +338,7 @@ proptest! {
                         _ => {}
                     }
                 }
-                let _ = checkpoint.problems(&weights.plan());
+                let _ = checkpoint.problems(&weights.plan(), Precision::default());
                 let _ = checkpoint.load(&weights.plan(), Precision::default(), &|_, _| {});
                 let _ = checkpoint.sample(4, 16, |_| {});
             }
