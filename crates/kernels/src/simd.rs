@@ -8,12 +8,16 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::sync::OnceLock;
 
 use half::{bf16, f16};
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use self::neon::{Neon, each_register, widen_bytes};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::{avx2::Avx2, avx512::Avx512};
 pub(crate) use self::{
@@ -128,6 +132,9 @@ pub(crate) enum Isa {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// NEON, with the fused multiply-adds that are part of it on 64 bits.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// What every machine has.
     Portable,
 }
@@ -141,7 +148,7 @@ impl Isa {
         *BEST.get_or_init(|| *Self::all().first().unwrap_or(&Self::Portable))
     }
 
-    /// Whether there are 32 vector registers of sixteen lanes, not sixteen of eight.
+    /// Whether there are 32 vector registers of sixteen lanes, not sixteen of eight or 32 of four.
     pub(crate) fn has_many_registers(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Avx512 {
@@ -166,6 +173,10 @@ impl Isa {
                 all.push(Self::Avx512);
             }
             all.push(Self::Avx2);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            all.push(Self::Neon);
         }
         all.push(Self::Portable);
         all
@@ -199,6 +210,12 @@ macro_rules! multiversion {
                 // SAFETY: the outer caller's promise.
                 unsafe { $body::<$crate::simd::Avx2, $($g, $($($c),+)?)?>($($arg),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            unsafe fn neon <$($g: $bound, $($(const $c: usize),+)?)?> ($($arg: $ty),*) {
+                // SAFETY: the outer caller's promise.
+                unsafe { $body::<$crate::simd::Neon, $($g, $($($c),+)?)?>($($arg),*) }
+            }
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the outer caller's promise; the instruction set was detected.
@@ -206,6 +223,9 @@ macro_rules! multiversion {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the outer caller's promise; the instruction set was detected.
                 $crate::simd::Isa::Avx2 => unsafe { avx2::<$($g, $($($c),+)?)?>($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: the outer caller's promise; the instruction set was detected.
+                $crate::simd::Isa::Neon => unsafe { neon::<$($g, $($($c),+)?)?>($($arg),*) },
                 // SAFETY: the outer caller's promise.
                 $crate::simd::Isa::Portable => unsafe {
                     $body::<$crate::simd::Portable, $($g, $($($c),+)?)?>($($arg),*)

@@ -7,8 +7,12 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
+#[cfg(target_arch = "aarch64")]
+pub(super) use self::neon::NeonDots;
 pub(super) use self::portable::PortableDots;
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::{avx2::Avx2Dots, avx512_vnni::Avx512VnniDots};
@@ -54,6 +58,12 @@ pub(super) enum DotIsa {
     /// AVX2: pairs of bytes into 16 bits, pairs of those into 32.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// NEON with the `dotprod` extension: one instruction for a dot product of four.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
+    /// NEON alone: products in 16 bits, whose pairs are added.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Portable,
 }
 
@@ -76,6 +86,10 @@ impl DotIsa {
             Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => Self::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx2 => Self::Avx2,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if std::arch::is_aarch64_feature_detected!("dotprod") => Self::NeonDotprod,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Self::Neon,
             Isa::Portable => Self::Portable,
         }
     }

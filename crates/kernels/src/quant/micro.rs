@@ -2,6 +2,8 @@
 
 use super::BLOCK;
 use super::activations::ROW_BYTES;
+#[cfg(target_arch = "aarch64")]
+use super::dots::NeonDots;
 #[cfg(target_arch = "x86_64")]
 use super::dots::{Avx2Dots, Avx512VnniDots};
 use super::dots::{DotIsa, Dots, PortableDots};
@@ -186,6 +188,30 @@ pub(super) unsafe fn multiply_panel<Q: Codes, const R: usize, const T: usize>(
         // SAFETY: the outer caller's promise.
         unsafe { multiply_panel_body::<Avx2Dots, Q, R, T>(x, tiles, units, fetch, results) }
     }
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon,dotprod")]
+    unsafe fn neon_dotprod<Q: Codes, const R: usize, const T: usize>(
+        x: *const u8,
+        tiles: [*const u8; T],
+        units: usize,
+        fetch: Fetch<T>,
+        results: Results,
+    ) {
+        // SAFETY: the outer caller's promise.
+        unsafe { multiply_panel_body::<NeonDots<true>, Q, R, T>(x, tiles, units, fetch, results) }
+    }
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    unsafe fn neon<Q: Codes, const R: usize, const T: usize>(
+        x: *const u8,
+        tiles: [*const u8; T],
+        units: usize,
+        fetch: Fetch<T>,
+        results: Results,
+    ) {
+        // SAFETY: the outer caller's promise.
+        unsafe { multiply_panel_body::<NeonDots<false>, Q, R, T>(x, tiles, units, fetch, results) }
+    }
     // SAFETY: the outer caller's promise; the instruction set was detected.
     unsafe {
         match isa {
@@ -193,6 +219,10 @@ pub(super) unsafe fn multiply_panel<Q: Codes, const R: usize, const T: usize>(
             DotIsa::Avx512Vnni => avx512_vnni::<Q, R, T>(x, tiles, units, fetch, results),
             #[cfg(target_arch = "x86_64")]
             DotIsa::Avx2 => avx2::<Q, R, T>(x, tiles, units, fetch, results),
+            #[cfg(target_arch = "aarch64")]
+            DotIsa::NeonDotprod => neon_dotprod::<Q, R, T>(x, tiles, units, fetch, results),
+            #[cfg(target_arch = "aarch64")]
+            DotIsa::Neon => neon::<Q, R, T>(x, tiles, units, fetch, results),
             DotIsa::Portable => multiply_panel_body::<PortableDots, Q, R, T>(x, tiles, units, fetch, results),
         }
     }
