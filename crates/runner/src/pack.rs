@@ -1,14 +1,11 @@
 //! Writes a model again with its weights as they lie in memory: `vlinders pack`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::json;
-use vlinders_comm::Single;
-use vlinders_layers::{PackStats, Weights};
-use vlinders_models::ModelSpec;
+use vlinders_layers::PackStats;
 
-use crate::rewrite::{empty_folder, finish_folder, refuse_gguf};
+use crate::rewrite::{Source, empty_folder, finish_folder, open};
 use crate::{LoadOptions, LoadPhase, LoadProgress, ModelFiles, RunnerError};
 
 /// Write the model of `files` to the folder `out`, with its weights as loading with these options would have them in memory,
@@ -25,16 +22,11 @@ pub fn pack(
 ) -> Result<PackStats, RunnerError> {
     progress.phase(LoadPhase::Open);
     options.validate()?;
-    refuse_gguf(files)?;
-    let config = files.config()?;
-    let spec = ModelSpec::parse(&config)?;
-    let planning = Weights::planning(Arc::new(Single));
-    spec.build(&planning)?;
-    let checkpoint = files.checkpoint()?;
+    let Source { config, plan, checkpoint } = open(files)?;
     empty_folder(out)?;
     progress.phase(LoadPhase::Weights);
     let tell = |done, total| progress.bytes(done, total);
-    let stats = checkpoint.pack(&planning.plan(), options.precision(), out, &tell)?;
+    let stats = checkpoint.pack(&plan, options.precision(), out, &tell)?;
     let note = json!({"quant_method": "vlinders-packed", "format": stats.format.as_str()});
     finish_folder(files, &config, note, out)?;
     Ok(stats)

@@ -1,14 +1,11 @@
 //! Writes a model again with quantised weights: `vlinders quantize`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::json;
-use vlinders_comm::Single;
-use vlinders_layers::{Quantization, QuantizeStats, Weights};
-use vlinders_models::ModelSpec;
+use vlinders_layers::{Quantization, QuantizeStats};
 
-use crate::rewrite::{empty_folder, finish_folder, refuse_gguf};
+use crate::rewrite::{Source, empty_folder, finish_folder, open};
 use crate::{LoadPhase, LoadProgress, ModelFiles, RunnerError};
 
 /// Weights of a file, about.
@@ -27,15 +24,9 @@ pub fn quantize(
     progress: &dyn LoadProgress,
 ) -> Result<QuantizeStats, RunnerError> {
     progress.phase(LoadPhase::Open);
-    refuse_gguf(files)?;
-    let config = files.config()?;
-    let spec = ModelSpec::parse(&config)?;
-    let planning = Weights::planning(Arc::new(Single));
-    spec.build(&planning)?;
-    let checkpoint = files.checkpoint()?;
+    let Source { config, plan, checkpoint } = open(files)?;
     empty_folder(out)?;
     progress.phase(LoadPhase::Weights);
-    let plan = planning.plan();
     let stats = checkpoint
         .quantize(&plan, quantization, out, FILE_BYTES, &|done, total| progress.bytes(done, total))?;
     let bits = match quantization {

@@ -1,10 +1,15 @@
 //! What `vlinders quantize` and `vlinders pack` share: an empty folder, the files beside the weights, a config with a note.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
+use vlinders_comm::Single;
+use vlinders_layers::{Checkpoint, LoadPlan, Weights};
+use vlinders_models::ModelSpec;
 
 use crate::{ModelFiles, RunnerError};
 
@@ -14,15 +19,27 @@ const WEIGHTS: [&str; 9] = ["safetensors", "bin", "pt", "pth", "gguf", "onnx", "
 const TEMPLATES: &str = "additional_chat_templates";
 const CONFIG: &str = "config.json";
 
-/// An error where the source is a GGUF file, which has no files beside its weights.
-pub(crate) fn refuse_gguf(files: &ModelFiles) -> Result<(), RunnerError> {
-    match files {
-        ModelFiles::Gguf(_) => Err(RunnerError::Option {
+/// A model that is to be written again.
+pub(crate) struct Source {
+    pub(crate) config: Cow<'static, [u8]>,
+    pub(crate) plan: LoadPlan,
+    pub(crate) checkpoint: Checkpoint,
+}
+
+/// Open a model and plan what it loads. A GGUF file is refused: it has no files beside its weights.
+pub(crate) fn open(files: &ModelFiles) -> Result<Source, RunnerError> {
+    if let ModelFiles::Gguf(_) = files {
+        return Err(RunnerError::Option {
             option: "SOURCE",
             reason: "is a GGUF file, which loads as it is; give a Hugging Face folder".to_owned(),
-        }),
-        ModelFiles::Folder(_) | ModelFiles::Embedded(_) => Ok(()),
+        });
     }
+    let config = files.config()?;
+    let spec = ModelSpec::parse(&config)?;
+    let planning = Weights::planning(Arc::new(Single));
+    spec.build(&planning)?;
+    let checkpoint = files.checkpoint()?;
+    Ok(Source { config, plan: planning.plan(), checkpoint })
 }
 
 /// Make the folder `out`, unless it is there and empty.

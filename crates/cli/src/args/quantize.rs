@@ -39,7 +39,7 @@ pub(crate) struct QuantizeArgs {
 pub(crate) enum QuantizedFormat {
     /// Eight bits
     Q8,
-    /// Four bits; tables of tokens keep eight
+    /// Four bits; tables of tokens keep six
     Q4,
 }
 

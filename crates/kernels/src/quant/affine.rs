@@ -11,7 +11,7 @@ use super::BLOCK;
 use super::dots::Dots;
 use super::micro::{Codes, GROUP, Panel, fetch_ahead};
 use super::round::{best_line, inverse, whole};
-use super::simple::place;
+use super::simple::{NIBBLE_BYTES, place, put_nibbles};
 use super::tile::QuantTile;
 use crate::element::LANES;
 use crate::simd::Lanes;
@@ -33,7 +33,6 @@ const MULTIPLES: usize = 2 * 2 * LANES;
 const MULTIPLE_BYTES: usize = 2 * LANES;
 /// Where the codes begin.
 const CODES: usize = MULTIPLES + BLOCKS * MULTIPLE_BYTES;
-const NIBBLE_BYTES: usize = BLOCK * LANES / 2;
 /// The greatest multiple.
 const MOST: f32 = 63.0;
 
@@ -84,11 +83,9 @@ impl<const FIVE: bool> QuantTile for AffineTile<FIVE> {
             let multiples = MULTIPLES + i * MULTIPLE_BYTES + lane;
             (unit[multiples], unit[multiples + LANES]) = affine.pairs[i];
             let codes = &mut unit[CODES + i * Self::CODE_BYTES..][..Self::CODE_BYTES];
-            for k in 0..BLOCK / 2 {
-                codes[place(k, lane)] = run[k] & 15 | run[k + BLOCK / 2] << 4;
-            }
-            for k in 0..BLOCK {
-                if FIVE {
+            put_nibbles(run, lane, codes);
+            if FIVE {
+                for k in 0..BLOCK {
                     codes[NIBBLE_BYTES + 4 * lane + k % 4] |= (run[k] >> 4) << (k / 4);
                 }
             }

@@ -30,31 +30,18 @@ const SCALE_BYTES: usize = 2 * LANES;
 const Q4_DIVISORS: [f32; 9] = [-8.0, -7.7, -7.4, -7.1, -8.4, -8.8, 7.0, 7.4, -9.3];
 
 /// What the two have in common.
-trait Simple {
+pub(super) trait Simple {
+    /// As [`QuantTile::STORED`].
+    const STORED: Stored;
+
     /// Bytes of the codes of a block of sixteen rows.
     const CODE_BYTES: usize;
 
     /// The bit in which codes differ from those of files: unsigned here, signed there.
     const FLIP: u8;
 
-    /// As [`QuantTile::write`].
-    fn put(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
-        let (scale, codes) = Self::places(index, lane);
-        tile[scale..scale + 2].copy_from_slice(&block[..2]);
-        for (group, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
-            let at = codes + place(4 * group, lane);
-            tile[at..at + 4].copy_from_slice(&four.map(|code| code ^ Self::FLIP));
-        }
-    }
-
-    /// As [`QuantTile::read`].
-    fn get(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
-        let (scale, codes) = Self::places(index, lane);
-        block[..2].copy_from_slice(&tile[scale..scale + 2]);
-        for (k, code) in block[2..].iter_mut().enumerate() {
-            *code = tile[codes + place(k, lane)] ^ Self::FLIP;
-        }
-    }
+    /// As [`QuantTile::round`].
+    fn nearest(numbers: &[f32], block: &mut [u8]);
 
     /// Where the scale of row `lane` and where the codes of a block lie.
     fn places(block: usize, lane: usize) -> (usize, usize) {
@@ -78,10 +65,39 @@ trait Simple {
         tiles: [*const u8; T],
         sums: &mut [[D; R]; T],
     );
+}
 
-    /// As [`Codes::add_unit`].
+impl<S: Simple> QuantTile for S {
+    const STORED: Stored = S::STORED;
+    const UNIT_BLOCKS: usize = UNIT_BLOCKS;
+    const UNIT_BYTES: usize = UNIT_BLOCKS * (SCALE_BYTES + S::CODE_BYTES);
+
     #[inline(always)]
-    unsafe fn add_blocks<D: Dots, const R: usize, const T: usize>(
+    fn round(numbers: &[f32], block: &mut [u8]) {
+        S::nearest(numbers, block);
+    }
+
+    fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
+        let (scale, codes) = S::places(index, lane);
+        tile[scale..scale + 2].copy_from_slice(&block[..2]);
+        for (group, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
+            let at = codes + place(4 * group, lane);
+            tile[at..at + 4].copy_from_slice(&four.map(|code| code ^ S::FLIP));
+        }
+    }
+
+    fn read(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
+        let (scale, codes) = S::places(index, lane);
+        block[..2].copy_from_slice(&tile[scale..scale + 2]);
+        for (k, code) in block[2..].iter_mut().enumerate() {
+            *code = tile[codes + place(k, lane)] ^ S::FLIP;
+        }
+    }
+}
+
+impl<S: Simple> Codes for S {
+    #[inline(always)]
+    unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
         mut x: Panel<R>,
         tiles: [*const u8; T],
         totals: &mut [[D::Floats; R]; T],
@@ -90,14 +106,14 @@ trait Simple {
         unsafe {
             fetch_ahead::<D::Floats, T>(tiles[0]);
             for half in 0..UNIT_BLOCKS {
-                let mut sums = [[Self::start::<D>(0); R]; T];
+                let mut sums = [[S::start::<D>(0); R]; T];
                 for t in 0..T {
                     for r in 0..R {
-                        sums[t][r] = Self::start(x.offset(r));
+                        sums[t][r] = S::start(x.offset(r));
                     }
                 }
-                let codes = UNIT_BLOCKS * SCALE_BYTES + half * Self::CODE_BYTES;
-                Self::add_block(x, tiles.map(|tile| tile.add(codes)), &mut sums);
+                let codes = UNIT_BLOCKS * SCALE_BYTES + half * S::CODE_BYTES;
+                S::add_block(x, tiles.map(|tile| tile.add(codes)), &mut sums);
                 for t in 0..T {
                     let of_tile = D::Floats::load_f16(tiles[t].add(half * SCALE_BYTES).cast());
                     for r in 0..R {
@@ -111,6 +127,17 @@ trait Simple {
     }
 }
 
+/// Bytes of the nibbles of a block of sixteen rows.
+pub(super) const NIBBLE_BYTES: usize = BLOCK * LANES / 2;
+
+/// Write the lower four bits of each of a row's codes.
+#[inline(always)]
+pub(super) fn put_nibbles(run: &[u8; BLOCK], lane: usize, codes: &mut [u8]) {
+    for k in 0..BLOCK / 2 {
+        codes[place(k, lane)] = run[k] & 15 | run[k + BLOCK / 2] << 4;
+    }
+}
+
 /// Where byte `k` of a row's codes lies among those of sixteen rows.
 #[inline(always)]
 pub(super) fn place(k: usize, lane: usize) -> usize {
@@ -120,8 +147,19 @@ pub(super) fn place(k: usize, lane: usize) -> usize {
 // === impl Q8 ===
 
 impl Simple for Q8 {
+    const STORED: Stored = Stored::Q8_0;
     const CODE_BYTES: usize = BLOCK * LANES;
     const FLIP: u8 = 0x80;
+
+    #[inline(always)]
+    fn nearest(numbers: &[f32], block: &mut [u8]) {
+        let scale = f16::from_f32(greatest(numbers).abs() / 127.0);
+        let by = inverse(scale.to_f32());
+        block[..2].copy_from_slice(&scale.to_le_bytes());
+        for (code, x) in block[2..].iter_mut().zip(numbers) {
+            *code = (whole(x * by, -127.0, 127.0) as i32 as i8).cast_unsigned();
+        }
+    }
 
     #[inline(always)]
     unsafe fn start<D: Dots>(offset: i32) -> D {
@@ -151,47 +189,25 @@ impl Simple for Q8 {
     }
 }
 
-impl QuantTile for Q8 {
-    const STORED: Stored = Stored::Q8_0;
-    const UNIT_BLOCKS: usize = UNIT_BLOCKS;
-    const UNIT_BYTES: usize = UNIT_BLOCKS * (SCALE_BYTES + Self::CODE_BYTES);
-
-    #[inline(always)]
-    fn round(numbers: &[f32], block: &mut [u8]) {
-        let scale = f16::from_f32(greatest(numbers).abs() / 127.0);
-        let by = inverse(scale.to_f32());
-        block[..2].copy_from_slice(&scale.to_le_bytes());
-        for (code, x) in block[2..].iter_mut().zip(numbers) {
-            *code = (whole(x * by, -127.0, 127.0) as i32 as i8).cast_unsigned();
-        }
-    }
-
-    fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
-        Self::put(tile, index, lane, block);
-    }
-
-    fn read(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
-        Self::get(tile, index, lane, block);
-    }
-}
-
-impl Codes for Q8 {
-    #[inline(always)]
-    unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
-        x: Panel<R>,
-        tiles: [*const u8; T],
-        totals: &mut [[D::Floats; R]; T],
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::add_blocks::<D, R, T>(x, tiles, totals) }
-    }
-}
-
 // === impl Q4 ===
 
 impl Simple for Q4 {
-    const CODE_BYTES: usize = BLOCK * LANES / 2;
+    const STORED: Stored = Stored::Q4_0;
+    const CODE_BYTES: usize = NIBBLE_BYTES;
     const FLIP: u8 = 0;
+
+    #[inline(always)]
+    fn nearest(numbers: &[f32], block: &mut [u8]) {
+        let stored = |step| f16::from_f32(step).to_f32();
+        let step = best_step(numbers, &Q4_DIVISORS, -8.0, 7.0, stored);
+        let by = inverse(step);
+        block[..2].copy_from_slice(&f16::from_f32(step).to_le_bytes());
+        let (lower, upper) = numbers.split_at(BLOCK / 2);
+        let nibble = |x: f32| (whole(x * by, -8.0, 7.0) as i32 + 8) as u8;
+        for (code, (lower, upper)) in block[2..].iter_mut().zip(lower.iter().zip(upper)) {
+            *code = nibble(*lower) | nibble(*upper) << 4;
+        }
+    }
 
     #[inline(always)]
     unsafe fn start<D: Dots>(offset: i32) -> D {
@@ -222,44 +238,5 @@ impl Simple for Q4 {
                 }
             }
         }
-    }
-}
-
-impl QuantTile for Q4 {
-    const STORED: Stored = Stored::Q4_0;
-    const UNIT_BLOCKS: usize = UNIT_BLOCKS;
-    const UNIT_BYTES: usize = UNIT_BLOCKS * (SCALE_BYTES + Self::CODE_BYTES);
-
-    #[inline(always)]
-    fn round(numbers: &[f32], block: &mut [u8]) {
-        let stored = |step| f16::from_f32(step).to_f32();
-        let step = best_step(numbers, &Q4_DIVISORS, -8.0, 7.0, stored);
-        let by = inverse(step);
-        block[..2].copy_from_slice(&f16::from_f32(step).to_le_bytes());
-        let (lower, upper) = numbers.split_at(BLOCK / 2);
-        let nibble = |x: f32| (whole(x * by, -8.0, 7.0) as i32 + 8) as u8;
-        for (code, (lower, upper)) in block[2..].iter_mut().zip(lower.iter().zip(upper)) {
-            *code = nibble(*lower) | nibble(*upper) << 4;
-        }
-    }
-
-    fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
-        Self::put(tile, index, lane, block);
-    }
-
-    fn read(tile: &[u8], index: usize, lane: usize, block: &mut [u8]) {
-        Self::get(tile, index, lane, block);
-    }
-}
-
-impl Codes for Q4 {
-    #[inline(always)]
-    unsafe fn add_unit<D: Dots, const R: usize, const T: usize>(
-        x: Panel<R>,
-        tiles: [*const u8; T],
-        totals: &mut [[D::Floats; R]; T],
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::add_blocks::<D, R, T>(x, tiles, totals) }
     }
 }

@@ -11,7 +11,7 @@ use super::BLOCK;
 use super::dots::Dots;
 use super::micro::{Codes, GROUP, Panel, fetch_ahead};
 use super::round::{best_step, inverse, whole};
-use super::simple::place;
+use super::simple::{NIBBLE_BYTES, place, put_nibbles};
 use super::tile::QuantTile;
 use crate::element::LANES;
 use crate::simd::Lanes;
@@ -27,7 +27,6 @@ const BLOCKS: usize = LEN / BLOCK;
 const MULTIPLES: usize = 4 * LANES;
 /// Where the codes begin.
 const CODES: usize = MULTIPLES + LEN / PER_SCALE * LANES;
-const NIBBLE_BYTES: usize = BLOCK * LANES / 2;
 const CODE_BYTES: usize = NIBBLE_BYTES + 2 * GROUP;
 /// Divisors of the greatest magnitude that are tried as scales.
 const DIVISORS: [f32; 5] = [-32.0, -31.4, -30.8, 31.0, -33.0];
@@ -71,9 +70,7 @@ impl QuantTile for Q6K {
         }
         for (i, run) in signed.codes.as_chunks::<BLOCK>().0.iter().enumerate() {
             let codes = &mut unit[CODES + i * CODE_BYTES..][..CODE_BYTES];
-            for k in 0..BLOCK / 2 {
-                codes[place(k, lane)] = run[k] & 15 | run[k + BLOCK / 2] << 4;
-            }
+            put_nibbles(run, lane, codes);
             for half in 0..2 {
                 for k in 0..4 {
                     let pair = |group: usize| (run[half * PER_SCALE + 4 * group + k] >> 4) << (2 * group);
