@@ -27,16 +27,27 @@ impl Communicator for Single {
         Ok(x.clone())
     }
 
+    fn gather(&self, x: &Tensor, root: usize) -> Result<Option<Tensor>, CommError> {
+        CommError::check_root(root, 1)?;
+        Ok(Some(x.clone()))
+    }
+
     fn broadcast(&self, x: &Tensor, root: usize) -> Result<Tensor, CommError> {
-        match root {
-            0 => Ok(x.clone()),
-            rank => Err(CommError::NoSuchRank { rank, size: 1 }),
-        }
+        CommError::check_root(root, 1)?;
+        Ok(x.clone())
+    }
+
+    fn broadcast_bytes(&self, _: &mut Vec<u8>, root: usize) -> Result<(), CommError> {
+        CommError::check_root(root, 1)
     }
 
     fn barrier(&self) -> Result<(), CommError> {
         Ok(())
     }
+
+    fn tag(&self, _: u64) {}
+
+    fn leave(&self, _: &str) {}
 }
 
 #[cfg(test)]
@@ -51,6 +62,10 @@ mod tests {
         let values = |t: Tensor| t.to_vec1::<f32>().unwrap();
         assert_eq!(values(Single.all_reduce(&x).unwrap()), [1.0, -2.0]);
         assert_eq!(values(Single.all_gather(&x).unwrap()), [1.0, -2.0]);
+        assert_eq!(values(Single.gather(&x, 0).unwrap().unwrap()), [1.0, -2.0]);
+        let mut bytes = vec![7];
+        Single.broadcast_bytes(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7]);
         assert_eq!(values(Single.broadcast(&x, 0).unwrap()), [1.0, -2.0]);
         Single.barrier().unwrap();
     }
