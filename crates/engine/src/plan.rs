@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::request::SamplingParams;
 
 /// Index of a KV block in the pool, `0..num_blocks`.
@@ -10,14 +12,14 @@ pub type BlockId = u32;
 
 /// Dense index of a live sequence, `0..max_live_sequences`. Reused, but only after the sequence was
 /// listed in [`StepPlan::finished`], so an executor may keep its state in a plain vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SeqId(pub u32);
 
 /// One step: the work of every sequence that takes part in it.
 ///
 /// All lists are flat, and a plan is reused between steps, so planning does not allocate.
 /// Ranges of [`SequenceWork`] point into `tokens` and `blocks`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepPlan {
     /// Number of the step, counted from 1, without gaps.
     pub step: u64,
@@ -34,7 +36,7 @@ pub struct StepPlan {
 }
 
 /// What an executor must know of a sequence once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartedSequence {
     /// The sequence.
     pub seq: SeqId,
@@ -45,7 +47,7 @@ pub struct StartedSequence {
 }
 
 /// The share of one sequence in a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceWork {
     /// The sequence.
     pub seq: SeqId,
@@ -77,6 +79,15 @@ impl StepPlan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.work.is_empty() && self.finished.is_empty()
+    }
+
+    /// Whether every range lies in its list. A scheduler makes no other plans; one that came over a network may be anything.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let fits = |range: &Range<u32>, len: usize| range.start <= range.end && range.end as usize <= len;
+        self.work
+            .iter()
+            .all(|work| fits(&work.tokens, self.tokens.len()) && fits(&work.blocks, self.blocks.len()))
     }
 
     /// The token ids `work` feeds.

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::invalid::InvalidRequest;
 
 /// What this model and this server allow.
@@ -18,7 +20,7 @@ pub struct Limits {
 
 /// How tokens are drawn from logits. Applied in the order transformers applies them: repetition, presence and
 /// frequency penalty, bias, minimum length, temperature, top-k, top-p, min-p.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
     /// 0 is greedy.
     pub temperature: f32,

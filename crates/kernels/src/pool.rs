@@ -1,4 +1,5 @@
-//! The threads that kernels run on: one pool for the whole process, one parallel region at a time.
+//! The threads that kernels run on: one pool for the whole process, or one for each rank of a model that is split among
+//! threads. A pool runs one parallel region at a time.
 //!
 //! A region is a number of chunks and a body; the caller and the workers take chunks from one counter until
 //! none is left. A body must write what its chunk number says and nothing else, so results never depend on
@@ -10,6 +11,7 @@ mod bunks;
 mod patience;
 mod setup;
 mod step;
+mod team;
 mod turn;
 
 use std::any::Any;
@@ -25,6 +27,7 @@ use self::setup::Plan;
 pub use self::setup::{ComputeOptions, ComputeReport, configure_compute, default_num_threads, usable_cpus};
 use self::step::{FirstSeat, limit};
 pub use self::step::{StepGuard, begin_step};
+pub use self::team::{Team, split_threads};
 use self::turn::Turns;
 use crate::error::{KernelError, Result};
 use crate::topology::topology;
@@ -78,6 +81,8 @@ unsafe impl Sync for Pool {}
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// The pool of the team whose step the thread is in.
+    static CURRENT: Cell<Option<&'static Pool>> = const { Cell::new(None) };
 }
 
 /// Run `body(0)` to `body(num_chunks - 1)`, each once, in any order, on the pool; return when all are done.
@@ -91,7 +96,7 @@ pub fn parallel_for(num_chunks: usize, body: &(dyn Fn(usize) + Sync)) -> Result<
     if num_chunks == 0 {
         return Ok(());
     }
-    let pool = Pool::global();
+    let pool = Pool::current();
     if num_chunks == 1 || INSIDE.get() || pool.num_threads() == 1 {
         return catch_unwind(AssertUnwindSafe(|| (0..num_chunks).for_each(body)))
             .map_err(|payload| KernelError::Panicked(message(&*payload)));
@@ -126,7 +131,7 @@ pub fn set_num_threads(n: usize) {
 /// set, the pool has [`default_num_threads`].
 #[must_use]
 pub fn num_threads() -> usize {
-    Pool::global().num_threads()
+    Pool::current().num_threads()
 }
 
 // === impl Pool ===
@@ -135,7 +140,14 @@ impl Pool {
     fn global() -> &'static Self {
         static POOL: OnceLock<Pool> = OnceLock::new();
         static START: std::sync::Once = std::sync::Once::new();
-        let pool = POOL.get_or_init(|| Self {
+        let pool = POOL.get_or_init(|| Self::with_room_for(MAX_THREADS));
+        START.call_once(|| pool.resize(default_num_threads()));
+        pool
+    }
+
+    /// A pool of the calling thread alone, which can grow.
+    fn with_room_for(num_threads: usize) -> Self {
+        Self {
             word: AtomicU64::new(0),
             region: UnsafeCell::new(None),
             next_chunk: AtomicUsize::new(0),
@@ -144,14 +156,17 @@ impl Pool {
             num_threads: AtomicUsize::new(1),
             num_wanted: AtomicUsize::new(1),
             num_spawned: Mutex::new(0),
-            bunks: Bunks::new(MAX_THREADS - 1),
+            bunks: Bunks::new(num_threads - 1),
             num_steps: AtomicUsize::new(0),
             crowded: AtomicBool::new(false),
             plan: Plan::default(),
             first_seat: FirstSeat::default(),
-        });
-        START.call_once(|| pool.resize(default_num_threads()));
-        pool
+        }
+    }
+
+    /// The pool of the calling thread's step, or that of the process.
+    fn current() -> &'static Self {
+        CURRENT.get().unwrap_or_else(Self::global)
     }
 
     /// Threads for a region of the calling thread.

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use vlinders_kernels::{self as kernels, AttentionSpec};
 
-use crate::{Batch, KvStore, LayerError, Linear, RmsNorm, Rope, Weights};
+use crate::{Batch, Heads, KvStore, LayerError, Linear, RmsNorm, Rope, RowParallel, Weights};
 
 /// The shape of one attention layer.
 #[derive(Debug, Clone)]
 pub struct AttentionConfig {
     /// Size of a hidden state.
     pub hidden: usize,
-    /// Heads of queries.
-    pub heads: usize,
-    /// Heads of keys and of values; divides `heads`.
-    pub kv_heads: usize,
+    /// Heads of queries, and of keys and values: all, and those of this rank.
+    pub heads: Heads,
     /// Numbers of one head.
     pub head_dim: usize,
     /// Whether q, k and v have biases.
@@ -34,7 +32,7 @@ pub struct Attention {
     config: AttentionConfig,
     spec: AttentionSpec,
     qkv: Linear,
-    out: Linear,
+    out: RowParallel,
     norms: Option<(RmsNorm, RmsNorm)>,
     rope: Arc<Rope>,
 }
@@ -53,10 +51,10 @@ impl Attention {
         config: AttentionConfig,
         rope: Arc<Rope>,
     ) -> Result<Self, LayerError> {
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (q, kv) = (config.heads.q.times(config.head_dim), config.heads.kv.times(config.head_dim));
         let outputs = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
         let qkv = Linear::stacked(weights, config.hidden, &outputs, config.qkv_bias)?;
-        let out = Linear::new(&weights.pp("o_proj"), q, config.hidden, config.out_bias)?;
+        let out = RowParallel::new(&weights.pp("o_proj"), q, config.hidden, config.out_bias)?;
         let norm = |name, eps| RmsNorm::new(&weights.pp(name), config.head_dim, eps);
         let norms = match config.qk_norm_eps {
             Some(eps) => Some((norm("q_norm", eps)?, norm("k_norm", eps)?)),
@@ -67,12 +65,13 @@ impl Attention {
         Ok(Self { layer, config, spec, qkv, out, norms, rope })
     }
 
-    /// `[tokens, hidden]` to `[tokens, hidden]`; writes keys and values of these tokens first.
+    /// `[tokens, hidden]` to `[tokens, hidden]`; writes keys and values of these tokens first. Each rank attends with its heads.
     ///
     /// # Errors
     /// When a kernel refuses the shapes.
     pub fn forward(&self, x: &Tensor, batch: &Batch, kv: &KvStore) -> Result<Tensor, LayerError> {
-        let AttentionConfig { heads, kv_heads, head_dim, .. } = self.config;
+        let head_dim = self.config.head_dim;
+        let (heads, kv_heads) = (self.config.heads.q.len(), self.config.heads.kv.len());
         let tokens = x.dim(0)?;
         let qkv = self.qkv.forward(x)?;
         let part = |first: usize, heads: usize| {

@@ -3,6 +3,7 @@
 //! Opening reads headers only and checks them. [`Checkpoint::load`] then streams what a [`LoadPlan`] asks for, or maps it
 //! where the file has it as it lies in memory.
 
+mod cut;
 mod gguf;
 mod header;
 mod load;
@@ -236,7 +237,7 @@ impl Checkpoint {
         let vectors = plan
             .vectors()
             .iter()
-            .flat_map(|v| v.parts.iter().map(|part| self.check(&part.tensor, &[part.rows]).err()));
+            .flat_map(|v| v.parts.iter().map(|part| self.check(&part.tensor, &[part.rows.size()]).err()));
         matrices.chain(vectors.flatten()).chain(self.unexpected(plan)).collect()
     }
 
@@ -245,7 +246,9 @@ impl Checkpoint {
             return self.check_packed(spec, precision).err().into_iter().collect();
         }
         let parts = spec.parts.iter();
-        parts.filter_map(|part| self.check(&part.tensor, &[part.rows, spec.cols]).err()).collect()
+        parts
+            .filter_map(|part| self.check(&part.tensor, &[part.rows.size(), spec.cols.size()]).err())
+            .collect()
     }
 
     /// Tensors that say that the model is another one than `plan` is for. GGUF and packed files hold what the model needs and

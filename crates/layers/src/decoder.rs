@@ -5,8 +5,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::{
-    Attention, AttentionConfig, Batch, Embedding, KvShape, KvStore, LayerError, LmHead, Mlp, RmsNorm, Rope,
-    RopeConfig, Weights,
+    Attention, AttentionConfig, Batch, Embedding, Heads, KvShape, KvStore, LayerError, LmHead, Mlp, RmsNorm,
+    Rope, RopeConfig, Weights,
 };
 
 /// Sizes above this are taken for a broken config: they would overflow or exhaust memory.
@@ -51,6 +51,7 @@ pub struct DecoderConfig {
 /// Embedding, blocks, last norm and head, under the names of Llama.
 pub struct Decoder {
     config: DecoderConfig,
+    heads: Heads,
     embedding: Embedding,
     blocks: Vec<Block>,
     norm: RmsNorm,
@@ -108,11 +109,10 @@ impl DecoderConfig {
         Ok(())
     }
 
-    fn attention(&self, layer: usize) -> AttentionConfig {
+    fn attention(&self, layer: usize, heads: Heads) -> AttentionConfig {
         AttentionConfig {
             hidden: self.hidden_size,
-            heads: self.num_attention_heads,
-            kv_heads: self.num_key_value_heads,
+            heads,
             head_dim: self.head_dim,
             qkv_bias: self.qkv_bias,
             out_bias: self.out_bias,
@@ -131,12 +131,24 @@ impl Decoder {
     /// When the config is refused or a tensor can not be had.
     pub fn new(config: DecoderConfig, weights: &Weights) -> Result<Self, LayerError> {
         config.validate()?;
+        let (q, kv) = (config.num_attention_heads, config.num_key_value_heads);
+        let communicator = weights.communicator();
+        let heads = Heads::share(q, kv, &*communicator)?;
+        for (field, size) in
+            [("vocab_size", config.vocab_size), ("intermediate_size", config.intermediate_size)]
+        {
+            if size < communicator.size() {
+                let reason =
+                    format!("is {size}, which is less than one for each of {} ranks", communicator.size());
+                return Err(LayerError::config(field, reason));
+            }
+        }
         let model = weights.pp("model");
         let rope = Arc::new(Rope::new(&config.rope, config.head_dim, weights.max_positions())?);
         let embedding = Embedding::new(&model.pp("embed_tokens"), config.vocab_size, config.hidden_size)?;
         let layers = model.pp("layers");
         let blocks = (0..config.num_hidden_layers)
-            .map(|i| Block::new(&config, &layers.pp(i), i, Arc::clone(&rope)))
+            .map(|i| Block::new(&config, config.attention(i, heads), &layers.pp(i), i, Arc::clone(&rope)))
             .collect::<Result<_, _>>()?;
         let norm = RmsNorm::new(&model.pp("norm"), config.hidden_size, config.rms_norm_eps)?;
         let head = if config.tie_word_embeddings {
@@ -144,7 +156,7 @@ impl Decoder {
         } else {
             LmHead::new(&weights.pp("lm_head"), config.vocab_size, config.hidden_size)?
         };
-        Ok(Self { config, embedding, blocks, norm, head })
+        Ok(Self { config, heads, embedding, blocks, norm, head })
     }
 
     /// Hidden states of all tokens of the batch, `[tokens, hidden]`, after the last norm.
@@ -164,11 +176,11 @@ impl Decoder {
         }
     }
 
-    /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`.
+    /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`, on the first rank; `None` on the others.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, LayerError> {
+    pub fn logits(&self, hidden: &Tensor) -> Result<Option<Tensor>, LayerError> {
         self.head.forward(hidden)
     }
 
@@ -178,12 +190,12 @@ impl Decoder {
         self.config.vocab_size
     }
 
-    /// What a token takes in the cache.
+    /// What a token takes in the cache of this rank.
     #[must_use]
     pub fn kv_shape(&self) -> KvShape {
         KvShape {
             layers: self.config.num_hidden_layers,
-            kv_heads: self.config.num_key_value_heads,
+            kv_heads: self.heads.kv.len(),
             head_dim: self.config.head_dim,
         }
     }
@@ -194,6 +206,7 @@ impl Decoder {
 impl Block {
     fn new(
         config: &DecoderConfig,
+        attention: AttentionConfig,
         weights: &Weights,
         layer: usize,
         rope: Arc<Rope>,
@@ -201,7 +214,7 @@ impl Block {
         let norm = |name| RmsNorm::new(&weights.pp(name), config.hidden_size, config.rms_norm_eps);
         Ok(Self {
             input_norm: norm("input_layernorm")?,
-            attention: Attention::new(&weights.pp("self_attn"), layer, config.attention(layer), rope)?,
+            attention: Attention::new(&weights.pp("self_attn"), layer, attention, rope)?,
             post_norm: norm("post_attention_layernorm")?,
             mlp: Mlp::new(&weights.pp("mlp"), config.hidden_size, config.intermediate_size, config.mlp_bias)?,
         })

@@ -102,6 +102,27 @@ pub enum LayerError {
         /// The format that `dtype` and `quantization` say.
         asked: Format,
     },
+    /// A number of ranks that would cut heads of attention.
+    #[error(
+        "tensor_parallel_size {ranks} does not go with {q} heads of queries and {kv} of keys and values: possible are {}",
+        listed(valid)
+    )]
+    CanNotSplit {
+        /// What was asked for.
+        ranks: usize,
+        /// Heads of queries.
+        q: usize,
+        /// Heads of keys and values.
+        kv: usize,
+        /// Numbers of ranks that do.
+        valid: Vec<usize>,
+    },
+    /// A packed matrix, of which a rank needs a part.
+    #[error("{place} is packed for one rank: with tensor_parallel_size, give the folder it was packed from")]
+    PackedWhole {
+        /// The checkpoint.
+        place: String,
+    },
     /// A packed folder where the weights of a model are needed.
     #[error("{place} is packed already: give the folder it was packed from")]
     AlreadyPacked {
@@ -201,4 +222,9 @@ impl LayerError {
     pub fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Config { field: field.into(), reason: reason.into() }
     }
+}
+
+/// `1, 2, 4`
+fn listed(numbers: &[usize]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,5 +1,8 @@
 //! The vocabulary of a model author: weights by name, linear, norm, rotary embedding, attention, the flat batch.
 //!
+//! A model is written once for any number of ranks: layers ask [`Weights`] for their [`Span`] of a dimension, and those whose
+//! outputs are partial add them up over the ranks.
+//!
 //! Tensors of a forward pass are flat, `[tokens, features]`, and no layer knows whether a token is prefilled or
 //! decoded. [`Batch`] says which token belongs to whom, [`KvStore`] owns keys and values.
 
@@ -10,12 +13,14 @@ mod config;
 mod decoder;
 mod embedding;
 mod error;
+mod heads;
 mod kv_store;
 mod linear;
 mod mlp;
 mod norm;
 mod precision;
 mod rope;
+mod span;
 mod weights;
 
 pub use self::{
@@ -28,12 +33,14 @@ pub use self::{
     decoder::{Decoder, DecoderConfig},
     embedding::{Embedding, LmHead},
     error::LayerError,
+    heads::Heads,
     kv_store::{KvShape, KvStore},
-    linear::Linear,
+    linear::{Linear, RowParallel},
     mlp::Mlp,
     norm::RmsNorm,
     precision::{Activations, Precision, Quantization},
     rope::{Rope, RopeConfig, RopeKind},
+    span::Span,
     weights::{LoadPlan, MatrixKind, MatrixSpec, Part, VectorSpec, Weights},
 };
 pub use vlinders_kernels::KvDtype;

@@ -1,16 +1,23 @@
-//! A linear map with or without bias.
+//! Linear maps with or without bias, whole or split among ranks by outputs or by inputs.
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use vlinders_comm::Communicator;
 use vlinders_kernels::{self as kernels, PackedWeight};
 
-use crate::{LayerError, Weights};
+use crate::{LayerError, Span, Weights};
 
-/// `y = W x + b`, with `W` of `[out, in]`.
+/// `y = W x + b`, with `W` of `[out, in]`, or those of the outputs that this rank has.
 pub struct Linear {
     weight: Arc<PackedWeight>,
     bias: Option<Tensor>,
+}
+
+/// `y = W x + b` where each rank has some of the inputs: what they compute is added up.
+pub struct RowParallel {
+    partial: Linear,
+    communicator: Arc<dyn Communicator>,
 }
 
 // === impl Linear ===
@@ -20,7 +27,13 @@ impl Linear {
     ///
     /// # Errors
     /// When a tensor can not be had.
-    pub fn new(weights: &Weights, inputs: usize, outputs: usize, bias: bool) -> Result<Self, LayerError> {
+    pub fn new(
+        weights: &Weights,
+        inputs: impl Into<Span>,
+        outputs: impl Into<Span>,
+        bias: bool,
+    ) -> Result<Self, LayerError> {
+        let outputs = outputs.into();
         let weight = weights.matrix("weight", outputs, inputs)?;
         let bias = bias.then(|| weights.vector("bias", outputs)).transpose()?;
         Ok(Self { weight, bias })
@@ -33,10 +46,10 @@ impl Linear {
     pub fn stacked(
         weights: &Weights,
         inputs: usize,
-        outputs: &[(&str, usize)],
+        outputs: &[(&str, Span)],
         bias: bool,
     ) -> Result<Self, LayerError> {
-        let named = |what: &str| -> Vec<(String, usize)> {
+        let named = |what: &str| -> Vec<(String, Span)> {
             outputs.iter().map(|(name, rows)| (format!("{name}.{what}"), *rows)).collect()
         };
         let (matrices, vectors) = (named("weight"), named("bias"));
@@ -54,6 +67,28 @@ impl Linear {
     }
 }
 
-fn borrowed(parts: &[(String, usize)]) -> Vec<(&str, usize)> {
+// === impl RowParallel ===
+
+impl RowParallel {
+    /// `weight` and, with `bias`, `bias` under the prefix of `weights`. The first rank adds the bias, once for all.
+    ///
+    /// # Errors
+    /// When a tensor can not be had.
+    pub fn new(weights: &Weights, inputs: Span, outputs: usize, bias: bool) -> Result<Self, LayerError> {
+        let communicator = weights.communicator();
+        let partial = Linear::new(weights, inputs, outputs, bias && communicator.rank() == 0)?;
+        Ok(Self { partial, communicator })
+    }
+
+    /// The inputs of this rank, `[tokens, in]`, to all outputs, `[tokens, out]`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the shapes, or the other ranks are gone.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
+        Ok(self.communicator.all_reduce(&self.partial.forward(x)?)?)
+    }
+}
+
+fn borrowed(parts: &[(String, Span)]) -> Vec<(&str, Span)> {
     parts.iter().map(|(name, rows)| (name.as_str(), *rows)).collect()
 }

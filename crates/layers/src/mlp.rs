@@ -3,12 +3,12 @@
 use candle_core::Tensor;
 use vlinders_kernels as kernels;
 
-use crate::{LayerError, Linear, Weights};
+use crate::{LayerError, Linear, RowParallel, Weights};
 
-/// `down(silu(gate(x)) * up(x))`; gate and up are one matrix in memory.
+/// `down(silu(gate(x)) * up(x))`; gate and up are one matrix in memory. Ranks share what is between.
 pub struct Mlp {
     gate_up: Linear,
-    down: Linear,
+    down: RowParallel,
 }
 
 // === impl Mlp ===
@@ -24,9 +24,9 @@ impl Mlp {
         intermediate: usize,
         bias: bool,
     ) -> Result<Self, LayerError> {
-        let outputs = [("gate_proj", intermediate), ("up_proj", intermediate)];
-        let gate_up = Linear::stacked(weights, hidden, &outputs, bias)?;
-        let down = Linear::new(&weights.pp("down_proj"), intermediate, hidden, bias)?;
+        let inner = weights.share(intermediate);
+        let gate_up = Linear::stacked(weights, hidden, &[("gate_proj", inner), ("up_proj", inner)], bias)?;
+        let down = RowParallel::new(&weights.pp("down_proj"), inner, hidden, bias)?;
         Ok(Self { gate_up, down })
     }
 

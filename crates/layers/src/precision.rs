@@ -5,6 +5,9 @@ use vlinders_kernels::{Format, Stored, has_bf16_products};
 
 use crate::MatrixKind;
 
+/// Numbers of a block with a scale of its own.
+const SHORT_BLOCK: usize = 32;
+
 /// How many bits a quantised weight has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantization {
@@ -62,7 +65,9 @@ impl Precision {
         if let Some(format) = self.dtype.and_then(Format::from_dtype) {
             return format;
         }
-        parts.iter().map(|stored| natural(*stored)).reduce(room_for_both).unwrap_or(Format::F32)
+        let format = parts.iter().map(|stored| natural(*stored)).reduce(room_for_both).unwrap_or(Format::F32);
+        // A rank may have a part of each row that no longer is whole blocks; short ones are filled up.
+        if fits(format) || format.stored().block_len() <= SHORT_BLOCK { format } else { Format::Q8 }
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use vlinders_comm::Communicator;
-use vlinders_kernels::{Format, PackedWeight};
+use vlinders_kernels::{Format, PackedWeight, Stored};
 
-use crate::{LayerError, LoadedTensors};
+use crate::{LayerError, LoadedTensors, Span};
 
 /// Weights under a prefix of a checkpoint, like `model.layers.0.self_attn`.
 #[derive(Clone)]
@@ -55,8 +55,8 @@ pub struct MatrixSpec {
     pub kind: MatrixKind,
     /// From top to bottom; never empty.
     pub parts: Vec<Part>,
-    /// Columns of every part: input features.
-    pub cols: usize,
+    /// Which columns of every part: input features.
+    pub cols: Span,
 }
 
 /// A vector, made of one tensor or of several joined.
@@ -71,8 +71,8 @@ pub struct VectorSpec {
 pub struct Part {
     /// Its full name.
     pub tensor: String,
-    /// Its rows, or its length when it is a vector.
-    pub rows: usize,
+    /// Which rows of it, or which numbers when it is a vector.
+    pub rows: Span,
 }
 
 // === impl Weights ===
@@ -120,6 +120,12 @@ impl Weights {
         self.shared.max_positions
     }
 
+    /// This rank's share of a dimension that is split among the ranks.
+    #[must_use]
+    pub fn share(&self, size: usize) -> Span {
+        Span::share(size, &*self.shared.communicator)
+    }
+
     /// The ranks among which this model is split.
     #[must_use]
     pub fn communicator(&self) -> Arc<dyn Communicator> {
@@ -130,16 +136,27 @@ impl Weights {
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
-    pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Arc<PackedWeight>, LayerError> {
-        self.stacked_matrix(&[(name, rows)], cols)
+    pub fn matrix(
+        &self,
+        name: &str,
+        rows: impl Into<Span>,
+        cols: impl Into<Span>,
+    ) -> Result<Arc<PackedWeight>, LayerError> {
+        self.stacked_matrix(&[(name, rows.into())], cols)
     }
 
     /// The table `name`, `[tokens, cols]`.
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
-    pub fn table(&self, name: &str, tokens: usize, cols: usize) -> Result<Arc<PackedWeight>, LayerError> {
-        self.find(MatrixSpec { kind: MatrixKind::Table, parts: self.parts(&[(name, tokens)]), cols })
+    pub fn table(
+        &self,
+        name: &str,
+        tokens: impl Into<Span>,
+        cols: usize,
+    ) -> Result<Arc<PackedWeight>, LayerError> {
+        let parts = self.parts(&[(name, tokens.into())]);
+        self.find(MatrixSpec { kind: MatrixKind::Table, parts, cols: cols.into() })
     }
 
     /// Several matrices of `cols` columns as one, the first on top: one pass over the input computes them all.
@@ -148,10 +165,10 @@ impl Weights {
     /// When it was not part of the plan that was loaded.
     pub fn stacked_matrix(
         &self,
-        parts: &[(&str, usize)],
-        cols: usize,
+        parts: &[(&str, impl Into<Span> + Copy)],
+        cols: impl Into<Span>,
     ) -> Result<Arc<PackedWeight>, LayerError> {
-        self.find(MatrixSpec { kind: MatrixKind::Linear, parts: self.parts(parts), cols })
+        self.find(MatrixSpec { kind: MatrixKind::Linear, parts: self.parts(parts), cols: cols.into() })
     }
 
     fn find(&self, spec: MatrixSpec) -> Result<Arc<PackedWeight>, LayerError> {
@@ -171,15 +188,15 @@ impl Weights {
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
-    pub fn vector(&self, name: &str, len: usize) -> Result<Tensor, LayerError> {
-        self.joined_vector(&[(name, len)])
+    pub fn vector(&self, name: &str, len: impl Into<Span>) -> Result<Tensor, LayerError> {
+        self.joined_vector(&[(name, len.into())])
     }
 
     /// Several vectors one behind the other, as f32.
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
-    pub fn joined_vector(&self, parts: &[(&str, usize)]) -> Result<Tensor, LayerError> {
+    pub fn joined_vector(&self, parts: &[(&str, impl Into<Span> + Copy)]) -> Result<Tensor, LayerError> {
         let spec = VectorSpec { parts: self.parts(parts) };
         match &mut *self.shared.source.borrow_mut() {
             Source::Plan(plan) => {
@@ -193,8 +210,8 @@ impl Weights {
         }
     }
 
-    fn parts(&self, parts: &[(&str, usize)]) -> Vec<Part> {
-        parts.iter().map(|&(name, rows)| Part { tensor: self.pp(name).prefix, rows }).collect()
+    fn parts(&self, parts: &[(&str, impl Into<Span> + Copy)]) -> Vec<Part> {
+        parts.iter().map(|&(name, rows)| Part { tensor: self.pp(name).prefix, rows: rows.into() }).collect()
     }
 }
 
@@ -224,11 +241,13 @@ impl LoadPlan {
         matrices.chain(self.vectors.iter().flat_map(|v| &v.parts)).map(|part| part.tensor.as_str())
     }
 
-    /// Numbers in all tensors.
+    /// Numbers in all tensors, those of other ranks included.
     #[must_use]
     pub fn num_parameters(&self) -> u64 {
-        let matrices = self.matrices.iter().flat_map(|m| m.parts.iter().map(|p| (p.rows * m.cols) as u64));
-        let vectors = self.vectors.iter().flat_map(|v| v.parts.iter().map(|p| p.rows as u64));
+        let size = |part: &Part| part.rows.size() as u64;
+        let matrices =
+            self.matrices.iter().flat_map(|m| m.parts.iter().map(|p| size(p) * m.cols.size() as u64));
+        let vectors = self.vectors.iter().flat_map(|v| v.parts.iter().map(size));
         matrices.chain(vectors).sum()
     }
 }
@@ -239,6 +258,22 @@ impl MatrixSpec {
     /// The name under which it is found again: that of its first part.
     pub(crate) fn key(&self) -> &str {
         self.parts.first().map_or("", |part| part.tensor.as_str())
+    }
+
+    /// Rows of all parts.
+    pub(crate) fn rows(&self) -> usize {
+        self.parts.iter().map(|part| part.rows.len()).sum()
+    }
+
+    /// Whether it is all of its tensors.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.cols.is_all() && self.parts.iter().all(|part| part.rows.is_all())
+    }
+
+    /// The encoding that what is taken of rows encoded as `stored` can keep: where blocks are cut, their numbers are rounded
+    /// again, to eight bits.
+    pub(crate) fn kept(&self, stored: Stored) -> Stored {
+        if self.cols.is_whole_blocks(stored.block_len()) { stored } else { Stored::Q8_0 }
     }
 }
 

@@ -123,7 +123,7 @@ fn our_logits(folder: &Path, config: &[u8], tokens: &[u32], cut: usize) -> Vec<f
         let hidden = model.forward(&batch, &mut kv).unwrap();
         last = Some(hidden.narrow(0, part.len() - 1, 1).unwrap().contiguous().unwrap());
     }
-    model.logits(&last.unwrap()).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    model.logits(&last.unwrap()).unwrap().unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn their_weights(folder: &Path) -> VarBuilder<'static> {

@@ -210,7 +210,7 @@ impl Load {
 
     fn logits(&mut self, batch: &Batch) -> Vec<Vec<u32>> {
         let hidden = self.model.forward(batch, &mut self.kv).unwrap();
-        let rows = self.model.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
+        let rows = self.model.logits(&hidden).unwrap().unwrap().to_vec2::<f32>().unwrap();
         rows.iter().map(|row| row.iter().map(|x| x.to_bits()).collect()).collect()
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use vlinders_comm::CommError;
 use vlinders_layers::LayerError;
 use vlinders_models::ModelError;
 
@@ -41,6 +42,20 @@ pub enum RunnerError {
     /// The architecture is unknown, or config or weights can not be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Another rank has failed or is gone.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// Ranks that can not compute one model together.
+    #[error(
+        "rank {rank} has another model than rank 0: weights, config.json, settings or the version of this program differ"
+    )]
+    OtherModel {
+        /// The first rank that differs.
+        rank: usize,
+    },
+    /// The system gives no thread for a rank.
+    #[error("can not start a thread for a rank: {0}")]
+    Thread(io::Error),
     /// An option that makes no sense.
     #[error("{option}: {reason}")]
     Option {

@@ -1,8 +1,9 @@
 //! Loads a model and executes step plans: what stands between `engine` and `models`.
 //!
-//! [`load()`] turns the files of a model into a [`LocalExecutor`], [`inspect()`] says from headers alone whether that
+//! [`load()`] turns the files of a model into a [`Leader`], which executes plans with all ranks of the model; [`inspect()`] says from headers alone whether that
 //! would work.
 
+mod agree;
 mod error;
 mod files;
 mod fingerprint;
@@ -12,8 +13,10 @@ mod local;
 mod memory;
 mod options;
 mod pack;
+mod parallel;
 mod progress;
 mod quantize;
+mod ranks;
 mod rewrite;
 mod sample;
 mod sequence;
@@ -28,6 +31,7 @@ pub use self::{
     memory::available_memory,
     options::LoadOptions,
     pack::pack,
+    parallel::{Follower, Leader},
     progress::{LoadPhase, LoadProgress, LoadReport, NoProgress},
     quantize::quantize,
     sample::{History, Sampler},

@@ -1,23 +1,25 @@
-//! From files to an executor: open, plan, read, size the cache, warm up.
+//! From files to an executor: open, plan, read, agree with the other ranks on the size of the cache, warm up.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use vlinders_comm::{Communicator, Single};
+use vlinders_comm::{Communicator, Outline, Single};
 use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{KvStore, Weights};
 use vlinders_models::ModelSpec;
 
-use crate::fingerprint::fingerprint;
+use crate::agree::{Facts, agree};
+use crate::fingerprint::{identity, name, with_settings};
+use crate::local::Compute;
 use crate::{
-    LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles, RunnerError,
-    available_memory,
+    Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles,
+    RunnerError, available_memory, ranks,
 };
 
 /// A model that is ready to execute plans.
 pub struct LoadedModel {
     /// The model itself.
-    pub executor: LocalExecutor,
+    pub executor: Leader,
     /// What others need to know of it.
     pub info: ModelInfo,
     /// How long loading took.
@@ -45,93 +47,157 @@ pub struct ModelInfo {
     pub kv_cache_dtype: KvDtype,
     /// Numbers in all weights.
     pub num_parameters: u64,
-    /// Bytes of weights in memory.
+    /// Bytes of weights in memory, of all ranks.
     pub weight_bytes: u64,
-    /// Bytes of the cache.
+    /// Bytes of the cache, of all ranks.
     pub kv_bytes: u64,
     /// Names weights, code and settings: `system_fingerprint` of the API.
     pub fingerprint: String,
 }
 
-/// Load a model.
+/// One rank of a model before it is loaded.
+pub(crate) struct Rank {
+    pub(crate) communicator: Arc<dyn Communicator>,
+    /// The threads it computes with.
+    pub(crate) compute: Compute,
+    /// Ranks that share the memory of this machine, itself included.
+    pub(crate) ranks_here: usize,
+}
+
+/// A rank that is ready.
+pub(crate) struct LoadedRank {
+    pub(crate) executor: LocalExecutor,
+    pub(crate) info: ModelInfo,
+    pub(crate) report: LoadReport,
+}
+
+/// Load a model, with [`LoadOptions::tensor_parallel_size`] ranks as threads of this process.
 ///
 /// # Errors
-/// When a file is missing or broken, the architecture is not supported, or the cache does not fit.
+/// When a file is missing or broken, the architecture is not supported, it can not be split among so many ranks, or the cache
+/// does not fit.
 pub fn load(
     files: &ModelFiles,
     options: &LoadOptions,
     progress: &dyn LoadProgress,
 ) -> Result<LoadedModel, RunnerError> {
-    let started = Instant::now();
     options.validate()?;
-    vlinders_kernels::keep_freed_memory();
-    progress.phase(LoadPhase::Open);
-    let config = files.config()?;
-    let spec = ModelSpec::parse(&config)?;
-    let communicator: Arc<dyn Communicator> = Arc::new(Single);
-    let planning = Weights::planning(Arc::clone(&communicator));
-    let outline = spec.build(&planning)?;
-    let plan = planning.plan();
-    let checkpoint = files.checkpoint()?;
-    let open = started.elapsed();
-
-    progress.phase(LoadPhase::Weights);
-    let before = available_memory();
-    let bytes = |done, total| progress.bytes(done, total);
-    let (tensors, stats) = checkpoint.load(&plan, options.precision(), &bytes)?;
-
-    progress.phase(LoadPhase::WarmUp);
-    let before_warm_up = Instant::now();
-    let (format, weight_bytes) = (tensors.format(), tensors.num_bytes());
-    let kv_cache_dtype = options.kv_cache_dtype_for(format);
-    let shape = outline.kv_shape();
-    let max_positions = spec.max_position_embeddings;
-    let block_bytes = shape.bytes_per_block(kv_cache_dtype, options.block_size)? as u64;
-    let available = available_beside(before, stats.mapped);
-    let fit = MemoryFit::new(options, block_bytes, max_positions, available)?;
-    if fit.max_model_len > max_positions {
-        let len = fit.max_model_len;
-        tracing::warn!(max_model_len = len, max_positions, "longer than the context the model was made for");
-    } else if fit.max_model_len < options.max_model_len.unwrap_or(max_positions) {
-        tracing::warn!(
-            max_model_len = fit.max_model_len,
-            max_positions,
-            "context shortened to fit in memory"
-        );
+    if options.tensor_parallel_size > 1 {
+        return ranks::load(files, options, progress);
     }
-    let weights = Weights::loaded(tensors, fit.max_model_len, communicator);
-    let model = spec.build(&weights)?;
-    drop(weights);
-    let kv = KvStore::new(shape, kv_cache_dtype, fit.num_blocks, options.block_size)?;
-    let rounded = options.precision().rounds_activations();
-    let settings = format!("{format} {kv_cache_dtype} {rounded}");
-    let info = ModelInfo {
-        architecture: spec.architecture(),
-        vocab_size: model.vocab_size(),
-        max_model_len: fit.max_model_len,
-        max_position_embeddings: max_positions,
-        num_blocks: fit.num_blocks,
-        block_size: options.block_size,
-        format,
-        kv_cache_dtype,
-        num_parameters: plan.num_parameters(),
-        weight_bytes,
-        kv_bytes: fit.kv_bytes,
-        fingerprint: fingerprint(&config, &checkpoint, &settings)?,
-    };
-    let mut executor = LocalExecutor::new(model, kv, options.num_threads);
-    if options.warm_up {
-        executor.warm_up()?;
+    let rank =
+        Rank { communicator: Arc::new(Single), compute: Compute::Shared(options.num_threads), ranks_here: 1 };
+    let LoadedRank { executor, info, report } = rank.load(files, options, progress)?;
+    Ok(LoadedModel { executor: Leader::new(executor, Arc::new(Single), Vec::new()), info, report })
+}
+
+// === impl Rank ===
+
+impl Rank {
+    /// Load the share of this rank. When that fails, the others hear of it.
+    pub(crate) fn load(
+        self,
+        files: &ModelFiles,
+        options: &LoadOptions,
+        progress: &dyn LoadProgress,
+    ) -> Result<LoadedRank, RunnerError> {
+        let communicator = Arc::clone(&self.communicator);
+        self.load_share(files, options, progress)
+            .inspect_err(|error| communicator.leave(&format!("rank {}: {error}", communicator.rank())))
     }
-    let report = LoadReport {
-        open,
-        read: stats.read,
-        convert: stats.convert,
-        warm_up: before_warm_up.elapsed(),
-        total: started.elapsed(),
-        bytes: stats.bytes,
-    };
-    Ok(LoadedModel { executor, info, report })
+
+    fn load_share(
+        self,
+        files: &ModelFiles,
+        options: &LoadOptions,
+        progress: &dyn LoadProgress,
+    ) -> Result<LoadedRank, RunnerError> {
+        let started = Instant::now();
+        let communicator = self.communicator;
+        vlinders_kernels::keep_freed_memory();
+        progress.phase(LoadPhase::Open);
+        let config = files.config()?;
+        let spec = ModelSpec::parse(&config)?;
+        let outline = Outline::new(communicator.rank(), communicator.size())?;
+        let planning = Weights::planning(Arc::new(outline));
+        let outline = spec.build(&planning)?;
+        let plan = planning.plan();
+        let checkpoint = files.checkpoint()?;
+        let identity = identity(&config, &checkpoint)?;
+        let open = started.elapsed();
+
+        progress.phase(LoadPhase::Weights);
+        let before = available_memory();
+        let bytes = |done, total| progress.bytes(done, total);
+        let (tensors, stats) = checkpoint.load(&plan, options.precision(), &bytes)?;
+        // Memory is looked at when all ranks hold their weights, and taken when all have looked.
+        communicator.barrier()?;
+
+        progress.phase(LoadPhase::WarmUp);
+        let before_warm_up = Instant::now();
+        let format = tensors.format();
+        let kv_cache_dtype = options.kv_cache_dtype_for(format);
+        let shape = outline.kv_shape();
+        let max_positions = spec.max_position_embeddings;
+        let block_bytes = shape.bytes_per_block(kv_cache_dtype, options.block_size)? as u64;
+        let available = available_beside(before, stats.mapped).map(|bytes| bytes / self.ranks_here as u64);
+        let fit = MemoryFit::new(options, block_bytes, max_positions, available)?;
+        let settings = options.shared_settings();
+        let agreed = agree(
+            &*communicator,
+            Facts {
+                model: with_settings(identity, &settings),
+                num_blocks: fit.num_blocks as u64,
+                max_model_len: fit.max_model_len as u64,
+                weight_bytes: tensors.num_bytes(),
+                block_bytes,
+            },
+        )?;
+        if communicator.rank() == 0 {
+            warn_of_length(agreed.max_model_len, max_positions, options);
+        }
+        let weights = Weights::loaded(tensors, agreed.max_model_len, Arc::clone(&communicator));
+        let model = spec.build(&weights)?;
+        drop(weights);
+        let kv = KvStore::new(shape, kv_cache_dtype, agreed.num_blocks, options.block_size)?;
+        let rounded = options.precision().rounds_activations();
+        let settings = format!("{format} {kv_cache_dtype} {rounded} {}", communicator.size());
+        let info = ModelInfo {
+            architecture: spec.architecture(),
+            vocab_size: model.vocab_size(),
+            max_model_len: agreed.max_model_len,
+            max_position_embeddings: max_positions,
+            num_blocks: agreed.num_blocks,
+            block_size: options.block_size,
+            format,
+            kv_cache_dtype,
+            num_parameters: plan.num_parameters(),
+            weight_bytes: agreed.weight_bytes,
+            kv_bytes: agreed.kv_bytes,
+            fingerprint: name(with_settings(identity, &settings)),
+        };
+        let mut executor = LocalExecutor::new(model, kv, self.compute);
+        if options.warm_up {
+            executor.warm_up()?;
+        }
+        let report = LoadReport {
+            open,
+            read: stats.read,
+            convert: stats.convert,
+            warm_up: before_warm_up.elapsed(),
+            total: started.elapsed(),
+            bytes: stats.bytes,
+        };
+        Ok(LoadedRank { executor, info, report })
+    }
+}
+
+fn warn_of_length(max_model_len: usize, max_positions: usize, options: &LoadOptions) {
+    if max_model_len > max_positions {
+        tracing::warn!(max_model_len, max_positions, "longer than the context the model was made for");
+    } else if max_model_len < options.max_model_len.unwrap_or(max_positions) {
+        tracing::warn!(max_model_len, max_positions, "context shortened to fit in memory");
+    }
 }
 
 /// Memory for the cache. Pages of a mapped file count as free, since the system could drop them; a model needs them to stay.

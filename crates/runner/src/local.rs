@@ -1,10 +1,10 @@
-//! Executes plans in this process: plan to batch, forward, logits, samples.
+//! Executes plans on one rank: plan to batch, forward, logits, and on the first rank samples.
 
 use candle_core::{Device, Layout, Storage, Tensor};
 use vlinders_engine::{
     Executor, ExecutorError, PromptLogprobs, Sampled, SeqId, SequenceWork, StepOutput, StepPlan,
 };
-use vlinders_kernels::begin_step;
+use vlinders_kernels::{StepGuard, Team, begin_step};
 use vlinders_layers::{Batch, KvStore, LayerError, LogitRows};
 use vlinders_models::CausalLm;
 
@@ -14,16 +14,24 @@ use crate::sequence::Sequence;
 /// Rows of logits that are held at once; a row is as long as the vocabulary.
 const LOGIT_ROWS: usize = 64;
 
-/// A model on this machine, and the state of its live sequences.
+/// A model on this machine, or the share of it that one rank has, and the state of its live sequences.
 pub struct LocalExecutor {
     model: Box<dyn CausalLm>,
     kv: KvStore,
-    /// Threads that a step may have; `None` is all.
-    num_threads: Option<usize>,
+    compute: Compute,
     sequences: Vec<Option<Sequence>>,
     sampler: Sampler,
     batch: Batch,
     uses: Vec<RowUse>,
+}
+
+/// Which threads a step computes with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Compute {
+    /// Those of the process, up to so many; `None` is all.
+    Shared(Option<usize>),
+    /// Those of a rank.
+    Team(Team),
 }
 
 /// What a row of logits is for.
@@ -37,14 +45,25 @@ enum RowUse {
     Unused,
 }
 
+// === impl Compute ===
+
+impl Compute {
+    fn begin_step(self) -> StepGuard {
+        match self {
+            Self::Shared(num_threads) => begin_step(num_threads),
+            Self::Team(team) => team.begin_step(),
+        }
+    }
+}
+
 // === impl LocalExecutor ===
 
 impl LocalExecutor {
-    pub(crate) fn new(model: Box<dyn CausalLm>, kv: KvStore, num_threads: Option<usize>) -> Self {
+    pub(crate) fn new(model: Box<dyn CausalLm>, kv: KvStore, compute: Compute) -> Self {
         Self {
             model,
             kv,
-            num_threads,
+            compute,
             sequences: Vec::new(),
             sampler: Sampler::default(),
             batch: Batch::default(),
@@ -55,7 +74,7 @@ impl LocalExecutor {
     /// Compute one token in the first block, whose contents nobody has use for yet. It reads every weight once, and so finds
     /// out whether the model runs at all; more tokens would only take longer, since their memory comes as fast later.
     pub(crate) fn warm_up(&mut self) -> Result<(), LayerError> {
-        let _step = begin_step(self.num_threads);
+        let _step = self.compute.begin_step();
         self.batch.clear();
         self.batch.push(&[0], 0, &[0], self.kv.block_size(), LogitRows::Last);
         let hidden = self.model.forward(&self.batch, &mut self.kv)?;
@@ -128,6 +147,7 @@ impl LocalExecutor {
         let rows = self.batch.logit_rows();
         for (rows, uses) in rows.chunks(LOGIT_ROWS).zip(self.uses.chunks(LOGIT_ROWS)) {
             let logits = logits_of(self.model.as_ref(), hidden, rows).map_err(|e| failed(&e))?;
+            let Some(logits) = logits else { continue };
             let (storage, layout) = logits.storage_and_layout();
             let logits = on_cpu(&storage, layout).map_err(|e| failed(&e))?;
             let vocab = self.model.vocab_size();
@@ -157,17 +177,18 @@ impl Executor for LocalExecutor {
         if plan.work.is_empty() {
             return Ok(StepOutput::default());
         }
-        let _step = begin_step(self.num_threads);
+        let _step = self.compute.begin_step();
         self.fill_batch(plan)?;
         let hidden = self.model.forward(&self.batch, &mut self.kv).map_err(|e| failed(&e))?;
         self.read_out(plan, &hidden)
     }
 }
 
-/// Logits of some rows, `[rows, vocab]`.
-fn logits_of(model: &dyn CausalLm, hidden: &Tensor, rows: &[u32]) -> Result<Tensor, LayerError> {
+/// Logits of some rows, `[rows, vocab]`, where this is the first rank.
+fn logits_of(model: &dyn CausalLm, hidden: &Tensor, rows: &[u32]) -> Result<Option<Tensor>, LayerError> {
     let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
-    Ok(model.logits(&hidden.index_select(&rows, 0)?)?.contiguous()?)
+    let logits = model.logits(&hidden.index_select(&rows, 0)?)?;
+    Ok(logits.map(|logits| logits.contiguous()).transpose()?)
 }
 
 /// The numbers of a contiguous tensor, where they are: a step has too many of them to copy.

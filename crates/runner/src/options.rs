@@ -30,6 +30,8 @@ pub struct LoadOptions {
     pub block_size: usize,
     /// The most threads of the process's pool that steps of this model compute with; `None` is all of them.
     pub num_threads: Option<usize>,
+    /// Ranks that the model is split among: threads of this process, each with its share of weights and cache.
+    pub tensor_parallel_size: usize,
     /// Run a step before the first request, so that it finds everything in place.
     pub warm_up: bool,
 }
@@ -49,6 +51,7 @@ impl Default for LoadOptions {
             max_num_seqs: 256,
             block_size: 16,
             num_threads: None,
+            tensor_parallel_size: 1,
             warm_up: true,
         }
     }
@@ -66,6 +69,11 @@ impl LoadOptions {
             Some(DType::F16) => KvDtype::F16,
             _ => KvDtype::BF16,
         })
+    }
+
+    /// What ranks must have in common beside the model, as text.
+    pub(crate) fn shared_settings(&self) -> String {
+        format!("{:?} {:?} {}", self.precision(), self.kv_cache_dtype, self.block_size)
     }
 
     pub(crate) fn validate(&self) -> Result<(), RunnerError> {
@@ -87,6 +95,9 @@ impl LoadOptions {
         }
         if self.block_size == 0 || self.block_size > 4096 {
             return bad("block_size", "must be from 1 to 4096");
+        }
+        if self.tensor_parallel_size == 0 {
+            return bad("tensor_parallel_size", "must be at least 1");
         }
         if self.num_threads == Some(0) {
             return bad("num_threads", "must be at least 1");

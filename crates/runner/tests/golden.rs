@@ -57,7 +57,7 @@ impl Reference {
         let mut batch = Batch::default();
         batch.push(tokens, start as u32, &self.table, BLOCK, LogitRows::All);
         let hidden = self.model.forward(&batch, &mut self.kv).expect("hidden states");
-        self.model.logits(&hidden).expect("logits").to_vec2().expect("two dimensions")
+        self.model.logits(&hidden).expect("logits").expect("one rank").to_vec2().expect("two dimensions")
     }
 }
 

@@ -92,7 +92,12 @@ impl Plan {
         self.version.load(Ordering::Relaxed)
     }
 
-    fn set(&self, cpus: Vec<usize>) {
+    /// The CPU of each thread; empty where they run anywhere.
+    pub(super) fn cpus(&self) -> Vec<usize> {
+        lock(&self.cpus).clone()
+    }
+
+    pub(super) fn set(&self, cpus: Vec<usize>) {
         let mut now = lock(&self.cpus);
         if *now != cpus {
             *now = cpus;

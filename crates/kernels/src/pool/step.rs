@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Pool;
+use super::{CURRENT, Pool};
 
 /// Held by a thread while it runs a step. Workers are woken when it begins and wait awake for regions until it ends.
 #[must_use = "the step ends when this is dropped"]
 pub struct StepGuard {
     outer_limit: usize,
+    outer_pool: Option<&'static Pool>,
+    pool: &'static Pool,
     /// The limit is one of this thread.
     not_send: PhantomData<*const ()>,
 }
@@ -33,12 +35,21 @@ struct Seat {
 /// Begin a step on this thread. Its regions run on `max_threads` threads of the pool at most, this one included; `None`
 /// is all of them. Where threads are bound, this one is bound to the first core unless another thread is.
 pub fn begin_step(max_threads: Option<usize>) -> StepGuard {
-    let pool = Pool::global();
-    let outer_limit = LIMIT.replace(max_threads.unwrap_or(usize::MAX).max(1));
+    begin_step_in(Pool::global(), None, max_threads.unwrap_or(usize::MAX).max(1))
+}
+
+/// Begin a step in `pool`; `team` is the same where it is not that of the process.
+pub(super) fn begin_step_in(
+    pool: &'static Pool,
+    team: Option<&'static Pool>,
+    max_threads: usize,
+) -> StepGuard {
+    let outer_limit = LIMIT.replace(max_threads);
+    let outer_pool = CURRENT.replace(team);
     SEAT.with_borrow_mut(|seat| seat.follow(pool));
     pool.num_steps.fetch_add(1, Ordering::Relaxed);
     pool.rouse(pool.num_threads());
-    StepGuard { outer_limit, not_send: PhantomData }
+    StepGuard { outer_limit, outer_pool, pool, not_send: PhantomData }
 }
 
 /// Threads that regions of the calling thread may have.
@@ -49,7 +60,8 @@ pub(super) fn limit() -> usize {
 impl Drop for StepGuard {
     fn drop(&mut self) {
         LIMIT.set(self.outer_limit);
-        Pool::global().num_steps.fetch_sub(1, Ordering::Relaxed);
+        CURRENT.set(self.outer_pool);
+        self.pool.num_steps.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -58,6 +70,9 @@ impl Drop for StepGuard {
 impl Seat {
     fn follow(&mut self, pool: &'static Pool) {
         let plan = pool.plan.version();
+        if self.held.is_some_and(|held| !std::ptr::eq(held, &raw const pool.first_seat)) {
+            self.release();
+        }
         if plan == 0 || (self.held.is_some() && self.plan == plan) {
             return;
         }
@@ -69,12 +84,16 @@ impl Seat {
             pool.plan.apply(0);
         }
     }
+
+    fn release(&mut self) {
+        if let Some(seat) = self.held.take() {
+            seat.0.store(false, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Some(seat) = self.held {
-            seat.0.store(false, Ordering::Relaxed);
-        }
+        self.release();
     }
 }

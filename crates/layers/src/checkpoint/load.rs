@@ -4,7 +4,9 @@
 //! sequential reads with several in flight; while one thread packs its run, others read. What comes next
 //! is announced to the system beforehand. At most a few megabytes per thread are held besides the weights.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use vlinders_kernels::{Format, PackedWeight, PackedWeightBuilder, Stored};
 
+use super::cut::Cut;
+use super::shard::Shard;
 use super::{Checkpoint, Container, TensorInfo};
 use crate::{LayerError, LoadPlan, MatrixSpec, Part, Precision};
 
@@ -52,13 +56,15 @@ struct Run {
     stored: Stored,
     /// The size of a head, when rows have to be put back into their places in each.
     interleaved_head: Option<usize>,
+    /// The part of each row that is taken, unless that is all of it.
+    cut: Option<Cut>,
     place: Place,
 }
 
 /// Where a run goes.
 enum Place {
     Matrix { matrix: usize, first_row: usize },
-    Vector { vector: usize, first: usize },
+    Vector { vector: usize, first: usize, take: Range<usize> },
 }
 
 /// What is being filled.
@@ -100,7 +106,7 @@ impl Checkpoint {
         let started = Instant::now();
         let (mut runs, filling) = self.prepare(plan, precision)?;
         runs.sort_unstable_by_key(|run| (run.shard, run.offset));
-        let total = runs.iter().map(|run| run.len as u64).sum();
+        let total = runs.iter().map(Run::num_bytes).sum();
         let workers = runs.len().clamp(1, MAX_WORKERS);
         let next = AtomicUsize::new(0);
         let done = AtomicU64::new(0);
@@ -111,10 +117,10 @@ impl Checkpoint {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(run) = runs.get(i) else { break };
                 if let Some(ahead) = runs.get(i + workers) {
-                    self.shards[ahead.shard].prefetch(ahead.offset, ahead.len as u64);
+                    ahead.prefetch(&self.shards[ahead.shard]);
                 }
                 let before = Instant::now();
-                let bytes = self.shards[run.shard].read(run.offset, run.len, &mut buffer)?;
+                let bytes = run.read(&self.shards[run.shard], &mut buffer)?;
                 let between = Instant::now();
                 match run.interleaved_head {
                     None => filling.put(run, &bytes)?,
@@ -125,7 +131,7 @@ impl Checkpoint {
                 }
                 read_ns.fetch_add((between - before).as_nanos() as u64, Ordering::Relaxed);
                 convert_ns.fetch_add(between.elapsed().as_nanos() as u64, Ordering::Relaxed);
-                let len = run.len as u64;
+                let len = run.num_bytes();
                 progress(done.fetch_add(len, Ordering::Relaxed) + len, total);
             }
             Ok(())
@@ -147,11 +153,11 @@ impl Checkpoint {
             .iter()
             .map(|spec| {
                 let format = self.format(spec, precision);
-                let rows = spec.parts.iter().map(|part| part.rows).sum();
-                (format, format.packed_bytes(rows, spec.cols).map_or(u64::MAX, |bytes| bytes as u64))
+                let bytes = format.packed_bytes(spec.rows(), spec.cols.len());
+                (format, bytes.map_or(u64::MAX, |bytes| bytes as u64))
             })
             .collect();
-        let vectors = plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows as u64 * 4);
+        let vectors = plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows.len() as u64 * 4);
         let total = matrices.iter().map(|(_, bytes)| *bytes).chain(vectors).fold(0, u64::saturating_add);
         (most(matrices.into_iter()), total)
     }
@@ -160,9 +166,9 @@ impl Checkpoint {
     pub(super) fn format(&self, spec: &MatrixSpec, precision: Precision) -> Format {
         let packed = self.tensors.get(spec.key()).and_then(TensorInfo::packed);
         packed.unwrap_or_else(|| {
-            let stored = |part: &Part| self.stored(&part.tensor).unwrap_or(Stored::F32);
+            let stored = |part: &Part| spec.kept(self.stored(&part.tensor).unwrap_or(Stored::F32));
             let encodings: Vec<_> = spec.parts.iter().map(stored).collect();
-            precision.format(spec.kind, spec.cols, &encodings)
+            precision.format(spec.kind, spec.cols.len(), &encodings)
         })
     }
 
@@ -174,14 +180,16 @@ impl Checkpoint {
             let mut encodings = Vec::with_capacity(spec.parts.len());
             let mut first_row = 0;
             for part in &spec.parts {
-                let (info, stored) = self.check(&part.tensor, &[part.rows, spec.cols])?;
-                encodings.push(stored);
+                let (info, stored) = self.check(&part.tensor, &[part.rows.size(), spec.cols.size()])?;
+                encodings.push(spec.kept(stored));
                 // The file was opened, so its tensors are whole rows of whole blocks.
-                let row_bytes = (info.bytes / part.rows.max(1) as u64) as usize;
+                let row_bytes = (info.bytes / part.rows.size().max(1) as u64) as usize;
+                let cut = (!spec.cols.is_all()).then(|| Cut::new(spec.cols, stored));
+                let read_bytes = cut.as_ref().map_or(row_bytes, |cut| cut.bytes.len());
                 let unit = info.interleaved_head.unwrap_or(16);
-                let rows_per_run = (RUN_BYTES / row_bytes.max(1)).max(unit) / unit * unit;
-                for start in (0..part.rows).step_by(rows_per_run) {
-                    let rows = rows_per_run.min(part.rows - start);
+                let rows_per_run = (RUN_BYTES / read_bytes.max(1)).max(unit) / unit * unit;
+                for start in part.rows.range().step_by(rows_per_run) {
+                    let rows = rows_per_run.min(part.rows.range().end - start);
                     runs.push(Run {
                         shard: info.shard,
                         offset: info.offset + (start * row_bytes) as u64,
@@ -189,18 +197,19 @@ impl Checkpoint {
                         row_bytes,
                         stored,
                         interleaved_head: info.interleaved_head,
-                        place: Place::Matrix { matrix, first_row: first_row + start },
+                        cut: cut.clone(),
+                        place: Place::Matrix { matrix, first_row: first_row + start - part.rows.start() },
                     });
                 }
-                first_row += part.rows;
+                first_row += part.rows.len();
             }
-            let format = precision.format(spec.kind, spec.cols, &encodings);
-            filling.matrices.push(Mutex::new(PackedWeight::builder(format, first_row, spec.cols)?));
+            let format = precision.format(spec.kind, spec.cols.len(), &encodings);
+            filling.matrices.push(Mutex::new(PackedWeight::builder(format, first_row, spec.cols.len())?));
         }
         for (vector, spec) in plan.vectors().iter().enumerate() {
             let mut first = 0;
             for part in &spec.parts {
-                let (info, stored) = self.check(&part.tensor, &[part.rows])?;
+                let (info, stored) = self.check(&part.tensor, &[part.rows.size()])?;
                 runs.push(Run {
                     shard: info.shard,
                     offset: info.offset,
@@ -208,13 +217,41 @@ impl Checkpoint {
                     row_bytes: stored.block_bytes(),
                     stored,
                     interleaved_head: info.interleaved_head,
-                    place: Place::Vector { vector, first },
+                    cut: None,
+                    place: Place::Vector { vector, first, take: part.rows.range() },
                 });
-                first += part.rows;
+                first += part.rows.len();
             }
             filling.vectors.push(Mutex::new(vec![0.0; first]));
         }
         Ok((runs, filling))
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    /// Bytes that are read.
+    fn num_bytes(&self) -> u64 {
+        self.cut.as_ref().map_or(self.len, |cut| self.len / self.row_bytes.max(1) * cut.bytes.len()) as u64
+    }
+
+    fn read<'a>(&self, shard: &Shard, buffer: &'a mut Vec<u8>) -> Result<Cow<'a, [u8]>, LayerError> {
+        match &self.cut {
+            None => shard.read(self.offset, self.len, buffer),
+            Some(cut) => {
+                let offset = self.offset + cut.bytes.start as u64;
+                let rows = self.len / self.row_bytes.max(1);
+                shard.read_strided(offset, cut.bytes.len(), self.row_bytes as u64, rows, buffer)
+            }
+        }
+    }
+
+    /// Pieces of rows are read one by one, and what lies between is for other ranks to fetch.
+    fn prefetch(&self, shard: &Shard) {
+        if self.cut.is_none() {
+            shard.prefetch(self.offset, self.len as u64);
+        }
     }
 }
 
@@ -238,11 +275,16 @@ impl Filling {
         match run.place {
             Place::Matrix { matrix, first_row } => {
                 let mut builder = self.matrices[matrix].lock().unwrap_or_else(PoisonError::into_inner);
-                builder.rows(first_row, run.stored, bytes)?;
+                match run.cut.as_ref().and_then(|cut| cut.numbers(run.stored, bytes)) {
+                    None => builder.rows(first_row, run.stored, bytes)?,
+                    Some(numbers) => builder.rows(first_row, Stored::F32, &numbers)?,
+                }
             }
-            Place::Vector { vector, first } => {
+            Place::Vector { vector, first, ref take } => {
+                let mut numbers = vec![0.0; bytes.len() / run.row_bytes.max(1) * run.stored.block_len()];
+                run.stored.decode(bytes, &mut numbers);
                 let mut values = self.vectors[vector].lock().unwrap_or_else(PoisonError::into_inner);
-                run.stored.decode(bytes, &mut values[first..]);
+                values[first..first + take.len()].copy_from_slice(&numbers[take.clone()]);
             }
         }
         Ok(())

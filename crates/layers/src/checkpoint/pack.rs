@@ -144,14 +144,13 @@ impl Contents<'_> {
             entries.insert(name.to_owned(), entry);
         };
         for (spec, format) in &self.matrices {
-            let rows = spec.parts.iter().map(|part| part.rows).sum();
-            let bytes = packed::file_bytes(*format, rows, spec.cols)
+            let bytes = packed::file_bytes(*format, spec.rows(), spec.cols.len())
                 .ok_or(vlinders_kernels::KernelError::Memory { bytes: usize::MAX })?;
             entry(spec.key(), "U8", bytes, bytes as u64);
             metadata.insert(format!("{}{}", packed::NOTE, spec.key()), json!(packed::note(*format, spec)));
         }
         for part in &self.vectors {
-            entry(&part.tensor, "F32", part.rows, part.rows as u64 * 4);
+            entry(&part.tensor, "F32", part.rows.len(), part.rows.len() as u64 * 4);
         }
         let mut all = Map::new();
         all.insert("__metadata__".to_owned(), Value::Object(metadata));

@@ -38,7 +38,7 @@ struct RawNote {
 /// The text that describes a matrix.
 pub(super) fn note(format: Format, spec: &MatrixSpec) -> String {
     let parts = parts(spec);
-    let shape = [parts.iter().map(|(_, rows)| rows).sum(), spec.cols];
+    let shape = [spec.rows(), spec.cols.len()];
     // A struct of texts and numbers always has a JSON text.
     serde_json::to_string(&RawNote { format: format.as_str().to_owned(), shape, parts }).unwrap_or_default()
 }
@@ -49,7 +49,7 @@ pub(super) fn file_bytes(format: Format, out: usize, inn: usize) -> Option<usize
 }
 
 fn parts(spec: &MatrixSpec) -> Vec<(String, usize)> {
-    spec.parts.iter().map(|part| (part.tensor.clone(), part.rows)).collect()
+    spec.parts.iter().map(|part| (part.tensor.clone(), part.rows.len())).collect()
 }
 
 // === impl Checkpoint ===
@@ -95,6 +95,9 @@ impl Checkpoint {
         spec: &MatrixSpec,
         precision: Precision,
     ) -> Result<(&TensorInfo, Format), LayerError> {
+        if !spec.is_whole() {
+            return Err(LayerError::PackedWhole { place: self.place.clone() });
+        }
         let name = spec.key();
         let info = self.tensors.get(name).ok_or_else(|| LayerError::MissingTensor {
             tensor: name.to_owned(),
@@ -106,7 +109,7 @@ impl Checkpoint {
             file: file(),
             reason: format!("it does not describe {name}"),
         })?;
-        let expected = vec![spec.parts.iter().map(|part| part.rows).sum(), spec.cols];
+        let expected = vec![spec.rows(), spec.cols.len()];
         if info.shape != expected {
             return Err(LayerError::WrongShape {
                 tensor: name.to_owned(),
@@ -120,7 +123,7 @@ impl Checkpoint {
             let reason = format!("{name} was stacked of {:?}, the model needs {:?}", note.parts, parts(spec));
             return Err(LayerError::BadPacked { file: file(), reason });
         }
-        let asked = precision.format(spec.kind, spec.cols, &[note.format.stored()]);
+        let asked = precision.format(spec.kind, spec.cols.len(), &[note.format.stored()]);
         if asked != note.format {
             let tensor = name.to_owned();
             return Err(LayerError::PackedOtherwise { tensor, packed: note.format, asked });

@@ -99,28 +99,29 @@ impl Checkpoint {
         }
         let mut outputs = Vec::new();
         for spec in plan.matrices() {
+            let cols = spec.cols.size();
             for part in &spec.parts {
-                let (source, stored) = self.check(&part.tensor, &[part.rows, spec.cols])?;
-                let format = precision.format(spec.kind, spec.cols, &[stored]);
-                let row_bytes =
-                    format.stored().row_bytes(spec.cols).ok_or_else(|| LayerError::NoWholeBlocks {
-                        tensor: part.tensor.clone(),
-                        cols: spec.cols,
-                        block: format.stored().block_len(),
-                    })?;
+                let rows = part.rows.size();
+                let (source, stored) = self.check(&part.tensor, &[rows, cols])?;
+                let format = precision.format(spec.kind, cols, &[stored]);
+                let row_bytes = format.stored().row_bytes(cols).ok_or_else(|| LayerError::NoWholeBlocks {
+                    tensor: part.tensor.clone(),
+                    cols,
+                    block: format.stored().block_len(),
+                })?;
                 outputs.push(Output {
                     name: &part.tensor,
                     source,
                     stored,
                     format: Some(format),
-                    shape: vec![part.rows, row_bytes],
-                    bytes: (part.rows * row_bytes) as u64,
+                    shape: vec![rows, row_bytes],
+                    bytes: (rows * row_bytes) as u64,
                 });
             }
         }
         for part in plan.vectors().iter().flat_map(|spec| &spec.parts) {
-            let (source, stored) = self.check(&part.tensor, &[part.rows])?;
-            let shape = vec![part.rows];
+            let shape = vec![part.rows.size()];
+            let (source, stored) = self.check(&part.tensor, &shape)?;
             outputs.push(Output {
                 name: &part.tensor,
                 source,

@@ -67,6 +67,23 @@ impl Shard {
         }
     }
 
+    /// `len` bytes from `offset` on, and the same `rows - 1` times more, each `stride` bytes further, one behind the other.
+    pub(super) fn read_strided<'a>(
+        &self,
+        offset: u64,
+        len: usize,
+        stride: u64,
+        rows: usize,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Cow<'a, [u8]>, LayerError> {
+        let mut piece = Vec::new();
+        buffer.clear();
+        for row in 0..rows as u64 {
+            buffer.extend_from_slice(&self.read(offset + row * stride, len, &mut piece)?);
+        }
+        Ok(Cow::Borrowed(&buffer[..]))
+    }
+
     /// All of it as memory. What is part of the binary can not be mapped again.
     pub(super) fn map(&self) -> Result<FileMapping, LayerError> {
         let fail = |source| LayerError::Io { file: self.name.clone(), source };

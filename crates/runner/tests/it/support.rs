@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vlinders_engine::{Executor, SamplingParams, SeqId, SequenceWork, StartedSequence, StepOutput, StepPlan};
-use vlinders_runner::{KvDtype, LoadOptions, LoadedModel, LocalExecutor, ModelFiles, NoProgress, load};
+use vlinders_runner::{KvDtype, Leader, LoadOptions, LoadedModel, ModelFiles, NoProgress, load};
 
 /// Options that are enough for tiny models, with a cache that does not round.
 pub(crate) fn options() -> LoadOptions {
@@ -29,7 +29,7 @@ pub(crate) fn greedy() -> SamplingParams {
 
 /// Builds plans and runs them.
 pub(crate) struct Driver {
-    executor: LocalExecutor,
+    executor: Leader,
     plan: StepPlan,
     step: u64,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Part<'a> {
 // === impl Driver ===
 
 impl Driver {
-    pub(crate) fn new(executor: LocalExecutor) -> Self {
+    pub(crate) fn new(executor: Leader) -> Self {
         let mut driver = Self { executor, plan: StepPlan::default(), step: 0 };
         driver.next();
         driver

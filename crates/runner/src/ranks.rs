@@ -1,0 +1,96 @@
+//! Loads the ranks of a model as threads of this process.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use vlinders_comm::Threads;
+use vlinders_kernels::{Team, split_threads};
+
+use crate::load::{LoadedRank, Rank};
+use crate::local::Compute;
+use crate::{Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadedModel, ModelFiles, RunnerError};
+
+/// Load a model on as many ranks as the options say. This thread is the first of them until it is loaded.
+pub(crate) fn load(
+    files: &ModelFiles,
+    options: &LoadOptions,
+    progress: &dyn LoadProgress,
+) -> Result<LoadedModel, RunnerError> {
+    let ranks = options.tensor_parallel_size;
+    let tally: Arc<[Tally]> = (0..ranks).map(|_| Tally::default()).collect();
+    let mut group = Threads::group(ranks).into_iter().zip(split_threads(ranks, options.num_threads));
+    let rank = |(communicator, team): (Threads, Team)| Rank {
+        communicator: Arc::new(communicator),
+        compute: Compute::Team(team),
+        ranks_here: ranks,
+    };
+    let Some(first) = group.next().map(rank) else {
+        return Err(RunnerError::Thread(io::ErrorKind::InvalidInput.into()));
+    };
+    let communicator = Arc::clone(&first.communicator);
+    let spawn = |(number, member): (usize, (Threads, Team))| {
+        let counted = Counted { tally: Arc::clone(&tally), rank: number + 1, shown: None };
+        start_follower(rank(member), files.clone(), options.clone(), counted)
+    };
+    let followers = group.enumerate().map(spawn).collect::<Result<Vec<_>, _>>()?;
+    let counted = Counted { tally, rank: 0, shown: Some(progress) };
+    let LoadedRank { executor, info, report } = first.load(files, options, &counted)?;
+    Ok(LoadedModel { executor: Leader::new(executor, communicator, followers), info, report })
+}
+
+/// Load a rank on a thread of its own, which then follows the first.
+fn start_follower(
+    rank: Rank,
+    files: ModelFiles,
+    options: LoadOptions,
+    progress: Counted<'static>,
+) -> Result<JoinHandle<()>, RunnerError> {
+    let communicator = Arc::clone(&rank.communicator);
+    let number = communicator.rank();
+    let work = move || {
+        let loaded = rank.load(&files, &options, &progress);
+        let ended = loaded.map_err(|error| error.to_string()).and_then(|loaded| {
+            Follower::new(loaded.executor, communicator).run().map_err(|error| error.to_string())
+        });
+        if let Err(error) = ended {
+            tracing::error!(rank = number, error, "a rank has ended");
+        }
+    };
+    Builder::new().name(format!("rank-{number}")).spawn(work).map_err(RunnerError::Thread)
+}
+
+/// Bytes that one rank has loaded, and is to load.
+#[derive(Default)]
+struct Tally {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+/// Progress of one rank; that of the first shows the sum over all.
+struct Counted<'a> {
+    tally: Arc<[Tally]>,
+    rank: usize,
+    shown: Option<&'a dyn LoadProgress>,
+}
+
+impl LoadProgress for Counted<'_> {
+    fn phase(&self, phase: LoadPhase) {
+        if let Some(shown) = self.shown {
+            shown.phase(phase);
+        }
+    }
+
+    fn bytes(&self, done: u64, total: u64) {
+        if let Some(own) = self.tally.get(self.rank) {
+            own.done.fetch_max(done, Ordering::Relaxed);
+            own.total.store(total, Ordering::Relaxed);
+        }
+        if let Some(shown) = self.shown {
+            let sum =
+                |of: fn(&Tally) -> &AtomicU64| self.tally.iter().map(|t| of(t).load(Ordering::Relaxed)).sum();
+            shown.bytes(sum(|tally| &tally.done), sum(|tally| &tally.total));
+        }
+    }
+}

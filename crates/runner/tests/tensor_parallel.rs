@@ -1,0 +1,124 @@
+//! A model that is split among ranks gives what it gives on one: logits of every golden checkpoint within 1e-4, the same greedy
+//! tokens.
+
+use std::sync::Arc;
+use std::thread;
+
+use vlinders_comm::{Communicator, Single, Threads};
+use vlinders_layers::{
+    Activations, Batch, Checkpoint, KvDtype, KvStore, LayerError, LogitRows, Precision, Weights,
+};
+use vlinders_models::{CausalLm, ModelSpec};
+use vlinders_testkit::{Golden, golden_names};
+
+const BLOCK: usize = 4;
+const POSITIONS: usize = 128;
+const TOLERANCE: f32 = 1e-4;
+
+type Logits = Vec<Vec<f32>>;
+
+/// One rank of a golden model.
+struct Rank {
+    model: Box<dyn CausalLm>,
+    kv: KvStore,
+}
+
+impl Rank {
+    fn load(golden: &Golden, communicator: Arc<dyn Communicator>) -> Result<Self, LayerError> {
+        let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
+        let checkpoint = Checkpoint::open(&golden.folder)?;
+        let precision = Precision { activations: Activations::F32, ..Precision::default() };
+        let spec = ModelSpec::parse(&config).expect("a supported architecture");
+        let planning = Weights::planning(Arc::clone(&communicator));
+        spec.build(&planning).map_err(layer_error)?;
+        let (tensors, _) = checkpoint.load(&planning.plan(), precision, &|_, _| {})?;
+        let weights = Weights::loaded(tensors, POSITIONS, communicator);
+        let model = spec.build(&weights).map_err(layer_error)?;
+        let kv = KvStore::new(model.kv_shape(), KvDtype::F32, POSITIONS / BLOCK, BLOCK)?;
+        Ok(Self { model, kv })
+    }
+
+    /// Logits after each of `tokens`; on the first rank only.
+    fn feed(&mut self, tokens: &[u32], start: usize) -> Logits {
+        let table: Vec<u32> = (0..(POSITIONS / BLOCK) as u32).rev().collect();
+        let mut batch = Batch::default();
+        batch.push(tokens, start as u32, &table, BLOCK, LogitRows::All);
+        let hidden = self.model.forward(&batch, &mut self.kv).expect("hidden states");
+        let logits = self.model.logits(&hidden).expect("logits");
+        logits.map_or_else(Vec::new, |logits| logits.to_vec2().expect("two dimensions"))
+    }
+
+    /// Logits of all prompts, in two chunks, and of the greedy tokens that follow them, one by one.
+    fn run(mut self, golden: &Golden) -> Logits {
+        let mut all = Vec::new();
+        for prompt in &golden.prompts {
+            let (first, second) = prompt.input_ids.split_at(prompt.input_ids.len() / 2);
+            all.extend(if first.is_empty() { Vec::new() } else { self.feed(first, 0) });
+            all.extend(self.feed(second, first.len()));
+            for (i, token) in prompt.greedy.iter().enumerate() {
+                all.extend(self.feed(&[*token], prompt.input_ids.len() + i));
+            }
+        }
+        all
+    }
+}
+
+fn layer_error(error: vlinders_models::ModelError) -> LayerError {
+    match error {
+        vlinders_models::ModelError::Layer(error) => error,
+        other => LayerError::config("architectures", other.to_string()),
+    }
+}
+
+/// What the first of `ranks` threads gives.
+fn on_ranks(golden: &Golden, ranks: usize) -> Result<Logits, LayerError> {
+    thread::scope(|scope| {
+        let run = |communicator: Threads| Ok(Rank::load(golden, Arc::new(communicator))?.run(golden));
+        let ranks: Vec<_> =
+            Threads::group(ranks).into_iter().map(|rank| scope.spawn(move || run(rank))).collect();
+        let mut all = ranks.into_iter().map(|rank| rank.join().expect("a rank that does not panic"));
+        let first = all.next().expect("a rank");
+        for other in all {
+            assert!(
+                other.is_ok_and(|logits| logits.is_empty()) == first.is_ok(),
+                "only the first has logits"
+            );
+        }
+        first
+    })
+}
+
+fn argmax(logits: &[f32]) -> Option<usize> {
+    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
+}
+
+#[test]
+fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
+    println!("{:24} {:>12} {:>12}", "max |difference|", "2 ranks", "4 ranks");
+    for name in golden_names().expect("a folder") {
+        let golden = Golden::load(&name).expect("a golden result");
+        let alone = Rank::load(&golden, Arc::new(Single)).expect("a model").run(&golden);
+        let errors = [2, 4].map(|ranks| {
+            let split = match on_ranks(&golden, ranks) {
+                // Two heads can not be split among four ranks.
+                Err(LayerError::CanNotSplit { valid, .. }) if name == "llama-linear-tiny" && ranks == 4 => {
+                    assert_eq!(valid, [1, 2]);
+                    return None;
+                }
+                other => other.expect("logits"),
+            };
+            assert_eq!(split.len(), alone.len());
+            let tokens = |all: &Logits| all.iter().map(|row| argmax(row)).collect::<Vec<_>>();
+            assert_eq!(tokens(&split), tokens(&alone), "{name}: greedy tokens on {ranks} ranks");
+            let pairs = split.iter().flatten().zip(alone.iter().flatten());
+            // NaN must not win against a number.
+            let worse =
+                |worst: f32, (a, b): (&f32, &f32)| if (a - b).abs() <= worst { worst } else { (a - b).abs() };
+            let error = pairs.fold(0.0, worse);
+            assert!(error <= TOLERANCE, "{name} on {ranks} ranks: {error}");
+            Some(error)
+        });
+        let shown = errors.map(|error| error.map_or("-".to_owned(), |error| format!("{error:.1e}")));
+        println!("{name:24} {:>12} {:>12}", shown[0], shown[1]);
+    }
+}
