@@ -38,6 +38,7 @@ impl ModelConfig {
             memory_fraction: self.memory_fraction * share,
             max_num_seqs: self.max_num_seqs,
             num_threads: self.num_threads,
+            tensor_parallel_size: self.tensor_parallel_size.unwrap_or(1),
             ..LoadOptions::default()
         }
     }

@@ -233,6 +233,9 @@ impl Checkpoint {
     /// another `precision` than it was packed with.
     #[must_use]
     pub fn problems(&self, plan: &LoadPlan, precision: Precision) -> Vec<LayerError> {
+        if self.container == Container::Packed && !plan.matrices().iter().all(MatrixSpec::is_whole) {
+            return vec![LayerError::PackedWhole { place: self.place.clone() }];
+        }
         let matrices = plan.matrices().iter().flat_map(|spec| self.matrix_problems(spec, precision));
         let vectors = plan
             .vectors()

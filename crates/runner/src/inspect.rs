@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use vlinders_comm::Single;
+use vlinders_comm::Outline;
 use vlinders_kernels::{Format, KvDtype};
-use vlinders_layers::Weights;
-use vlinders_models::ModelSpec;
+use vlinders_layers::{LoadPlan, Weights};
+use vlinders_models::{CausalLm, ModelSpec};
 
 use crate::{LoadOptions, MemoryFit, ModelFiles, RunnerError};
 
@@ -35,7 +35,7 @@ pub struct Inspection {
     pub num_parameters: u64,
     /// Bytes of the files.
     pub file_bytes: u64,
-    /// Bytes of weights in memory.
+    /// Bytes of weights in memory, of all ranks.
     pub weight_bytes: u64,
     /// Bytes of the cache for each token of a full block.
     pub kv_bytes_per_token: u64,
@@ -43,6 +43,26 @@ pub struct Inspection {
     pub kv_bytes_per_sequence: u64,
     /// The cache that fits beside the weights, or why none does.
     pub fit: Result<MemoryFit, String>,
+}
+
+/// What one rank needs of a model.
+struct Share {
+    outline: Box<dyn CausalLm>,
+    plan: LoadPlan,
+}
+
+// === impl Share ===
+
+impl Share {
+    fn plan(spec: &ModelSpec, rank: usize, ranks: usize) -> Result<Self, RunnerError> {
+        let planning = Weights::planning(Arc::new(Outline::new(rank, ranks)?));
+        let outline = spec.build(&planning)?;
+        Ok(Self { outline, plan: planning.plan() })
+    }
+
+    fn block_bytes(&self, dtype: KvDtype, block_size: usize) -> Result<u64, RunnerError> {
+        Ok(self.outline.kv_shape().bytes_per_block(dtype, block_size)? as u64)
+    }
 }
 
 /// Look at a model without loading it: reads config.json and the headers of the weights. `available` is the memory
@@ -58,10 +78,18 @@ pub fn inspect(
 ) -> Result<Inspection, RunnerError> {
     options.validate()?;
     let spec = ModelSpec::parse(&files.config()?)?;
-    let planning = Weights::planning(Arc::new(Single));
-    let outline = spec.build(&planning)?;
-    let plan = planning.plan();
     let checkpoint = files.checkpoint()?;
+    let ranks = options.tensor_parallel_size;
+    let first = Share::plan(&spec, 0, ranks)?;
+    let (format, mut weight_bytes) = checkpoint.in_memory(&first.plan, options.precision());
+    let kv_cache_dtype = options.kv_cache_dtype_for(format);
+    let mut block_bytes = first.block_bytes(kv_cache_dtype, options.block_size)?;
+    for rank in 1..ranks {
+        let share = Share::plan(&spec, rank, ranks)?;
+        weight_bytes += checkpoint.in_memory(&share.plan, options.precision()).1;
+        block_bytes += share.block_bytes(kv_cache_dtype, options.block_size)?;
+    }
+    let Share { outline, plan } = first;
     let wanted: HashSet<&str> = plan.tensors().collect();
     let mut unused: Vec<String> = checkpoint
         .tensors()
@@ -76,9 +104,6 @@ pub fn inspect(
     }
     let mut stored: Vec<_> = stored.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
     stored.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let (format, weight_bytes) = checkpoint.in_memory(&plan, options.precision());
-    let kv_cache_dtype = options.kv_cache_dtype_for(format);
-    let block_bytes = outline.kv_shape().bytes_per_block(kv_cache_dtype, options.block_size)? as u64;
     let max_positions = spec.max_position_embeddings;
     let fit = match available {
         Some(available) if available <= weight_bytes => {

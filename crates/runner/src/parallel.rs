@@ -139,3 +139,6 @@ fn receive(message: &[u8], chain: &mut u64) -> Result<StepPlan, ExecutorError> {
 fn failed(error: &CommError) -> ExecutorError {
     ExecutorError(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,10 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "N", env = "VLINDERS_NUM_THREADS")]
     pub(crate) num_threads: Option<usize>,
 
+    /// Ranks that each model is split among, each with its share of weights, cache and threads [default: 1]
+    #[arg(long, value_name = "N", env = "VLINDERS_TENSOR_PARALLEL_SIZE")]
+    pub(crate) tensor_parallel_size: Option<usize>,
+
     /// Share of the machine's memory that weights and KV cache of all models may take [default: 0.8]
     #[arg(long, value_name = "0..1", env = "VLINDERS_MEMORY_FRACTION")]
     pub(crate) memory_fraction: Option<f64>,

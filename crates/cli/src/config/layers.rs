@@ -139,6 +139,7 @@ impl<'a> Overrides<'a> {
             ("--max-num-seqs", args.max_num_seqs),
             ("--max-batched-tokens", args.max_batched_tokens),
             ("--num-threads", args.num_threads),
+            ("--tensor-parallel-size", args.tensor_parallel_size),
         ];
         for (option, count) in counts {
             if count == Some(0) {
@@ -167,6 +168,7 @@ impl<'a> Overrides<'a> {
         model.max_num_seqs = self.args.max_num_seqs.unwrap_or(model.max_num_seqs);
         model.max_batched_tokens = self.args.max_batched_tokens.unwrap_or(model.max_batched_tokens);
         model.num_threads = self.args.num_threads.or(model.num_threads);
+        model.tensor_parallel_size = self.args.tensor_parallel_size.or(model.tensor_parallel_size);
         model.memory_fraction = self.args.memory_fraction.unwrap_or(model.memory_fraction);
     }
 }

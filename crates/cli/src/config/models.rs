@@ -46,6 +46,8 @@ pub(crate) struct ModelConfig {
     pub(crate) max_waiting: usize,
     /// The most threads that compute for it; `None` is all of the process.
     pub(crate) num_threads: Option<usize>,
+    /// Ranks that the model is split among; `None` is 1, or as many as the processes of a group.
+    pub(crate) tensor_parallel_size: Option<usize>,
     pub(crate) prefix_caching: bool,
     /// Share of the machine's memory that weights and KV cache may take.
     pub(crate) memory_fraction: f64,
@@ -84,6 +86,7 @@ impl ModelConfig {
             max_batched_tokens: DEFAULT_MAX_BATCHED_TOKENS,
             max_waiting: DEFAULT_MAX_WAITING,
             num_threads: None,
+            tensor_parallel_size: None,
             prefix_caching: true,
             memory_fraction: DEFAULT_MEMORY_FRACTION,
         }
@@ -214,6 +217,7 @@ impl Resolver<'_> {
             max_batched_tokens: self.count(&raw.max_batched_tokens).unwrap_or(default.max_batched_tokens),
             max_waiting: self.count(&raw.max_waiting).unwrap_or(default.max_waiting),
             num_threads: self.threads(&raw.num_threads),
+            tensor_parallel_size: self.count(&raw.tensor_parallel_size),
             prefix_caching: raw.prefix_caching.as_ref().is_none_or(|on| on.value),
             memory_fraction: self.fraction(&raw.memory_fraction).unwrap_or(default.memory_fraction),
             hermes_tools: self.hermes_tools(&raw.tool_parser).unwrap_or(default.hermes_tools),
@@ -223,14 +227,6 @@ impl Resolver<'_> {
 
     /// Fields of the format that ask for something this version can not do.
     fn reject_unavailable(&mut self, raw: &RawModel) {
-        match &raw.tensor_parallel_size {
-            Some(size) if size.value == 0 => self.report(size, "found 0", "write 1"),
-            Some(size) if size.value > 1 => {
-                let found = format!("found {}; tensor parallelism is not available yet", size.value);
-                self.report(size, found, "write 1, or remove the line");
-            }
-            _ => {}
-        }
         if let Some(device) = raw.device.as_ref().filter(|device| !["cpu", "auto"].contains(&&*device.value))
         {
             let found = format!("device `{}` is not available yet", device.value);

@@ -42,7 +42,7 @@ fn mistakes_in_models_yaml() {
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n  - name: b\n    path: builtin:vlinders-demo\n    \
          aliases: [c, a]\n",
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    enabled: false\n",
-        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    tensor_parallel_size: 4\n    quantization: fp8\n    activation_dtype: int8\n    \
+        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    tensor_parallel_size: 0\n    quantization: fp8\n    activation_dtype: int8\n    \
          device: cuda\n    tool_parser: pythonic\n",
         "models:\n  - name: a\n    name: b\n    path: builtin:vlinders-demo\n",
         "models:\n  - name: a\n   path: builtin:vlinders-demo\n",
@@ -87,7 +87,7 @@ models:
     enabled: false
   - name: gpt-3.5-turbo
     path: builtin:vlinders-demo
-    tensor_parallel_size: 1
+    tensor_parallel_size: 2
     max_model_len: 16384
     enabled: true
     dtype: bfloat16
@@ -119,6 +119,7 @@ models:
         max_batched_tokens: 2048,
         max_waiting: 10,
         num_threads: Some(6),
+        tensor_parallel_size: Some(2),
         prefix_caching: false,
         memory_fraction: 0.5,
         hermes_tools: false,

@@ -95,9 +95,6 @@ impl Checkpoint {
         spec: &MatrixSpec,
         precision: Precision,
     ) -> Result<(&TensorInfo, Format), LayerError> {
-        if !spec.is_whole() {
-            return Err(LayerError::PackedWhole { place: self.place.clone() });
-        }
         let name = spec.key();
         let info = self.tensors.get(name).ok_or_else(|| LayerError::MissingTensor {
             tensor: name.to_owned(),

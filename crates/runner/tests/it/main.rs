@@ -5,4 +5,5 @@
 mod executor;
 mod files;
 mod pack;
+mod ranks;
 mod support;
