@@ -16,12 +16,12 @@ pub(crate) struct Call {
 /// Which collective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    AllReduce,
-    AllGather,
-    Gather,
-    Broadcast,
-    Bytes,
-    Barrier,
+    AllReduce = 1,
+    AllGather = 2,
+    Gather = 3,
+    Broadcast = 4,
+    Bytes = 5,
+    Barrier = 6,
 }
 
 /// Numbers the calls of one rank.
@@ -29,6 +29,13 @@ pub(crate) enum Kind {
 pub(crate) struct Calls {
     next: AtomicU64,
     tag: AtomicU64,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::AllReduce, Self::AllGather, Self::Gather, Self::Broadcast, Self::Bytes, Self::Barrier];
 }
 
 // === impl Calls ===

@@ -36,6 +36,42 @@ impl<G: Deref<Target = Storage>> Held<'_, G> {
     }
 }
 
+impl<G: Deref<Target = Storage>> Held<'_, G> {
+    /// Its bytes, as they lie in memory.
+    pub(crate) fn bytes(&self) -> Result<&[u8], CommError> {
+        let Some((start, end)) = self.layout.contiguous_offsets() else {
+            return Err(CommError::Tensor("a tensor that is sent must be contiguous".to_owned()));
+        };
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(numbers)) => Ok(bytes_of(&numbers[start..end])),
+            Storage::Cpu(CpuStorage::U32(numbers)) => Ok(bytes_of(&numbers[start..end])),
+            Storage::Cpu(CpuStorage::U8(numbers)) => Ok(&numbers[start..end]),
+            _ => Err(CommError::Tensor("only f32, u32 and u8 on the CPU can be sent".to_owned())),
+        }
+    }
+}
+
+/// Numbers of which every pattern of bits is one.
+pub(crate) trait Plain: Copy {}
+
+impl Plain for f32 {}
+impl Plain for u32 {}
+
+/// Numbers as the bytes that they are. Ranks are little-endian, all of them.
+pub(crate) fn bytes_of<T: Plain>(numbers: &[T]) -> &[u8] {
+    // SAFETY: the slice is as many bytes, all of them written, and bytes have no alignment.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// The same, to be written.
+pub(crate) fn bytes_of_mut<T: Plain>(numbers: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, and whatever is written to them, they are numbers.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+}
+
+#[cfg(target_endian = "big")]
+compile_error!("ranks send numbers as little-endian bytes");
+
 /// Write the sums of `parts`, added in their order, to `out`.
 ///
 /// # Safety

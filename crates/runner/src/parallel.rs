@@ -75,8 +75,9 @@ impl Drop for Leader {
         if self.is_alone() {
             return;
         }
-        // Where the group is broken they have ended already.
-        let _ = self.communicator.broadcast_bytes(&mut Vec::new(), 0);
+        // The group must not end before all have heard this. Where it is broken, they have ended already.
+        let told = self.communicator.broadcast_bytes(&mut Vec::new(), 0);
+        let _ = told.and_then(|()| self.communicator.barrier());
         for follower in self.followers.drain(..) {
             // It has told of its end; see `Follower::run`.
             let _ = follower.join();
@@ -106,7 +107,7 @@ impl Follower {
         loop {
             self.communicator.broadcast_bytes(&mut message, 0).map_err(|e| failed(&e))?;
             if message.is_empty() {
-                return Ok(());
+                return self.communicator.barrier().map_err(|e| failed(&e));
             }
             let plan = receive(&message, &mut chain)?;
             if plan.step != step + 1 {
