@@ -11,6 +11,7 @@ mod model;
 mod pack;
 mod quantize;
 mod serve;
+mod worker;
 
 use std::ffi::OsString;
 
@@ -25,7 +26,8 @@ pub(crate) use self::{
     model::ModelArgs,
     pack::PackArgs,
     quantize::QuantizeArgs,
-    serve::{CpuPinning, LogFormat, ServeArgs, ServerArgs, WorkerArgs},
+    serve::{CpuPinning, LogFormat, ServeArgs, ServerArgs},
+    worker::{GroupArgs, WorkerArgs},
 };
 
 const EXAMPLES: &str = "\

@@ -2,10 +2,13 @@
 
 mod check;
 mod completions;
+mod follow;
+mod member;
 mod pack;
 mod quantize;
 mod serve;
 mod version;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -16,7 +19,7 @@ use crate::{bench, chat};
 pub(crate) fn run(args: Args) -> ExitCode {
     let outcome: anyhow::Result<ExitCode> = match args.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Worker(args) => serve::run_worker(&args),
+        Command::Worker(args) => worker::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Pack(args) => pack::run(&args),
         Command::Quantize(args) => quantize::run(&args),

@@ -4,6 +4,7 @@
 //! module nothing is optional that has a default, and nothing needs to be checked again.
 
 mod dtype;
+mod group;
 mod keys;
 mod layers;
 mod models;
@@ -15,6 +16,7 @@ mod units;
 
 pub(crate) use self::{
     dtype::Dtype,
+    group::resolve_group,
     keys::{first_key, server_keys},
     layers::{Resolved, model_at, resolve},
     models::{ModelConfig, ModelPath},

@@ -100,7 +100,7 @@ impl Engine {
             if idle {
                 self.observer.resumed();
             }
-            self.obey(commands);
+            self.obey(commands)?;
             self.step(executor)?;
         }
     }
@@ -120,15 +120,18 @@ impl Engine {
         Ok(())
     }
 
-    fn obey(&mut self, commands: Commands) {
+    fn obey(&mut self, commands: Commands) -> Result<(), ExecutorError> {
+        let mut outcome = Ok(());
         for command in commands.into_values() {
             match command {
                 Command::Submit(submission) => self.submit(submission),
                 Command::Cancel(id) => self.cancel(id),
                 Command::Drain => self.draining = true,
                 Command::Abort(reason) => self.abort(&reason),
+                Command::Fail(reason) => outcome = Err(ExecutorError(reason)),
             }
         }
+        outcome
     }
 
     fn submit(&mut self, submission: Submission) {
@@ -180,7 +183,7 @@ impl Engine {
         let unseen = self.mailbox.fail(why.clone());
         let unseen = unseen.into_values().filter_map(|command| match command {
             Command::Submit(submission) => Some(submission.events),
-            Command::Cancel(_) | Command::Drain | Command::Abort(_) => None,
+            Command::Cancel(_) | Command::Drain | Command::Abort(_) | Command::Fail(_) => None,
         });
         let seen = self.streams.drain(..).flatten().map(|stream| stream.events);
         for events in seen.chain(unseen) {

@@ -97,6 +97,12 @@ impl EngineHandle {
         self.0.mailbox.abort(reason.into());
     }
 
+    /// The model can not go on, which its executor may notice only at the next step: every request fails, and the engine with
+    /// them.
+    pub fn fail(&self, reason: impl Into<String>) {
+        self.0.mailbox.give_up(reason.into());
+    }
+
     /// Wait until the engine has ended, by a drain or by a failure.
     pub async fn drained(&self) {
         let mut state = self.0.mailbox.watch_state();

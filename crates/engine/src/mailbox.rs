@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Drain,
     /// Tell every request that it failed, and why.
     Abort(String),
+    /// The model has failed.
+    Fail(String),
 }
 
 /// A request on its way in, with the way out for its events.
@@ -120,6 +122,13 @@ impl Mailbox {
         let inbox = self.lock();
         if self.is_alive() {
             self.put(inbox, Command::Abort(reason));
+        }
+    }
+
+    pub(crate) fn give_up(&self, reason: String) {
+        let inbox = self.lock();
+        if self.is_alive() {
+            self.put(inbox, Command::Fail(reason));
         }
     }
 

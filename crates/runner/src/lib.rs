@@ -10,6 +10,7 @@ mod fingerprint;
 mod inspect;
 mod load;
 mod local;
+mod member;
 mod memory;
 mod options;
 mod pack;
@@ -28,6 +29,7 @@ pub use self::{
     inspect::{Inspection, inspect},
     load::{LoadedModel, ModelInfo, load},
     local::LocalExecutor,
+    member::{Member, load_member},
     memory::available_memory,
     options::LoadOptions,
     pack::pack,
@@ -38,6 +40,7 @@ pub use self::{
     sizing::MemoryFit,
 };
 pub use candle_core::DType;
+pub use vlinders_comm::{GroupOptions, GroupSecret, JoinError, Tcp, Watcher};
 pub use vlinders_kernels::{
     Binding, ComputeOptions, ComputeReport, KvDtype, Pinning, Placement, configure_compute,
     default_num_threads, set_num_threads, usable_cpus,

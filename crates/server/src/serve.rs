@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use vlinders_edge::Connections;
+use vlinders_engine::EngineHandle;
 
 use crate::router::router;
 use crate::server::Server;
 
 /// How often values recorded for histograms are sorted into buckets, and steps are looked at.
 const UPKEEP: Duration = Duration::from_secs(1);
+
+/// After the last request, for a model to put away what it holds: its other ranks have to hear that it ends.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// After the grace time, for the error events to reach their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -43,6 +47,11 @@ async fn drain(server: &Server) -> bool {
         }
     };
     if tokio::time::timeout(grace, quiet).await.is_ok() {
+        let engines: Vec<_> = server.served().map(|model| model.engine.clone()).collect();
+        let ended = tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::join));
+        if tokio::time::timeout(FAREWELL, ended).await.is_err() {
+            tracing::warn!("a model does not let go of what it holds");
+        }
         return true;
     }
     tracing::warn!(

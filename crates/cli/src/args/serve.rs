@@ -1,4 +1,4 @@
-//! Arguments of `vlinders serve` and `vlinders worker`.
+//! Arguments of `vlinders serve`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,18 +79,6 @@ pub(crate) struct ServerArgs {
     /// How log lines are written to standard error [default: text]
     #[arg(long, value_name = "FORMAT", env = "VLINDERS_LOG_FORMAT", help_heading = "Logging")]
     pub(crate) log_format: Option<LogFormat>,
-}
-
-/// Serve one model of models.yaml
-///
-/// The same server as `vlinders serve`, with the one model that is named; the others of the file are left alone.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct WorkerArgs {
-    /// Name of the model in models.yaml
-    #[arg(long, value_name = "NAME", env = "VLINDERS_MODEL")]
-    pub(crate) model: String,
-    #[command(flatten)]
-    pub(crate) serve: ServeArgs,
 }
 
 /// Whether threads that compute are bound to cores.

@@ -1,7 +1,7 @@
-//! `vlinders serve` and `vlinders worker`: listen, load, serve until a signal, drain.
+//! `vlinders serve`, and `vlinders worker` where it answers requests: listen, load, serve until a signal, drain.
 
 mod load;
-mod threads;
+pub(super) mod threads;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,34 +11,21 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use vlinders_edge::{ApiKeys, BodyLimits, ConnectionLimits, CorsOrigins, Shutdown};
+use vlinders_runner::GroupOptions;
 use vlinders_server::{Server, ServerConfig as HttpConfig, ServerMetrics};
 
-use crate::args::{ServeArgs, WorkerArgs};
+use self::load::Loaded;
+use crate::args::ServeArgs;
 use crate::config::{self, ModelConfig, Resolved};
 use crate::{descriptors, logging};
 
 /// Serve every enabled model.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    serve(config::resolve(&args.model, &args.server, Path::new(""))?)
+    serve(config::resolve(&args.model, &args.server, Path::new(""))?, None)
 }
 
-/// Serve one model of models.yaml.
-pub(crate) fn run_worker(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
-    let mut resolved = config::resolve(&args.serve.model, &args.serve.server, Path::new(""))?;
-    let names: Vec<_> = resolved.models.iter().map(|model| model.name.clone()).collect();
-    resolved.models.retain(|model| model.name == args.model);
-    if resolved.models.is_empty() {
-        bail!(
-            "{} has no enabled model '{}'; it has {}",
-            resolved.origin.models,
-            args.model,
-            names.join(", ")
-        );
-    }
-    serve(resolved)
-}
-
-fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
+/// Serve these models. With `group`, there is one of them, and this process is its first rank.
+pub(super) fn serve(resolved: Resolved, group: Option<GroupOptions>) -> anyhow::Result<ExitCode> {
     logging::start(&resolved.server.log)?;
     tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
     let metrics = Arc::new(ServerMetrics::new());
@@ -61,7 +48,7 @@ fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
         let names = resolved.models.iter().map(ModelConfig::names).collect();
         let (server, places) = Server::new(http_config(&resolved.server)?, names, metrics)?;
         tracing::info!(%address, "listening; probes are answered, models are being loaded");
-        let loaded = load::start(resolved, places)?;
+        let loaded = load::start(resolved, places, group)?;
         let mut outcome = Ok(());
         vlinders_server::serve(listener, server, async {
             outcome = until_stopped(loaded, shutdown, address).await;
@@ -73,25 +60,29 @@ fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Wait for a signal, or for a model that can not be loaded: a server that lacks one of its models would be taken for
-/// a whole one by whoever started it, so it ends instead. Loading can not be interrupted and holds nothing worth
+/// Wait for a signal, for a model that can not be loaded, or for a group of processes that has lost a rank: a server that
+/// lacks one of its models would be taken for a whole one by whoever started it, so it ends instead. Loading can not be interrupted and holds nothing worth
 /// keeping; it ends with the process.
 async fn until_stopped(
-    loaded: impl Future<Output = anyhow::Result<()>>,
+    loaded: impl Future<Output = anyhow::Result<Loaded>>,
     mut shutdown: Shutdown,
     address: SocketAddr,
 ) -> anyhow::Result<()> {
-    tokio::select! {
+    let Loaded { broken } = tokio::select! {
         loaded = loaded => loaded?,
         cause = shutdown.requested() => {
             tracing::info!(signal = cause.as_str(), "stopped while loading; running requests finish");
             return Ok(());
         }
-    }
+    };
     tracing::info!(%address, "ready: try `vlinders chat --url http://127.0.0.1:{}`", address.port());
-    let cause = shutdown.requested().await;
-    tracing::info!(signal = cause.as_str(), "no new requests; running ones finish");
-    Ok(())
+    tokio::select! {
+        cause = shutdown.requested() => {
+            tracing::info!(signal = cause.as_str(), "no new requests; running ones finish");
+            Ok(())
+        }
+        why = broken => bail!(why),
+    }
 }
 
 fn http_config(settings: &config::ServerConfig) -> anyhow::Result<HttpConfig> {

@@ -11,6 +11,7 @@ mod loading;
 mod pack;
 mod process;
 mod quantize;
+mod ranks;
 mod scripted;
 mod stopping;
 mod terminal;

@@ -59,6 +59,12 @@ impl GroupSecret {
         Self(bytes.into())
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn code(&self, side: &[u8], parts: [&[u8]; 3]) -> Hmac<Sha256> {
         // A key of any length will do.
         let mut code = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.0)

@@ -1,52 +1,84 @@
 //! Loads the models of a server, one after the other, each into its place.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::oneshot;
-use vlinders_engine::EngineConfig;
-use vlinders_runner::{LoadOptions, LoadedModel, ModelFiles, RunnerError, load};
+use vlinders_engine::{EngineConfig, EngineHandle};
+use vlinders_runner::{
+    GroupOptions, LoadOptions, LoadedModel, Member, ModelFiles, Watcher, load, load_member,
+};
 use vlinders_server::{LoadingModel, ModelSettings, ToolParser};
 
 use super::threads;
+use crate::command::member;
 use crate::config::{ModelConfig, Resolved, format_bytes, format_duration};
 use crate::progress::ShownProgress;
 
+/// What there is once every model is served.
+pub(super) struct Loaded {
+    /// Why the ranks of a model no longer work together; pending as long as they do.
+    pub(super) broken: Pin<Box<dyn Future<Output = String> + Send>>,
+}
+
 /// Begin to load, on a thread of its own that nobody has to wait for. The future gives the outcome: every model is
-/// served, or why one can not be.
+/// served, or why one can not be. With `group`, this process is the first rank of the one model.
 ///
 /// # Errors
 /// The system gives no thread.
 pub(super) fn start(
     resolved: Resolved,
     places: Vec<LoadingModel>,
-) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
+    group: Option<GroupOptions>,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<Loaded>>> {
     let (sender, outcome) = oneshot::channel();
     let work = move || {
+        let (breaks, broken) = oneshot::channel();
+        let loaded = load_all(&resolved, places, group, breaks);
+        let broken = Box::pin(async {
+            match broken.await {
+                Ok(why) => why,
+                // There is no group.
+                Err(_) => std::future::pending().await,
+            }
+        });
         // Nobody listens any more when the server is about to stop.
-        let _ = sender.send(load_all(&resolved, places));
+        let _ = sender.send(loaded.map(|()| broken));
     };
     std::thread::Builder::new().name("load".to_owned()).spawn(work).context("cannot start a thread")?;
-    Ok(async { outcome.await.context("loading was cut off")? })
+    Ok(async { Ok(Loaded { broken: outcome.await.context("loading was cut off")?? }) })
 }
 
-fn load_all(resolved: &Resolved, places: Vec<LoadingModel>) -> anyhow::Result<()> {
+fn load_all(
+    resolved: &Resolved,
+    places: Vec<LoadingModel>,
+    group: Option<GroupOptions>,
+    breaks: oneshot::Sender<String>,
+) -> anyhow::Result<()> {
     threads::start(resolved);
     let share = 1.0 / resolved.models.len() as f64;
+    let mut group = group.map(|options| (options, breaks));
     for (model, place) in resolved.models.iter().zip(places) {
-        load_one(model, share, place).with_context(|| format!("model '{}'", model.name))?;
+        load_one(model, share, place, group.take()).with_context(|| format!("model '{}'", model.name))?;
     }
     Ok(())
 }
 
-fn load_one(model: &ModelConfig, share: f64, place: LoadingModel) -> anyhow::Result<()> {
+fn load_one(
+    model: &ModelConfig,
+    share: f64,
+    place: LoadingModel,
+    group: Option<(GroupOptions, oneshot::Sender<String>)>,
+) -> anyhow::Result<()> {
     let files = model.files()?;
-    let weights = start_weights(files.clone(), model.load_options(share), place)?;
+    let (group, breaks) = group.unzip();
+    let weights = start_weights(files.clone(), model.load_options(share), place, group)?;
     // What is wrong with the small files is told at once; weights that are still being loaded end with the process.
     let text = model.text(&files)?;
     let (place, loaded) = weights.join().map_err(|_| anyhow!("the thread that loads weights died"))?;
-    let LoadedModel { executor, info, report } = loaded?;
+    let (LoadedModel { executor, info, report }, watcher) = loaded?;
     tracing::info!(
         model = model.name,
         architecture = info.architecture,
@@ -73,6 +105,9 @@ fn load_one(model: &ModelConfig, share: f64, place: LoadingModel) -> anyhow::Res
         prefix_caching: model.prefix_caching,
     };
     let engine = vlinders_engine::start(sizes, executor, place.observer())?;
+    if let Some((watcher, breaks)) = watcher.zip(breaks) {
+        watch(watcher, engine.clone(), breaks)?;
+    }
     let settings = ModelSettings {
         fingerprint: info.fingerprint,
         max_model_len: info.max_model_len,
@@ -83,19 +118,55 @@ fn load_one(model: &ModelConfig, share: f64, place: LoadingModel) -> anyhow::Res
     Ok(())
 }
 
+/// Tell engine and server when a rank is lost, also while nothing is computed.
+fn watch(watcher: Watcher, engine: EngineHandle, breaks: oneshot::Sender<String>) -> anyhow::Result<()> {
+    let work = move || {
+        let why = format!("the ranks of the model no longer work together: {}", watcher.wait());
+        engine.fail(&why);
+        // Nobody listens any more when the group ends since the server stops.
+        let _ = breaks.send(why);
+    };
+    std::thread::Builder::new().name("watch".to_owned()).spawn(work).context("cannot start a thread")?;
+    Ok(())
+}
+
+type Weights = (LoadingModel, anyhow::Result<(LoadedModel, Option<Watcher>)>);
+
 /// Load weights on a thread of their own, which gives back the place whose progress it shows.
 fn start_weights(
     files: ModelFiles,
     options: LoadOptions,
     place: LoadingModel,
-) -> anyhow::Result<JoinHandle<(LoadingModel, Result<LoadedModel, RunnerError>)>> {
+    group: Option<GroupOptions>,
+) -> anyhow::Result<JoinHandle<Weights>> {
     let work = move || {
         let progress = ShownProgress::new(&place);
-        let loaded = load(&files, &options, &progress);
+        let loaded = match group {
+            None => load(&files, &options, &progress).map(|loaded| (loaded, None)).map_err(Into::into),
+            Some(group) => {
+                place.phase("join");
+                load_first(&files, &options, &group, &progress)
+            }
+        };
         drop(progress);
         // Where that takes longer, it is what is waited for.
         place.phase("tokenizer");
         (place, loaded)
     };
     std::thread::Builder::new().name("weights".to_owned()).spawn(work).context("cannot start a thread")
+}
+
+/// Load the first rank of a group of processes.
+fn load_first(
+    files: &ModelFiles,
+    options: &LoadOptions,
+    group: &GroupOptions,
+    progress: &ShownProgress<'_>,
+) -> anyhow::Result<(LoadedModel, Option<Watcher>)> {
+    let group = member::join(group)?;
+    let watcher = group.watcher();
+    match load_member(files, options, group, progress)? {
+        Member::Leader(loaded) => Ok((*loaded, Some(watcher))),
+        Member::Follower(_) => Err(anyhow!("only rank 0 answers requests")),
+    }
 }

@@ -8,7 +8,7 @@ use crate::args::CpuPinning;
 use crate::config::Resolved;
 
 /// Start them, and say what came of it.
-pub(super) fn start(resolved: &Resolved) {
+pub(in crate::command) fn start(resolved: &Resolved) {
     let options = options(resolved, default_num_threads());
     tell(&options, &configure_compute(&options));
 }

@@ -1,0 +1,87 @@
+//! `vlinders worker` as another rank than the first: load a share of the model, and compute what the first rank sends.
+//!
+//! It ends when the first rank does. A signal alone does not end it, since the first rank may still have requests to finish.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::oneshot;
+use vlinders_edge::Shutdown;
+use vlinders_runner::{GroupOptions, LoadPhase, LoadProgress, Member, load_member};
+
+use super::member;
+use super::serve::threads;
+use crate::config::Resolved;
+use crate::logging;
+use crate::progress::Bar;
+
+/// After the grace time, for the first rank to say that it ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Compute until the first rank ends.
+pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<ExitCode> {
+    logging::start(&resolved.server.log)?;
+    tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for signals")?;
+    runtime.block_on(async {
+        let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
+        let (sender, ended) = oneshot::channel();
+        let (resolved_here, group) = (resolved.clone(), group.clone());
+        let work = move || {
+            // Nobody listens any more when this process ends by a signal.
+            let _ = sender.send(compute(&resolved_here, &group));
+        };
+        thread::Builder::new().name("rank".to_owned()).spawn(work).context("cannot start a thread")?;
+        let ended = async { ended.await.context("the thread of this rank died")? };
+        tokio::pin!(ended);
+        let cause = tokio::select! {
+            outcome = &mut ended => return outcome.map(|()| ExitCode::SUCCESS),
+            cause = shutdown.requested() => cause,
+        };
+        tracing::info!(signal = cause.as_str(), "this rank ends when rank 0 does");
+        tokio::select! {
+            outcome = &mut ended => outcome?,
+            () = tokio::time::sleep(resolved.server.shutdown_grace + LAST_WORDS) => {
+                tracing::warn!("rank 0 still runs after the grace time; this rank ends, and the group with it");
+            }
+            cause = shutdown.requested() => tracing::warn!(signal = cause.as_str(), "this rank ends at once"),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn compute(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<()> {
+    threads::start(resolved);
+    let model = resolved.models.first().context("there is no model")?;
+    let context = || format!("model '{}', rank {}", model.name, group.rank);
+    let files = model.files().with_context(context)?;
+    let group = member::join(group)?;
+    let shown = Shown(Bar::new());
+    let member = load_member(&files, &model.load_options(1.0), group, &shown).with_context(context)?;
+    drop(shown);
+    let Member::Follower(follower) = member else {
+        return Err(anyhow!("rank 0 can not follow itself"));
+    };
+    tracing::info!(model = model.name, "ready: computing what rank 0 sends");
+    follower.run().with_context(context)?;
+    tracing::info!("rank 0 has ended, and this rank with it");
+    Ok(())
+}
+
+/// Shows how weights are loaded.
+struct Shown(Bar);
+
+impl LoadProgress for Shown {
+    fn phase(&self, phase: LoadPhase) {
+        tracing::info!(phase = phase.name(), "loading");
+    }
+
+    fn bytes(&self, done: u64, total: u64) {
+        self.0.bytes(done, total);
+    }
+}

@@ -1,0 +1,29 @@
+//! `vlinders worker`: one model of models.yaml, as the process that answers requests or as another rank.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use super::{follow, serve};
+use crate::args::WorkerArgs;
+use crate::config;
+
+/// Serve one model of models.yaml, or compute a share of it.
+pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    let mut resolved = config::resolve(&args.serve.model, &args.serve.server, Path::new(""))?;
+    let names: Vec<_> = resolved.models.iter().map(|model| model.name.clone()).collect();
+    resolved.models.retain(|model| model.name == args.model);
+    let Some(model) = resolved.models.first() else {
+        bail!(
+            "{} has no enabled model '{}'; it has {}",
+            resolved.origin.models,
+            args.model,
+            names.join(", ")
+        );
+    };
+    match config::resolve_group(&args.group, model)? {
+        Some(group) if group.rank > 0 => follow::run(&resolved, &group),
+        group => serve::serve(resolved, group),
+    }
+}

@@ -1,0 +1,142 @@
+//! The group of processes that share a model, as resolved.
+
+use std::path::Path;
+use std::time::Duration;
+
+use vlinders_runner::{GroupOptions, GroupSecret};
+
+use super::models::ModelConfig;
+use super::problem::{ConfigError, Problem};
+use crate::args::GroupArgs;
+
+const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_secs(600);
+const DEFAULT_RANK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Signs of life come five times within it, and a busy machine delays them.
+const LEAST_RANK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The group that this process belongs to; `None` when it computes the model alone.
+///
+/// # Errors
+/// Everything that does not go together, `model` included.
+pub(crate) fn resolve_group(
+    args: &GroupArgs,
+    model: &ModelConfig,
+) -> Result<Option<GroupOptions>, ConfigError> {
+    let (Some(rank), Some(size), Some(leader)) = (args.rank, args.ranks, args.leader.clone()) else {
+        return Ok(None);
+    };
+    let mut problems = Vec::new();
+    if size < 2 {
+        let remedy = "give 2 or more, or leave out --rank, --ranks and --leader";
+        problems.push(Problem::option("--ranks", format!("found {size}"), remedy));
+    }
+    if rank >= size {
+        let remedy = format!("ranks count from 0: give 0 to {}", size.saturating_sub(1));
+        problems.push(Problem::option("--rank", format!("found {rank}"), remedy));
+    }
+    let port = leader.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_none_or(|port| port == 0) {
+        let remedy = "give the host of rank 0 and a free port, such as node-a:7000";
+        problems.push(Problem::option("--leader", format!("found `{leader}`"), remedy));
+    }
+    if let Some(asked) = model.tensor_parallel_size.filter(|asked| *asked != size) {
+        let found = format!("found {size}, and tensor_parallel_size of model '{}' is {asked}", model.name);
+        problems.push(Problem::option(
+            "--ranks",
+            found,
+            "make them equal, or leave out tensor_parallel_size",
+        ));
+    }
+    let silence = args.rank_timeout.unwrap_or(DEFAULT_RANK_TIMEOUT);
+    if silence < LEAST_RANK_TIMEOUT {
+        let remedy = "give 500ms or more";
+        problems.push(Problem::option("--rank-timeout", format!("found {silence:?}"), remedy));
+    }
+    let secret = secret(args.group_secret_file.as_deref()).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    if !problems.is_empty() {
+        return Err(ConfigError(problems));
+    }
+    Ok(Some(GroupOptions {
+        rank,
+        size,
+        leader,
+        secret: secret.map_or_else(GroupSecret::default, GroupSecret::new),
+        join_timeout: args.join_timeout.unwrap_or(DEFAULT_JOIN_TIMEOUT),
+        silence,
+    }))
+}
+
+/// That of the file, else that of `VLINDERS_GROUP_SECRET`. It never appears in errors or logs.
+fn secret(file: Option<&Path>) -> Result<Option<String>, Problem> {
+    let Some(file) = file else {
+        #[allow(clippy::disallowed_methods, reason = "this is the room that may read the environment")]
+        let secret = std::env::var("VLINDERS_GROUP_SECRET").ok();
+        return Ok(secret.map(|secret| secret.trim().to_owned()).filter(|secret| !secret.is_empty()));
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Problem::file(file, format!("cannot be read: {error}"), "check path and permissions")
+    })?;
+    match text.trim() {
+        "" => {
+            Err(Problem::file(file, "is empty", "write a long random text, such as `openssl rand -hex 32`"))
+        }
+        secret => Ok(Some(secret.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::models::ModelPath;
+    use super::*;
+
+    fn group(args: &GroupArgs, tensor_parallel_size: Option<usize>) -> Result<Option<GroupOptions>, String> {
+        let model = ModelConfig { tensor_parallel_size, ..ModelConfig::new("a", ModelPath::Builtin) };
+        resolve_group(args, &model).map_err(|error| error.to_string())
+    }
+
+    fn args(rank: usize, ranks: usize, leader: &str) -> GroupArgs {
+        GroupArgs {
+            rank: Some(rank),
+            ranks: Some(ranks),
+            leader: Some(leader.to_owned()),
+            ..GroupArgs::default()
+        }
+    }
+
+    #[test]
+    fn a_process_is_alone_unless_told_otherwise() {
+        assert!(group(&GroupArgs::default(), Some(4)).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_said_counts_and_the_rest_has_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "leaf\n").unwrap();
+        let asked = GroupArgs {
+            group_secret_file: Some(file),
+            rank_timeout: Some(Duration::from_secs(3)),
+            ..args(1, 2, "[::1]:7000")
+        };
+        let group = group(&asked, Some(2)).unwrap().unwrap();
+        assert_eq!((group.rank, group.size, group.leader.as_str()), (1, 2, "[::1]:7000"));
+        assert_eq!((group.join_timeout.as_secs(), group.silence.as_secs()), (600, 3));
+        assert_eq!(format!("{:?}", group.secret), "GroupSecret(..)");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told() {
+        let brief = GroupArgs { rank_timeout: Some(Duration::from_millis(5)), ..args(2, 2, "node-a") };
+        let error = group(&brief, Some(4)).unwrap_err();
+        for part in ["`--rank`: found 2", "give 0 to 1", "`--leader`: found `node-a`", "`--rank-timeout`"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(error.contains("found 2, and tensor_parallel_size of model 'a' is 4"), "{error}");
+        assert!(group(&args(0, 1, "a:1"), None).unwrap_err().contains("`--ranks`: found 1"));
+        let missing = GroupArgs { group_secret_file: Some("/nowhere".into()), ..args(0, 2, "a:1") };
+        assert!(group(&missing, None).unwrap_err().contains("/nowhere: cannot be read"));
+    }
+}

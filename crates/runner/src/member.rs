@@ -1,0 +1,47 @@
+//! Loads one rank of a model whose ranks are processes.
+
+use std::sync::Arc;
+
+use vlinders_comm::{Communicator, Tcp};
+use vlinders_kernels::split_threads;
+
+use crate::load::{LoadedRank, Rank};
+use crate::local::Compute;
+use crate::{Follower, Leader, LoadOptions, LoadProgress, LoadedModel, ModelFiles, RunnerError};
+
+/// What a process of a group runs.
+pub enum Member {
+    /// Rank 0: it has the requests.
+    Leader(Box<LoadedModel>),
+    /// Any other rank.
+    Follower(Follower),
+}
+
+/// Load the share of a model that the rank of `group` has. [`LoadOptions::tensor_parallel_size`] does not count: there are as many
+/// ranks as the group has.
+///
+/// # Errors
+/// As [`load`](crate::load()), on this rank or on another one.
+pub fn load_member(
+    files: &ModelFiles,
+    options: &LoadOptions,
+    group: Tcp,
+    progress: &dyn LoadProgress,
+) -> Result<Member, RunnerError> {
+    options.validate()?;
+    let here = group.ranks_here();
+    let place = here.iter().position(|rank| *rank == group.rank()).unwrap_or(0);
+    let compute = match split_threads(here.len(), options.num_threads).get(place) {
+        // Ranks of one machine would meet on its first cores.
+        Some(team) if here.len() > 1 => Compute::Team(*team),
+        _ => Compute::Shared(options.num_threads),
+    };
+    let communicator: Arc<dyn Communicator> = Arc::new(group);
+    let rank = Rank { communicator: Arc::clone(&communicator), compute, ranks_here: here.len() };
+    let LoadedRank { executor, info, report } = rank.load(files, options, progress)?;
+    if communicator.rank() > 0 {
+        return Ok(Member::Follower(Follower::new(executor, communicator)));
+    }
+    let executor = Leader::new(executor, communicator, Vec::new());
+    Ok(Member::Leader(Box::new(LoadedModel { executor, info, report })))
+}
