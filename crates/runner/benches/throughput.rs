@@ -6,17 +6,15 @@
 
 #![allow(missing_docs, reason = "a program")]
 
+mod measured;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use vlinders_engine::{
-    EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent,
-    TokenStream,
-};
-use vlinders_runner::{
-    DType, KvDtype, LoadOptions, ModelFiles, NoProgress, Quantization, load, set_num_threads,
-};
+use vlinders_runner::{DType, KvDtype, LoadOptions, NoProgress, Quantization, load, set_num_threads};
+
+use self::measured::{Measured, median, model_files};
 
 const USAGE: &str = "throughput FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4] \
                      [--kv-cache-dtype f32|f16|bf16|int8] [--prompt N] [--answer N] [--streams N] [--threads N] \
@@ -87,53 +85,6 @@ fn options() -> Option<Options> {
     Some(options)
 }
 
-fn model_files(path: PathBuf) -> ModelFiles {
-    if path.extension().is_some_and(|extension| extension == "gguf") {
-        ModelFiles::gguf(&path).expect("a GGUF file that opens")
-    } else {
-        ModelFiles::Folder(path)
-    }
-}
-
-/// An engine, and the limits of its model.
-struct Bench {
-    engine: EngineHandle,
-    limits: Limits,
-    submitted: u32,
-}
-
-impl Bench {
-    /// A stream whose prompt begins like no other.
-    fn submit(&mut self, prompt: usize, answer: usize) -> TokenStream {
-        self.submitted += 1;
-        let vocab = self.limits.vocab_size as u32;
-        let tokens = (0..prompt as u32).map(|at| (self.submitted * 7919 + at * 31) % vocab).collect();
-        let stop = StopConditions { max_tokens: answer, ..StopConditions::default() };
-        let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
-        let request = GenerateRequest::new(tokens, sampling, stop, 0, &self.limits).expect("a valid request");
-        self.engine.submit(request).expect("room in the queue")
-    }
-
-    /// Seconds until the first token of the last stream, and from there to the last token of all.
-    fn run(&mut self, streams: usize, prompt: usize, answer: usize) -> (f64, f64) {
-        let started = Instant::now();
-        let mut streams: Vec<_> = (0..streams).map(|_| self.submit(prompt, answer)).collect();
-        let mut first = started;
-        for stream in &mut streams {
-            while let Some(event) = stream.blocking_next() {
-                if let TokenEvent::Token { .. } = event {
-                    break;
-                }
-            }
-            first = Instant::now();
-        }
-        for stream in &mut streams {
-            while stream.blocking_next().is_some() {}
-        }
-        ((first - started).as_secs_f64(), first.elapsed().as_secs_f64())
-    }
-}
-
 fn main() -> ExitCode {
     let Some(options) = options() else {
         eprintln!("usage: {USAGE}");
@@ -155,27 +106,12 @@ fn main() -> ExitCode {
     let loading = Instant::now();
     let loaded = load(&model_files(options.folder), &load_options, &NoProgress).expect("a model that loads");
     let loading = loading.elapsed().as_secs_f64();
-    let info = loaded.info;
-    let config = EngineConfig {
-        block_size: info.block_size,
-        num_blocks: info.num_blocks,
-        max_num_seqs: streams,
-        max_batched_tokens: 512.max(streams),
-        max_waiting: streams,
-        max_model_len: info.max_model_len,
-        prefix_caching: false,
-    };
-    let engine = vlinders_engine::start(config, loaded.executor, Box::new(())).expect("an engine");
-    let limits = Limits { max_model_len: info.max_model_len, vocab_size: info.vocab_size, max_logprobs: 0 };
-    let mut bench = Bench { engine, limits, submitted: 0 };
+    let info = loaded.info.clone();
+    let mut bench = Measured::new(loaded, streams);
     // Memory for a whole step is there afterwards, as it is in a server that has answered once.
     bench.run(streams, prompt, 2);
     let rounds: Vec<_> = (0..options.rounds).map(|_| bench.run(streams, prompt, answer)).collect();
-    let median = |key: fn(&(f64, f64)) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(key).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let median = |key: fn(&(f64, f64)) -> f64| median(rounds.iter().map(key).collect());
     println!(
         "{{\"format\": \"{}\", \"kv_cache_dtype\": \"{}\", \"streams\": {streams}, \"prompt\": {prompt}, \"answer\": {answer}, \
          \"prefill_tokens_per_s\": {:.2}, \"decode_tokens_per_s\": {:.2}, \"weight_bytes\": {}, \"load_s\": {loading:.2}}}",
