@@ -13,6 +13,7 @@ mod write;
 use std::cell::UnsafeCell;
 
 pub(crate) use self::dtype::with_kv_element;
+pub(crate) use self::write::{HeadWriter, check_slots};
 pub use self::{dtype::KvDtype, write::kv_write};
 use crate::aligned::AlignedBuf;
 use crate::element::{Element, LANES};

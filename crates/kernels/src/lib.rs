@@ -33,6 +33,7 @@ mod micro;
 mod norm;
 mod numa;
 mod pool;
+mod qkv;
 mod quant;
 pub mod reference;
 mod rope;
@@ -60,6 +61,7 @@ pub use self::{
         Binding, ComputeOptions, ComputeReport, Pinning, StepGuard, Team, begin_step, configure_compute,
         default_num_threads, num_threads, parallel_for, set_num_threads, split_threads, usable_cpus,
     },
+    qkv::{HeadNorms, Rotation, qkv},
     quant::round_rows,
     rope::rope,
     stored::Stored,

@@ -127,9 +127,9 @@ fn check_weight(op: &'static str, x: &Tensor, weight: &Tensor) -> Result<()> {
 }
 
 /// # Safety
-/// `x` and `out` are valid for `weight.len()` elements.
+/// `x` and `out` are valid for `weight.len()` elements; the instruction set of `L` is there.
 #[inline(always)]
-unsafe fn norm_row_body<L: Lanes>(x: *const f32, weight: &[f32], eps: f32, out: *mut f32) {
+pub(crate) unsafe fn norm_row_body<L: Lanes>(x: *const f32, weight: &[f32], eps: f32, out: *mut f32) {
     let d = weight.len();
     // SAFETY: every access is at `i < d`, and at most `d - i` elements long.
     unsafe {

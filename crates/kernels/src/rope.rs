@@ -22,25 +22,39 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, positions: &[u32]) -> Result
     let [n, heads, d] = x.dims()[..] else {
         return Err(KernelError::shape(OP, format!("x is {:?}, it must be [n, heads, d]", x.dims())));
     };
+    let half = check_angles(OP, &cos, &sin, positions, n, d)?;
+    Ok(x.apply_op3_no_bwd(&cos, &sin, &Rope { positions, heads, d, half, isa: Isa::detect() })?)
+}
+
+/// Half of the rotation that `cos` and `sin` describe, once it fits heads of `d` and the tables have the position of each
+/// of `n` tokens.
+pub(crate) fn check_angles(
+    op: &'static str,
+    cos: &Tensor,
+    sin: &Tensor,
+    positions: &[u32],
+    n: usize,
+    d: usize,
+) -> Result<usize> {
     let [max_pos, half] = cos.dims()[..] else {
         return Err(KernelError::shape(
-            OP,
+            op,
             format!("cos is {:?}, it must be [max_pos, rot / 2]", cos.dims()),
         ));
     };
     if sin.dims() != cos.dims() {
-        return Err(KernelError::shape(OP, format!("cos is {:?}, sin {:?}", cos.dims(), sin.dims())));
+        return Err(KernelError::shape(op, format!("cos is {:?}, sin {:?}", cos.dims(), sin.dims())));
     }
     if 2 * half > d {
-        return Err(KernelError::shape(OP, format!("a rotation of {} does not fit heads of {d}", 2 * half)));
+        return Err(KernelError::shape(op, format!("a rotation of {} does not fit heads of {d}", 2 * half)));
     }
     if positions.len() != n {
-        return Err(KernelError::shape(OP, format!("{} positions for {n} tokens", positions.len())));
+        return Err(KernelError::shape(op, format!("{} positions for {n} tokens", positions.len())));
     }
     if let Some(p) = positions.iter().find(|p| **p as usize >= max_pos) {
-        return Err(KernelError::OutOfRange { op: OP, what: "position", index: *p as usize, limit: max_pos });
+        return Err(KernelError::OutOfRange { op, what: "position", index: *p as usize, limit: max_pos });
     }
-    Ok(x.apply_op3_no_bwd(&cos, &sin, &Rope { positions, heads, d, half, isa: Isa::detect() })?)
+    Ok(half)
 }
 
 struct Rope<'a> {
@@ -100,26 +114,43 @@ unsafe fn turn_token_body<L: Lanes>(
     sin: *const f32,
     out: *mut f32,
 ) {
-    let half = rope.half;
     for head in 0..rope.heads {
-        // SAFETY: `i + len <= half`, and `2 * half <= d`.
-        unsafe {
-            let (x, out) = (x.add(head * rope.d), out.add(head * rope.d));
-            for i in (0..half).step_by(LANES) {
-                let len = half - i;
-                let (c, s) = (L::load_first(cos.add(i), len), L::load_first(sin.add(i), len));
-                let (a, b) = (L::load_first(x.add(i), len), L::load_first(x.add(half + i), len));
-                a.mul(c).sub(b.mul(s)).store_first(out.add(i), len);
-                b.mul(c).add(a.mul(s)).store_first(out.add(half + i), len);
-            }
-            std::ptr::copy_nonoverlapping(x.add(2 * half), out.add(2 * half), rope.d - 2 * half);
-        }
+        let at = head * rope.d;
+        // SAFETY: the caller's promise.
+        unsafe { turn_head::<L>(x.add(at), cos, sin, out.add(at), rope.d, rope.half) }
     }
 }
 multiversion! {
     unsafe fn turn_token(
         rope: &Rope<'_>, x: *const f32, cos: *const f32, sin: *const f32, out: *mut f32,
     ) = turn_token_body
+}
+
+/// One head of `d` numbers; `x` and `out` may be one place.
+///
+/// # Safety
+/// `x` and `out` are valid for `d` elements, `cos` and `sin` for `half`, and `2 * half <= d`; the instruction set of `L`
+/// is there.
+#[inline(always)]
+pub(crate) unsafe fn turn_head<L: Lanes>(
+    x: *const f32,
+    cos: *const f32,
+    sin: *const f32,
+    out: *mut f32,
+    d: usize,
+    half: usize,
+) {
+    // SAFETY: `i + len <= half`, and `2 * half <= d`. Both halves of a pair are read before either is written.
+    unsafe {
+        for i in (0..half).step_by(LANES) {
+            let len = half - i;
+            let (c, s) = (L::load_first(cos.add(i), len), L::load_first(sin.add(i), len));
+            let (a, b) = (L::load_first(x.add(i), len), L::load_first(x.add(half + i), len));
+            a.mul(c).sub(b.mul(s)).store_first(out.add(i), len);
+            b.mul(c).add(a.mul(s)).store_first(out.add(half + i), len);
+        }
+        std::ptr::copy(x.add(2 * half), out.add(2 * half), d - 2 * half);
+    }
 }
 
 #[cfg(test)]

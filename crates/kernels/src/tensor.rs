@@ -1,6 +1,8 @@
 //! The edge between tensors and kernels: what a kernel may assume of its arguments is checked here, once.
 
-use candle_core::{CpuStorage, DType, Layout, Tensor};
+use std::ops::Deref;
+
+use candle_core::{CpuStorage, DType, Layout, Storage, Tensor};
 
 use crate::error::{KernelError, Result};
 
@@ -28,6 +30,31 @@ pub(crate) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_cor
             values.get(from..to).ok_or_else(|| candle_core::Error::msg("a tensor is larger than its storage"))
         }
         _ => Err(candle_core::Error::msg("a kernel needs f32 arguments")),
+    }
+}
+
+/// The numbers of a tensor outside of candle's operations, for as long as this is held.
+pub(crate) struct Reading<'a, S> {
+    storage: S,
+    layout: &'a Layout,
+}
+
+/// Read an argument that went through [`activations`].
+pub(crate) fn read(tensor: &Tensor) -> Reading<'_, impl Deref<Target = Storage>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    Reading { storage, layout }
+}
+
+// === impl Reading ===
+
+impl<S: Deref<Target = Storage>> Reading<'_, S> {
+    /// # Errors
+    /// As [`floats`], and for a tensor of another device.
+    pub(crate) fn floats(&self) -> candle_core::Result<&[f32]> {
+        match &*self.storage {
+            Storage::Cpu(storage) => floats(storage, self.layout),
+            _ => Err(candle_core::Error::msg("a kernel needs arguments on the cpu")),
+        }
     }
 }
 

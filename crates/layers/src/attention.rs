@@ -29,7 +29,6 @@ pub struct AttentionConfig {
 /// Queries, keys and values as one matrix, rotary embedding, paged attention, output.
 pub struct Attention {
     layer: usize,
-    config: AttentionConfig,
     spec: AttentionSpec,
     qkv: Linear,
     out: RowParallel,
@@ -62,7 +61,7 @@ impl Attention {
         };
         let scale = (config.head_dim as f64).powf(-0.5) as f32;
         let spec = AttentionSpec { scale, window: config.window, soft_cap: None };
-        Ok(Self { layer, config, spec, qkv, out, norms, rope })
+        Ok(Self { layer, spec, qkv, out, norms, rope })
     }
 
     /// `[tokens, hidden]` to `[tokens, hidden]`; writes keys and values of these tokens first. Each rank attends with its heads.
@@ -70,25 +69,10 @@ impl Attention {
     /// # Errors
     /// When a kernel refuses the shapes.
     pub fn forward(&self, x: &Tensor, batch: &Batch, kv: &KvStore) -> Result<Tensor, LayerError> {
-        let head_dim = self.config.head_dim;
-        let (heads, kv_heads) = (self.config.heads.q.len(), self.config.heads.kv.len());
-        let tokens = x.dim(0)?;
         let qkv = self.qkv.forward(x)?;
-        let part = |first: usize, heads: usize| {
-            let part = qkv.narrow(1, first * head_dim, heads * head_dim)?;
-            part.contiguous()?.reshape((tokens, heads, head_dim))
-        };
-        let mut q = part(0, heads)?;
-        let mut k = part(heads, kv_heads)?;
-        let v = part(heads + kv_heads, kv_heads)?;
-        if let Some((q_norm, k_norm)) = &self.norms {
-            q = q_norm.forward(&q)?;
-            k = k_norm.forward(&k)?;
-        }
-        let q = self.rope.forward(&q, batch.positions())?;
-        let k = self.rope.forward(&k, batch.positions())?;
         let cache = kv.layer(self.layer)?;
-        kernels::kv_write(cache, &k, &v, batch.slots())?;
+        let norms = self.norms.as_ref().map(|(q, k)| q.of_heads(k));
+        let q = kernels::qkv(&qkv, norms, self.rope.by(batch.positions()), cache, batch.slots())?;
         let seen = kernels::paged_attention(&q, cache, batch.attention(), &self.spec)?;
         self.out.forward(&seen)
     }

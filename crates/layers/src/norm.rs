@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation.
 
 use candle_core::Tensor;
-use vlinders_kernels as kernels;
+use vlinders_kernels::{self as kernels, HeadNorms};
 
 use crate::{LayerError, Weights};
 
@@ -36,5 +36,10 @@ impl RmsNorm {
     /// When the kernel refuses the shapes.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor), LayerError> {
         Ok(kernels::add_rms_norm(x, residual, &self.weight, self.eps)?)
+    }
+
+    /// This norm for the heads of queries, `keys` for those of keys; both have the epsilon of this one.
+    pub(crate) fn of_heads<'a>(&'a self, keys: &'a Self) -> HeadNorms<'a> {
+        HeadNorms { q: &self.weight, k: &keys.weight, eps: self.eps }
     }
 }

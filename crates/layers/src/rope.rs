@@ -9,7 +9,7 @@ mod config;
 mod frequencies;
 
 use candle_core::{Device, Tensor};
-use vlinders_kernels as kernels;
+use vlinders_kernels::{self as kernels, Rotation};
 
 pub use self::config::{RopeConfig, RopeKind};
 use crate::LayerError;
@@ -59,6 +59,11 @@ impl Rope {
     /// When a position is outside of the table.
     pub fn forward(&self, x: &Tensor, positions: &[u32]) -> Result<Tensor, LayerError> {
         Ok(kernels::rope(x, &self.cos, &self.sin, positions)?)
+    }
+
+    /// The rotation of tokens at `positions`.
+    pub(crate) fn by<'a>(&'a self, positions: &'a [u32]) -> Rotation<'a> {
+        Rotation { cos: &self.cos, sin: &self.sin, positions }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Storing new keys and values into their slots.
 
-use candle_core::{Storage, Tensor};
+use candle_core::Tensor;
 
 use super::scale::scale_of;
-use super::{KvLayer, with_kv_element};
+use super::{KvLayer, KvShape, with_kv_element};
 use crate::element::{Element, LANES};
 use crate::error::{KernelError, Result};
 use crate::pool::parallel_for;
-use crate::tensor::{Shared, activations, floats};
+use crate::tensor::{Shared, activations, read};
 
 const OP: &str = "kv_write";
 
@@ -29,57 +29,84 @@ pub fn kv_write(layer: &KvLayer, k: &Tensor, v: &Tensor, slots: &[u32]) -> Resul
             ));
         }
     }
-    let limit = shape.num_blocks * shape.block_size;
-    if let Some(slot) = slots.iter().find(|slot| **slot as usize >= limit) {
-        return Err(KernelError::OutOfRange { op: OP, what: "slot", index: *slot as usize, limit });
-    }
-    let (k_storage, k_layout) = k.storage_and_layout();
-    let (v_storage, v_layout) = v.storage_and_layout();
-    let (Storage::Cpu(k_storage), Storage::Cpu(v_storage)) = (&*k_storage, &*v_storage) else {
-        return Err(KernelError::shape(OP, "k and v must be on the cpu, where the cache is"));
-    };
-    let (k, v) = (floats(k_storage, k_layout)?, floats(v_storage, v_layout)?);
+    check_slots(OP, shape, slots)?;
+    let (k, v) = (read(&k), read(&v));
+    let (k, v) = (k.floats()?, v.floats()?);
     with_kv_element!(shape.dtype, E => write::<E>(layer, k, v, slots))
+}
+
+/// Every slot lies in a cache of `shape`.
+pub(crate) fn check_slots(op: &'static str, shape: KvShape, slots: &[u32]) -> Result<()> {
+    let limit = shape.num_blocks * shape.block_size;
+    match slots.iter().find(|slot| **slot as usize >= limit) {
+        Some(slot) => Err(KernelError::OutOfRange { op, what: "slot", index: *slot as usize, limit }),
+        None => Ok(()),
+    }
 }
 
 /// `k` and `v` hold `slots.len()` tokens, and every slot lies in the cache.
 fn write<E: Element>(layer: &KvLayer, k: &[f32], v: &[f32], slots: &[u32]) -> Result<()> {
     let shape = layer.shape();
-    let (keys, values) = layer.tiles_mut::<E>();
-    let (keys, values) = (Shared::new(keys), Shared::new(values));
+    let writer = HeadWriter::<E>::new(layer);
     let d = shape.head_dim;
     let heads_per_chunk = if slots.len() * d >= 4096 { 1 } else { shape.kv_heads };
     parallel_for(shape.kv_heads.div_ceil(heads_per_chunk), &|chunk| {
         let heads = chunk * heads_per_chunk..shape.kv_heads.min((chunk + 1) * heads_per_chunk);
         for (token, slot) in slots.iter().enumerate() {
-            let (block, offset) = (*slot as usize / shape.block_size, *slot as usize % shape.block_size);
-            let position = offset % LANES;
             for head in heads.clone() {
                 let from = (token * shape.kv_heads + head) * d;
-                let tile = shape.tile_start(block, head, offset / LANES);
-                let (k, v) = (&k[from..from + d], &v[from..from + d]);
-                let (mut k_by, mut v_by) = (1.0, 1.0);
-                if shape.dtype.has_scales() {
-                    let (k_scale, v_scale) = (scale_of(k), scale_of(v));
-                    (k_by, v_by) = (k_scale.recip(), v_scale.recip());
-                    // SAFETY: as below; the scales of a tile follow it, aligned as f32 are.
-                    unsafe {
-                        let scales = tile + shape.tile();
-                        keys.get().add(scales).cast::<f32>().add(position).write(k_scale);
-                        values.get().add(scales).cast::<f32>().add(position).write(v_scale);
-                    }
-                }
-                for i in 0..d {
-                    // SAFETY: block, head and group lie in the cache, `i < head_dim`, and `position < 16`. A head
-                    // is written by one chunk only, and no read runs: the layer is not shared between threads.
-                    unsafe {
-                        let key = tile + i * LANES + E::slot(position);
-                        let value = tile + (i / LANES * LANES + position) * LANES + E::slot(i % LANES);
-                        keys.get().add(key).write(E::from_f32(k[i] * k_by));
-                        values.get().add(value).write(E::from_f32(v[i] * v_by));
-                    }
-                }
+                // SAFETY: the slots were checked. A head is written by one chunk only, and no read runs: the layer is
+                // not shared between threads.
+                unsafe { writer.write(*slot, head, &k[from..from + d], &v[from..from + d]) }
             }
         }
     })
+}
+
+/// Writes single heads into a layer, from any thread of a region.
+pub(crate) struct HeadWriter<E> {
+    shape: KvShape,
+    keys: Shared<E>,
+    values: Shared<E>,
+}
+
+// === impl HeadWriter ===
+
+impl<E: Element> HeadWriter<E> {
+    pub(crate) fn new(layer: &KvLayer) -> Self {
+        let (keys, values) = layer.tiles_mut::<E>();
+        Self { shape: layer.shape(), keys: Shared::new(keys), values: Shared::new(values) }
+    }
+
+    /// Store the key and the value of a head in a slot, rounded.
+    ///
+    /// # Safety
+    /// `slot` and `head` lie in the cache, which is alive; `k` and `v` hold `head_dim` numbers; no one else reads or writes
+    /// this head of this slot.
+    pub(crate) unsafe fn write(&self, slot: u32, head: usize, k: &[f32], v: &[f32]) {
+        let Self { shape, keys, values } = self;
+        let (block, offset) = (slot as usize / shape.block_size, slot as usize % shape.block_size);
+        let position = offset % LANES;
+        let tile = shape.tile_start(block, head, offset / LANES);
+        let (mut k_by, mut v_by) = (1.0, 1.0);
+        if shape.dtype.has_scales() {
+            let (k_scale, v_scale) = (scale_of(k), scale_of(v));
+            (k_by, v_by) = (k_scale.recip(), v_scale.recip());
+            // SAFETY: as below; the scales of a tile follow it, aligned as f32 are.
+            unsafe {
+                let scales = tile + shape.tile();
+                keys.get().add(scales).cast::<f32>().add(position).write(k_scale);
+                values.get().add(scales).cast::<f32>().add(position).write(v_scale);
+            }
+        }
+        for i in 0..shape.head_dim {
+            // SAFETY: block, head and group lie in the cache, `i < head_dim`, and `position < 16`.
+            unsafe {
+                let key = tile + i * LANES + E::slot(position);
+                let value = tile + (i / LANES * LANES + position) * LANES + E::slot(i % LANES);
+                keys.get().add(key).write(E::from_f32(k[i] * k_by));
+                values.get().add(value).write(E::from_f32(v[i] * v_by));
+            }
+        }
+    }
 }
