@@ -145,7 +145,7 @@ impl KvShape {
 
     /// Elements from one tile to the next, with the room that scales take.
     fn stride(&self) -> usize {
-        self.tile() + self.dtype.scale_bytes() / self.dtype.width()
+        self.tile() + self.dtype.scale_room()
     }
 
     /// Groups of sixteen positions in a block, the last one possibly not full.

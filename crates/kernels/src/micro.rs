@@ -35,12 +35,23 @@ pub(crate) struct Sums {
     pub(crate) bias: *const f32,
 }
 
-/// Memory that will be needed soon: two cache lines of each stream are touched every four steps of `k`.
+/// Memory that will be needed soon: a cache line of each stream and one of each second stream are touched every four
+/// steps of `k`.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<const T: usize> {
     pub(crate) streams: [*const u8; T],
+    pub(crate) seconds: [*const u8; T],
     /// Bytes between one touch and the next.
     pub(crate) step: usize,
+}
+
+// === impl Ahead ===
+
+impl<const T: usize> Ahead<T> {
+    /// Two lines of each stream, side by side.
+    pub(crate) fn pairs(streams: [*const u8; T], step: usize) -> Self {
+        Self { streams, seconds: streams.map(|stream| stream.wrapping_add(64)), step }
+    }
 }
 
 // === impl Sums ===
@@ -110,13 +121,19 @@ unsafe fn accumulate_body<L: Lanes, E: Element, const ORDER: usize, const R: usi
         let mut k = 0;
         while k + 4 <= len {
             for t in 0..T {
-                let touch = ahead.streams[t].wrapping_add(k / 4 * ahead.step);
-                L::prefetch(touch);
-                L::prefetch(touch.wrapping_add(64));
+                L::prefetch(ahead.streams[t].wrapping_add(k / 4 * ahead.step));
+                L::prefetch(ahead.seconds[t].wrapping_add(k / 4 * ahead.step));
             }
             two_steps::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
             two_steps::<L, E, ORDER, R, T>(x, tiles, k + 2, &mut sums);
             k += 4;
+        }
+        if size_of::<E>() == 1 {
+            // The scales behind the codes.
+            for t in 0..T {
+                L::prefetch(ahead.streams[t].wrapping_add(k / 4 * ahead.step));
+                L::prefetch(ahead.seconds[t].wrapping_add(k / 4 * ahead.step));
+            }
         }
         if k + 2 <= len {
             two_steps::<L, E, ORDER, R, T>(x, tiles, k, &mut sums);
@@ -138,7 +155,8 @@ multiversion! {
 
 /// `sums[r][t] += x[r] · w[t]` where each `w[t]` runs through `tiles`, sixteen steps of `k` in each.
 ///
-/// Tile `t` of the result begins `first + t * 256` elements into every one of `tiles`; rows of `x` are [`BY_ROW`].
+/// Tile `t` of the result begins `first + t * 256` elements into every one of `tiles`; rows of `x` are [`BY_ROW`]. `later`, at
+/// least as many and at least four pointers, is what will be read after all of `tiles`.
 ///
 /// # Safety
 /// `x` must be readable for `R` rows of `tiles.len() * 16`, each tile for `first + T * 256` elements, `out` readable
@@ -147,6 +165,7 @@ multiversion! {
 unsafe fn accumulate_list_body<L: Lanes, E: Element, const R: usize, const T: usize>(
     x: Rows,
     tiles: &[*const E],
+    later: &[*const E],
     first: usize,
     out: Sums,
 ) {
@@ -162,8 +181,12 @@ unsafe fn accumulate_list_body<L: Lanes, E: Element, const R: usize, const T: us
         let ahead = size_of::<f32>() / size_of::<E>();
         let mut x = x;
         for i in 0..tiles.len() {
-            let next = if i + ahead < tiles.len() { i + ahead } else { tiles.len() - 1 };
-            let next = tiles[next].wrapping_add(first).cast::<u8>();
+            let next =
+                if i + ahead < tiles.len() { tiles[i + ahead] } else { later[i + ahead - tiles.len()] };
+            let next = next.wrapping_add(first).cast::<u8>();
+            // Codes of eight bits fill a line in four steps, so there is one to spare.
+            let second =
+                if size_of::<E>() == 1 { later[i].wrapping_add(first).cast() } else { next.wrapping_add(64) };
             let mut starts = [tiles[i]; T];
             for t in 0..T {
                 starts[t] = tiles[i].add(first + t * LANES * LANES);
@@ -171,13 +194,18 @@ unsafe fn accumulate_list_body<L: Lanes, E: Element, const R: usize, const T: us
             let mut k = 0;
             while k < LANES {
                 for t in 0..T {
-                    let touch = next.wrapping_add((t * LANES + k) * LANES * size_of::<E>());
-                    L::prefetch(touch);
-                    L::prefetch(touch.wrapping_add(64));
+                    let at = (t * LANES + k) * LANES * size_of::<E>();
+                    L::prefetch(next.wrapping_add(at));
+                    L::prefetch(second.wrapping_add(at));
                 }
                 two_steps::<L, E, BY_ROW, R, T>(x, starts, k, &mut sums);
                 two_steps::<L, E, BY_ROW, R, T>(x, starts, k + 2, &mut sums);
                 k += 4;
+            }
+            if size_of::<E>() == 1 {
+                // The scales behind the codes.
+                L::prefetch(next.wrapping_add(T * LANES * LANES));
+                L::prefetch(second.wrapping_add(T * LANES * LANES));
             }
             x.start = x.start.add(LANES);
         }
@@ -190,7 +218,7 @@ unsafe fn accumulate_list_body<L: Lanes, E: Element, const R: usize, const T: us
 }
 multiversion! {
     pub(crate) unsafe fn accumulate_list [E: Element; R, T] (
-        x: Rows, tiles: &[*const E], first: usize, out: Sums,
+        x: Rows, tiles: &[*const E], later: &[*const E], first: usize, out: Sums,
     ) = accumulate_list_body
 }
 

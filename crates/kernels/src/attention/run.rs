@@ -87,10 +87,12 @@ impl<E: Element> Problem<'_, E> {
             for part in [&mut *sums, span_sums] {
                 part.resize(rows * padded, 0.0);
             }
-            for span in self.unit_spans(unit) {
+            let spans = self.unit_spans(unit);
+            for span in spans.clone() {
+                let next = Some(span + 1).filter(|next| spans.contains(next));
                 // SAFETY: the batch was checked, there is room for all rows, and no one else has this unit.
                 unsafe {
-                    self.collect(unit, span, scratch, span_collected, span_sums.as_mut_ptr());
+                    self.collect(unit, span, next, scratch, span_collected, span_sums.as_mut_ptr());
                     let into = (&mut collected[..], sums.as_mut_ptr());
                     self.merge(unit, span, into, (span_collected, span_sums.as_ptr()));
                 }
@@ -124,7 +126,14 @@ impl<E: Element> Problem<'_, E> {
                 unsafe {
                     let collected =
                         std::slice::from_raw_parts_mut(collected.get().add(row), self.num_rows(unit));
-                    self.collect(unit, span, &mut worker.scratch, collected, sums.get().add(row * padded));
+                    self.collect(
+                        unit,
+                        span,
+                        None,
+                        &mut worker.scratch,
+                        collected,
+                        sums.get().add(row * padded),
+                    );
                 }
             });
         })?;

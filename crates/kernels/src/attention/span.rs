@@ -21,6 +21,9 @@ pub(super) struct Scratch {
     scores: Vec<f32>,
 }
 
+/// Where the tiles of a span begin, in keys and in values, each at its place within the span.
+type Places = [usize; SPAN_TILES];
+
 /// The panels of a unit: up to six rows that go through the innermost loop together.
 #[derive(Clone, Copy)]
 struct Panels {
@@ -61,6 +64,7 @@ impl<E: Element> Problem<'_, E> {
     }
 
     /// Collect span `span` for every row of the unit that sees some of it: `collected[row]`, and `sums` as `[rows][padded_dim]`.
+    /// `next` is the span whose turn it is on this thread afterwards, whose keys are fetched while values are read.
     ///
     /// # Safety
     /// The batch was checked against the cache; `scratch` is prepared for this unit; `sums` is valid for all rows.
@@ -68,11 +72,14 @@ impl<E: Element> Problem<'_, E> {
         &self,
         unit: &Unit,
         span: usize,
+        next: Option<usize>,
         scratch: &mut Scratch,
         collected: &mut [Collected],
         sums: *mut f32,
     ) {
         let (d, padded) = (self.shape.head_dim, self.padded_dim());
+        let places = self.places(unit, span);
+        let later = next.map_or(places, |next| self.places(unit, next));
         for rows in Panels::new(self.num_rows(unit)).all() {
             let seen = self.seen_by_any(unit, rows.clone());
             let first = span * SPAN_TILES;
@@ -88,8 +95,8 @@ impl<E: Element> Problem<'_, E> {
                 let scores = scratch.scores.as_mut_ptr().add(rows.start * SPAN);
                 let sums = sums.add(rows.start * padded);
                 sums.write_bytes(0, rows.len() * padded);
-                with_rows!(self.isa, rows.len(), R, T => self.score::<R, T>(unit, queries, scores, tiles.clone()));
-                self.scale(unit, self.keys, rows.len(), scores, tiles.clone());
+                with_rows!(self.isa, rows.len(), R, T => self.score::<R, T>(&places, queries, scores, tiles.clone()));
+                self.scale(&places, self.keys, rows.len(), scores, tiles.clone());
                 self.shape_scores(rows.len(), scores, tiles.clone());
                 for row in rows.clone() {
                     let seen = self.seen(unit, row);
@@ -99,10 +106,27 @@ impl<E: Element> Problem<'_, E> {
                         softmax_row(self.isa, scores, lanes, &mut collected[row]);
                     }
                 }
-                self.scale(unit, self.values, rows.len(), scores, tiles.clone());
-                self.weigh(unit, rows, scores, tiles, sums);
+                self.scale(&places, self.values, rows.len(), scores, tiles.clone());
+                self.weigh(unit, (&places, &later), rows, scores, tiles, sums);
             }
         }
+    }
+
+    /// Tiles that the sequence does not have are where its first one is.
+    fn places(&self, unit: &Unit, span: usize) -> Places {
+        let (table, groups) = (self.batch.table(unit.sequence), self.shape.groups());
+        let first = span * SPAN_TILES;
+        let (mut at, mut group) = (first / groups, first % groups);
+        let mut places = [0; SPAN_TILES];
+        for place in &mut places {
+            let (block, group_of_block) = table.get(at).map_or((table[0], 0), |block| (*block, group));
+            *place = self.shape.tile_start(block as usize, unit.kv_head, group_of_block);
+            group += 1;
+            if group == groups {
+                (at, group) = (at + 1, 0);
+            }
+        }
+        places
     }
 
     /// Places of a span's row of scores that `seen` holds.
@@ -129,35 +153,39 @@ impl<E: Element> Problem<'_, E> {
     /// As [`collect`](Self::collect); the panel has `R` rows.
     unsafe fn score<const R: usize, const T: usize>(
         &self,
-        unit: &Unit,
+        places: &Places,
         queries: *const f32,
         scores: *mut f32,
         tiles: Range<usize>,
     ) {
         let rows = Rows { start: queries, next_row: 0 };
         let place = |tile: usize| scores.wrapping_add(tile % SPAN_TILES * LANES);
-        let key = |tile: usize| self.keys.wrapping_add(self.place_of(unit, tile));
+        let key = |tile: usize| self.keys.wrapping_add(places[tile % SPAN_TILES]);
+        let value = |tile: usize| self.values.wrapping_add(places[tile % SPAN_TILES]);
         // After the last keys come the first values.
         let soon = |tile: usize| match tile.checked_sub(tiles.end) {
             None => key(tile).cast(),
-            Some(past) => {
-                let tile = (tiles.start + past).min(tiles.end - 1);
-                self.values.wrapping_add(self.place_of(unit, tile)).cast()
-            }
+            Some(past) => value((tiles.start + past).min(tiles.end - 1)).cast(),
         };
         let sums = |tile| Sums { start: place(tile), next_row: SPAN, resume: false, bias: std::ptr::null() };
         let step = 4 * LANES * size_of::<E>();
+        let second = |soon: *const u8, tile: usize| {
+            if size_of::<E>() == 1 { value(tile).cast() } else { soon.wrapping_add(64) }
+        };
         let d = self.shape.head_dim;
         let mut tile = tiles.start;
         while tile + T <= tiles.end {
             let keys = std::array::from_fn(|t| key(tile + t));
-            let ahead = Ahead { streams: std::array::from_fn(|t| soon(tile + T + t)), step };
+            let streams = std::array::from_fn(|t| soon(tile + T + t));
+            let seconds = std::array::from_fn(|t| second(streams[t], tile + t));
+            let ahead = Ahead { streams, seconds, step };
             // SAFETY: the caller's promise.
             unsafe { accumulate::<E, PACKED, R, T>(self.isa, rows, keys, d, ahead, sums(tile)) };
             tile += T;
         }
         for tile in tile..tiles.end {
-            let ahead = Ahead { streams: [soon(tile + 1)], step };
+            let streams = [soon(tile + 1)];
+            let ahead = Ahead { streams, seconds: [second(streams[0], tile)], step };
             // SAFETY: the caller's promise.
             unsafe { accumulate::<E, PACKED, R, 1>(self.isa, rows, [key(tile)], d, ahead, sums(tile)) };
         }
@@ -170,7 +198,7 @@ impl<E: Element> Problem<'_, E> {
     /// As [`collect`](Self::collect); `numbers` is valid for `rows` rows of a span, `tiles_of` the cache's keys or values.
     unsafe fn scale(
         &self,
-        unit: &Unit,
+        places: &Places,
         tiles_of: *const E,
         rows: usize,
         numbers: *mut f32,
@@ -181,7 +209,7 @@ impl<E: Element> Problem<'_, E> {
         }
         let mut scales = [std::ptr::null(); SPAN_TILES];
         for (scales, tile) in scales.iter_mut().zip(tiles.clone()) {
-            *scales = tiles_of.wrapping_add(self.place_of(unit, tile) + self.shape.tile()).cast::<f32>();
+            *scales = tiles_of.wrapping_add(places[tile % SPAN_TILES] + self.shape.tile()).cast::<f32>();
         }
         // SAFETY: the tiles are in the block table, each is followed by its scales, and they are of one span.
         unsafe {
@@ -220,12 +248,15 @@ impl<E: Element> Problem<'_, E> {
     unsafe fn weigh(
         &self,
         unit: &Unit,
+        (places, later): (&Places, &Places),
         rows: Range<usize>,
         weights: *const f32,
         tiles: Range<usize>,
         sums: *mut f32,
     ) {
         let padded = self.padded_dim();
+        let value = |tile: usize| self.values.wrapping_add(places[tile % SPAN_TILES]);
+        let later = later.map(|place| self.keys.wrapping_add(place));
         let mut run: [*const E; SPAN_TILES] = [self.values; SPAN_TILES];
         let mut run_len = 0;
         // The panel's rows all see what the row with the latest start and the one with the earliest end see.
@@ -239,19 +270,19 @@ impl<E: Element> Problem<'_, E> {
             // SAFETY: the tile is in the block table; weights of the run begin `run_len` tiles before this one.
             unsafe {
                 if whole {
-                    run[run_len] = self.values.add(self.place_of(unit, tile));
+                    run[run_len] = value(tile);
                     run_len += 1;
                     continue;
                 }
                 if run_len > 0 {
                     let x = weights.add((tile - run_len - tiles.start / SPAN_TILES * SPAN_TILES) * LANES);
-                    with_rows!(self.isa, rows.len(), R, T => self.weigh_run::<R, T>(x, &run[..run_len], sums));
+                    with_rows!(self.isa, rows.len(), R, T => self.weigh_run::<R, T>(x, &run[..run_len], &later, sums));
                     run_len = 0;
                 }
                 if tile == tiles.end {
                     break;
                 }
-                let place = self.values.add(self.place_of(unit, tile));
+                let place = value(tile);
                 for row in rows.clone() {
                     let lanes = self.lanes_of(tile, &self.seen(unit, row));
                     if !lanes.is_empty() {
@@ -277,6 +308,7 @@ impl<E: Element> Problem<'_, E> {
         &self,
         x: *const f32,
         tiles: &[*const E],
+        later: &[*const E],
         sums: *mut f32,
     ) {
         let padded = self.padded_dim();
@@ -292,11 +324,11 @@ impl<E: Element> Problem<'_, E> {
                 bias: std::ptr::null(),
             };
             while chunk + T <= chunks {
-                accumulate_list::<E, R, T>(self.isa, x, tiles, chunk * CHUNK, out(chunk));
+                accumulate_list::<E, R, T>(self.isa, x, tiles, later, chunk * CHUNK, out(chunk));
                 chunk += T;
             }
             while chunk < chunks {
-                accumulate_list::<E, R, 1>(self.isa, x, tiles, chunk * CHUNK, out(chunk));
+                accumulate_list::<E, R, 1>(self.isa, x, tiles, later, chunk * CHUNK, out(chunk));
                 chunk += 1;
             }
         }
@@ -320,13 +352,13 @@ impl<E: Element> Problem<'_, E> {
             };
             while chunk + 4 <= chunks {
                 let tiles: [*const E; 4] = std::array::from_fn(|t| place.add((chunk + t) * CHUNK));
-                let ahead = Ahead { streams: tiles.map(|tile| tile.cast()), step: 0 };
+                let ahead = Ahead::pairs(tiles.map(|tile| tile.cast()), 0);
                 accumulate::<E, BY_ROW, 1, 4>(self.isa, x, tiles, len, ahead, out(chunk));
                 chunk += 4;
             }
             while chunk < chunks {
                 let tile = place.add(chunk * CHUNK);
-                let ahead = Ahead { streams: [tile.cast()], step: 0 };
+                let ahead = Ahead::pairs([tile.cast()], 0);
                 accumulate::<E, BY_ROW, 1, 1>(self.isa, x, [tile], len, ahead, out(chunk));
                 chunk += 1;
             }

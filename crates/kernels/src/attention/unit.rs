@@ -126,10 +126,4 @@ impl<E> Problem<'_, E> {
         let start = seen.start.clamp(tile.start, tile.end);
         start - tile.start..seen.end.clamp(start, tile.end) - tile.start
     }
-
-    /// Where the numbers of a tile begin, in keys and in values.
-    pub(super) fn place_of(&self, unit: &Unit, tile: usize) -> usize {
-        let block = self.batch.table(unit.sequence)[tile / self.shape.groups()] as usize;
-        self.shape.tile_start(block, unit.kv_head, tile % self.shape.groups())
-    }
 }

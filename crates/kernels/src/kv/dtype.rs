@@ -47,6 +47,12 @@ impl KvDtype {
         if self.has_scales() { LANES * size_of::<f32>() } else { 0 }
     }
 
+    /// The same in numbers of this type.
+    pub(crate) fn scale_room(self) -> usize {
+        // Types that have scales are one byte wide.
+        self.scale_bytes()
+    }
+
     /// Whether numbers are codes, to be multiplied by the scale of their position.
     pub(crate) fn has_scales(self) -> bool {
         self == Self::Int8

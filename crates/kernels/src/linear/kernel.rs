@@ -195,12 +195,12 @@ impl<X: Operand> Job<'_, X> {
         while tile + T <= full {
             let streams = std::array::from_fn(|t| ahead(tile + t));
             // SAFETY: the caller's promise.
-            unsafe { self.block::<R, T>(x, 0, tile, 0..inn, Ahead { streams, step }) };
+            unsafe { self.block::<R, T>(x, 0, tile, 0..inn, Ahead::pairs(streams, step)) };
             tile += T;
         }
         for tile in tile..tiles.end {
             // SAFETY: the caller's promise.
-            unsafe { self.block::<R, 1>(x, 0, tile, 0..inn, Ahead { streams: [ahead(tile)], step }) };
+            unsafe { self.block::<R, 1>(x, 0, tile, 0..inn, Ahead::pairs([ahead(tile)], step)) };
         }
     }
 
@@ -252,7 +252,7 @@ impl<X: Operand> Job<'_, X> {
         let step = (per_panel * 4).div_ceil(k.len());
         for panel in range {
             let rows = panels.rows(panel);
-            let ahead = Ahead { streams: next, step };
+            let ahead = Ahead::pairs(next, step);
             next = next.map(|next| next.wrapping_add(per_panel));
             // SAFETY: panel and tiles exist, and this chunk alone writes their outputs.
             unsafe {
