@@ -10,7 +10,7 @@ use half::f16;
 use super::BLOCK;
 use super::dots::Dots;
 use super::micro::{Codes, GROUP, Panel, fetch_ahead};
-use super::round::{best_line, inverse, whole};
+use super::round::{best_lines, inverse, whole};
 use super::simple::{NIBBLE_BYTES, place, put_nibbles};
 use super::tile::QuantTile;
 use crate::element::LANES;
@@ -47,12 +47,10 @@ impl<const FIVE: bool> QuantTile for AffineTile<FIVE> {
     const UNIT_BYTES: usize = CODES + BLOCKS * Self::CODE_BYTES;
 
     #[inline(always)]
-    fn round(numbers: &[f32], block: &mut [u8]) {
+    unsafe fn round<L: Lanes>(numbers: &[f32], block: &mut [u8]) {
         let (runs, _) = numbers.as_chunks::<BLOCK>();
-        let mut lines = [(0.0f32, 0.0f32); BLOCKS];
-        for (line, run) in lines.iter_mut().zip(runs) {
-            *line = best_line(run, Self::MOST_CODE);
-        }
+        // SAFETY: the caller's promise.
+        let lines: [(f32, f32); BLOCKS] = unsafe { best_lines::<L, BLOCK>(numbers, Self::MOST_CODE) };
         // `+` keeps what is no number, which a maximum would pass over.
         let poison: f32 = lines.iter().map(|(step, minimum)| (step + minimum) * 0.0).sum();
         let greatest = |of: fn(&(f32, f32)) -> f32| lines.iter().map(of).fold(0.0, f32::max);

@@ -41,6 +41,9 @@ pub(crate) fn unpack_row<Q: QuantTile>(tile: &[u8], lane: usize, numbers: &mut [
 }
 
 /// Give each block of a rounded row to `put`, with its index; zeros fill the last one.
+///
+/// # Safety
+/// The instruction set of `L` is there.
 #[inline(always)]
 unsafe fn round_row_body<L: Lanes, Q: QuantTile>(numbers: &[f32], put: &mut dyn FnMut(usize, &[u8])) {
     let (mut block, mut whole) = ([0; MAX_BYTES], [0.0; MAX_LEN]);
@@ -52,7 +55,8 @@ unsafe fn round_row_body<L: Lanes, Q: QuantTile>(numbers: &[f32], put: &mut dyn 
             whole[numbers.len()..].fill(0.0);
             rounded = &whole[..Q::LEN];
         }
-        Q::round(rounded, block);
+        // SAFETY: the caller's promise.
+        unsafe { Q::round::<L>(rounded, block) };
         put(index, block);
     }
 }

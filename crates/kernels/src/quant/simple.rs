@@ -6,6 +6,7 @@
 //! `k + 16` of the block.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::BLOCK;
 use super::dots::Dots;
@@ -41,7 +42,10 @@ pub(super) trait Simple {
     const FLIP: u8;
 
     /// As [`QuantTile::round`].
-    fn nearest(numbers: &[f32], block: &mut [u8]);
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn nearest<L: Lanes>(numbers: &[f32], block: &mut [u8]);
 
     /// Where the scale of row `lane` and where the codes of a block lie.
     fn places(block: usize, lane: usize) -> (usize, usize) {
@@ -73,8 +77,9 @@ impl<S: Simple> QuantTile for S {
     const UNIT_BYTES: usize = UNIT_BLOCKS * (SCALE_BYTES + S::CODE_BYTES);
 
     #[inline(always)]
-    fn round(numbers: &[f32], block: &mut [u8]) {
-        S::nearest(numbers, block);
+    unsafe fn round<L: Lanes>(numbers: &[f32], block: &mut [u8]) {
+        // SAFETY: the caller's promise.
+        unsafe { S::nearest::<L>(numbers, block) }
     }
 
     fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]) {
@@ -152,7 +157,7 @@ impl Simple for Q8 {
     const FLIP: u8 = 0x80;
 
     #[inline(always)]
-    fn nearest(numbers: &[f32], block: &mut [u8]) {
+    unsafe fn nearest<L: Lanes>(numbers: &[f32], block: &mut [u8]) {
         let scale = f16::from_f32(greatest(numbers).abs() / 127.0);
         let by = inverse(scale.to_f32());
         block[..2].copy_from_slice(&scale.to_le_bytes());
@@ -189,6 +194,13 @@ impl Simple for Q8 {
     }
 }
 
+/// What is left of numbers that are stored as f16.
+fn through_f16(numbers: &mut [f32; LANES]) {
+    let mut stored = [f16::ZERO; LANES];
+    stored.convert_from_f32_slice(numbers);
+    stored.convert_to_f32_slice(numbers);
+}
+
 // === impl Q4 ===
 
 impl Simple for Q4 {
@@ -197,9 +209,9 @@ impl Simple for Q4 {
     const FLIP: u8 = 0;
 
     #[inline(always)]
-    fn nearest(numbers: &[f32], block: &mut [u8]) {
-        let stored = |step| f16::from_f32(step).to_f32();
-        let step = best_step(numbers, &Q4_DIVISORS, -8.0, 7.0, stored);
+    unsafe fn nearest<L: Lanes>(numbers: &[f32], block: &mut [u8]) {
+        // SAFETY: the caller's promise.
+        let step = unsafe { best_step::<L, BLOCK>(numbers, &Q4_DIVISORS, (-8.0, 7.0), through_f16) };
         let by = inverse(step);
         block[..2].copy_from_slice(&f16::from_f32(step).to_le_bytes());
         let (lower, upper) = numbers.split_at(BLOCK / 2);

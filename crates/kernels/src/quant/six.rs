@@ -10,7 +10,7 @@ use half::f16;
 use super::BLOCK;
 use super::dots::Dots;
 use super::micro::{Codes, GROUP, Panel, fetch_ahead};
-use super::round::{best_step, inverse, whole};
+use super::round::{best_steps, inverse, whole};
 use super::simple::{NIBBLE_BYTES, place, put_nibbles};
 use super::tile::QuantTile;
 use crate::element::LANES;
@@ -37,12 +37,11 @@ impl QuantTile for Q6K {
     const UNIT_BYTES: usize = CODES + BLOCKS * CODE_BYTES;
 
     #[inline(always)]
-    fn round(numbers: &[f32], block: &mut [u8]) {
+    unsafe fn round<L: Lanes>(numbers: &[f32], block: &mut [u8]) {
         let (runs, _) = numbers.as_chunks::<PER_SCALE>();
-        let mut steps = [0.0f32; LEN / PER_SCALE];
-        for (step, run) in steps.iter_mut().zip(runs) {
-            *step = best_step(run, &DIVISORS, -32.0, 31.0, |step| step);
-        }
+        // SAFETY: the caller's promise.
+        let steps: [f32; LEN / PER_SCALE] =
+            unsafe { best_steps::<L, PER_SCALE>(numbers, &DIVISORS, (-32.0, 31.0)) };
         // `+` keeps what is no number, which a maximum would pass over.
         let poison: f32 = steps.iter().map(|step| step * 0.0).sum();
         let greatest = steps.iter().fold(0.0f32, |most, step| most.max(step.abs()));

@@ -1,6 +1,7 @@
 //! What a quantised format is: how blocks of numbers are rounded, and where their codes lie in a tile.
 
 use super::BLOCK;
+use crate::simd::Lanes;
 use crate::stored::Stored;
 
 /// Most numbers that are rounded together, and most bytes that they are encoded in.
@@ -20,7 +21,10 @@ pub(crate) trait QuantTile {
     const UNIT_BYTES: usize;
 
     /// The nearest block to `LEN` numbers.
-    fn round(numbers: &[f32], block: &mut [u8]);
+    ///
+    /// # Safety
+    /// The instruction set of `L` is there.
+    unsafe fn round<L: Lanes>(numbers: &[f32], block: &mut [u8]);
 
     /// Put block `index` of row `lane` into its tile.
     fn write(tile: &mut [u8], index: usize, lane: usize, block: &[u8]);
