@@ -92,7 +92,8 @@ impl Checkpoint {
         let place = folder.display().to_string();
         let packed = folder.join(PACKED);
         if packed.is_file() {
-            return Self::from_shards(place, vec![Shard::open(&packed)?])?.packed();
+            let shards = vec![Shard::open(&packed)?];
+            return Self::from_shards(place, shards).map_err(LayerError::of_packed)?.packed();
         }
         let single = folder.join(SINGLE);
         if single.is_file() {

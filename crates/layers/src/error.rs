@@ -218,6 +218,17 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// The same about a packed file: nobody can download one again.
+    pub(crate) fn of_packed(self) -> Self {
+        match self {
+            Self::Truncated { file, expected, found } => Self::BadPacked {
+                file,
+                reason: format!("it is truncated: it has {found} bytes and its header describes {expected}"),
+            },
+            other => other,
+        }
+    }
+
     /// An error about a field of config.json.
     pub fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Config { field: field.into(), reason: reason.into() }

@@ -88,7 +88,7 @@ impl Checkpoint {
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<(LoadedTensors, LoadStats), LayerError> {
         match self.container {
-            Container::Packed => self.map(plan, precision, progress),
+            Container::Packed => self.map(plan, precision, progress).map_err(LayerError::of_packed),
             Container::Safetensors | Container::Gguf => {
                 self.unexpected(plan).map_or(Ok(()), Err)?;
                 self.stream(plan, precision, progress)

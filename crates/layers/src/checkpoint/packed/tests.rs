@@ -215,14 +215,21 @@ fn a_file_of_another_length_is_refused_before_it_is_mapped() {
     let (out, file) = packed();
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
-    let told = error(out.path(), Precision::default());
-    assert!(told.starts_with("packed.safetensors is truncated"), "{told}");
+    let (found, expected) = (bytes.len() - 1, bytes.len());
+    assert_eq!(
+        error(out.path(), Precision::default()),
+        format!(
+            "packed.safetensors can not be used: it is truncated: it has {found} bytes and its header describes \
+             {expected}; run `vlinders pack` again on the folder it was packed from"
+        )
+    );
     fs::write(&file, &bytes[..20]).unwrap();
     assert!(error(out.path(), Precision::default()).contains("truncated"));
     fs::write(&file, [&bytes[..], &[0]].concat()).unwrap();
     assert!(error(out.path(), Precision::default()).contains("1 bytes follow the last tensor"));
     fs::write(&file, "").unwrap();
-    assert!(error(out.path(), Precision::default()).contains("truncated"));
+    let told = error(out.path(), Precision::default());
+    assert!(told.contains("truncated") && told.contains("`vlinders pack` again"), "{told}");
 }
 
 #[test]
@@ -231,7 +238,7 @@ fn a_file_cut_short_after_it_was_opened_is_an_error() {
     let checkpoint = Checkpoint::open(out.path()).unwrap();
     fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(1 << 16).unwrap();
     let told = checkpoint.load(&plan(), Precision::default(), &|_, _| {}).unwrap_err().to_string();
-    assert!(told.contains("packed.safetensors"), "{told}");
+    assert!(told.contains("packed.safetensors") && told.contains("`vlinders pack` again"), "{told}");
 }
 
 #[test]
