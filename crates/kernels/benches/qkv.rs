@@ -7,9 +7,13 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use vlinders_kernels::{HeadNorms, KvDtype, KvLayer, Rotation, kv_write, qkv, rms_norm, rope};
+use vlinders_kernels::{
+    HeadNorms, KvDtype, KvLayer, Rotation, keep_freed_memory, kv_write, qkv, rms_norm, rope,
+};
 
 fn bench(c: &mut Criterion) {
+    // As a server does.
+    keep_freed_memory();
     let (heads, kv_heads, d, block_size) = (32, 8, 64, 16);
     let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).expect("a tensor");
     for (tokens, with_norms) in [(1, false), (1, true), (16, false), (512, false), (512, true)] {
