@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use vlinders_engine::{Executor, SamplingParams, SeqId, SequenceWork, StartedSequence, StepPlan};
-use vlinders_runner::{LoadOptions, LocalExecutor, ModelFiles, NoProgress, load, set_num_threads};
+use vlinders_runner::{Leader, LoadOptions, ModelFiles, NoProgress, load, set_num_threads};
 use vlinders_testkit::Golden;
 
 /// How often each worker of the pool has been given a processor.
@@ -38,7 +38,7 @@ fn turns_at_rest() -> Vec<u64> {
     }
 }
 
-fn model(num_threads: Option<usize>) -> LocalExecutor {
+fn model(num_threads: Option<usize>) -> Leader {
     let golden = Golden::load("llama-tiny").unwrap();
     let options = LoadOptions {
         num_threads,
@@ -52,7 +52,7 @@ fn model(num_threads: Option<usize>) -> LocalExecutor {
 }
 
 /// A prompt of 80 tokens.
-fn step(executor: &mut LocalExecutor) {
+fn step(executor: &mut Leader) {
     let mut plan = StepPlan::default();
     plan.reset(1);
     let prompt: Vec<u32> = (1..81).collect();
