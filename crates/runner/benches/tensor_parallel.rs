@@ -2,8 +2,8 @@
 //! that are joined by TCP on the loopback interface, by turns in one run.
 //!
 //! `cargo bench -p vlinders-runner --bench tensor_parallel -- FOLDER|FILE.gguf [--ranks 2] [--prompt 512] [--answer 64]
-//! [--streams 1] [--rounds 7]` prints tokens a second, medians of the rounds, and each as a share of the first row. All three
-//! models are in memory at once.
+//! [--streams 1] [--rounds 7]` prints tokens a second, medians of the rounds, and for each the median of its
+//! shares of the first row within a round. All three models are in memory at once.
 
 #![allow(missing_docs, reason = "a program")]
 
@@ -16,8 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use vlinders_runner::{
-    GroupOptions, GroupSecret, LoadOptions, LoadedModel, Member, ModelFiles, NoProgress, Tcp, load,
-    load_member,
+    ComputeOptions, GroupOptions, GroupSecret, LoadOptions, LoadedModel, Member, ModelFiles, NoProgress, Tcp,
+    configure_compute, load, load_member,
 };
 
 use self::measured::{Measured, median, model_files};
@@ -40,6 +40,9 @@ fn main() -> ExitCode {
             None => return usage(),
         }
     }
+    // As a server of one model does. Only one of the contenders computes at a time.
+    let report = configure_compute(&ComputeOptions { engines: 1, ..ComputeOptions::default() });
+    println!("{} threads, {:?}", report.threads, report.binding);
     let files = model_files(PathBuf::from(folder));
     let options =
         LoadOptions { max_model_len: Some(prompt + answer), max_num_seqs: streams, ..LoadOptions::default() };
@@ -63,12 +66,20 @@ fn main() -> ExitCode {
         "{ranks} ranks, {streams} streams, {prompt} + {answer} tokens, {rounds} rounds; tokens a second"
     );
     println!("{:10} {:>10} {:>6} {:>10} {:>6}", "", "prefill", "", "decode", "");
-    let mut first = None;
+    let first = contenders[0].2.clone();
     for (name, _, times) in &contenders {
-        let prefill = (streams * prompt) as f64 / median(times.iter().map(|time| time.0).collect());
-        let decode = (streams * (answer - 1)) as f64 / median(times.iter().map(|time| time.1).collect());
-        let (p, d) = *first.get_or_insert((prefill, decode));
-        println!("{name:10} {prefill:>10.1} {:>6.3} {decode:>10.2} {:>6.3}", prefill / p, decode / d);
+        let median_of = |of: fn(&(f64, f64)) -> f64| median(times.iter().map(of).collect());
+        // The machine may be faster in one round than in the next, so contenders are compared within each.
+        let share = |of: fn(&(f64, f64)) -> f64| {
+            median(first.iter().zip(times).map(|(first, time)| of(first) / of(time)).collect())
+        };
+        println!(
+            "{name:10} {:>10.1} {:>6.3} {:>10.2} {:>6.3}",
+            (streams * prompt) as f64 / median_of(|time| time.0),
+            share(|time| time.0),
+            (streams * (answer - 1)) as f64 / median_of(|time| time.1),
+            share(|time| time.1),
+        );
     }
     ExitCode::SUCCESS
 }
