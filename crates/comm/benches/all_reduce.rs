@@ -59,7 +59,31 @@ fn main() -> ExitCode {
             );
         }
     }
+    let messages = [told(&mut threads), told(&mut tcp)].map(|time| time * 1e6);
+    println!(
+        "     512 B  bytes of one rank to all: threads {:.1} us, TCP {:.1} us",
+        messages[0], messages[1]
+    );
     ExitCode::SUCCESS
+}
+
+/// Seconds until bytes of one rank, as many as the plan of a small step has, are at the others: there and back, halved.
+fn told<C: Communicator>(ranks: &mut [C]) -> f64 {
+    const CALLS: usize = 20_000;
+    let time = thread::scope(|scope| {
+        let run = |rank: &C| {
+            let mut bytes = vec![7; 512];
+            rank.barrier().expect("a group");
+            let began = Instant::now();
+            for call in 0..CALLS {
+                rank.broadcast_bytes(&mut bytes, call % 2).expect("bytes");
+            }
+            began.elapsed().as_secs_f64()
+        };
+        let started: Vec<_> = ranks.iter().map(|rank| scope.spawn(move || run(rank))).collect();
+        started.into_iter().map(|rank| rank.join().expect("a rank")).fold(0.0, f64::max)
+    });
+    time / CALLS as f64
 }
 
 /// Seconds of one of `calls` sums, on all ranks.

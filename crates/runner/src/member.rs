@@ -14,7 +14,7 @@ pub enum Member {
     /// Rank 0: it has the requests.
     Leader(Box<LoadedModel>),
     /// Any other rank.
-    Follower(Follower),
+    Follower(Box<Follower>),
 }
 
 /// Load the share of a model that the rank of `group` has. [`LoadOptions::tensor_parallel_size`] does not count: there are as many
@@ -40,7 +40,7 @@ pub fn load_member(
     let rank = Rank { communicator: Arc::clone(&communicator), compute, ranks_here: here.len() };
     let LoadedRank { executor, info, report } = rank.load(files, options, progress)?;
     if communicator.rank() > 0 {
-        return Ok(Member::Follower(Follower::new(executor, communicator)));
+        return Ok(Member::Follower(Box::new(Follower::new(executor, communicator))));
     }
     let executor = Leader::new(executor, communicator, Vec::new());
     Ok(Member::Leader(Box::new(LoadedModel { executor, info, report })))

@@ -124,6 +124,9 @@ impl Finding<'_> {
         if let Some(found) = &self.inspection {
             row("architecture", found.architecture.to_owned());
             row("parameters", format_count(found.num_parameters));
+            if let Some(ranks) = self.model.tensor_parallel_size.filter(|ranks| *ranks > 1) {
+                row("ranks", format!("{ranks}, all on this machine; sizes below are those of all together"));
+            }
             let missing = found.problems.len();
             row(
                 "tensors",
@@ -178,6 +181,7 @@ impl Finding<'_> {
                 "file_bytes": found.file_bytes,
                 "stored_bytes": found.stored.iter().cloned().collect::<BTreeMap<_, _>>(),
                 "weight_bytes": found.weight_bytes,
+                "tensor_parallel_size": self.model.tensor_parallel_size.unwrap_or(1),
                 "kv_cache_dtype": found.kv_cache_dtype.as_str(),
                 "kv_bytes_per_token": found.kv_bytes_per_token,
                 "available_bytes": self.available,

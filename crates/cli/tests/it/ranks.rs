@@ -62,7 +62,7 @@ async fn two_processes_answer_as_one_does() {
     let exact = ["--dtype", "float32"];
     let mut alone = Group::start(1, &Net::loopback(), &exact);
     let mut threads =
-        Group::start(1, &Net::loopback(), &["--dtype", "float32", "--tensor-parallel-size", "4"]);
+        Group::start(1, &Net::loopback(), &["--dtype", "float32", "--tensor-parallel-size", "8"]);
     let mut group = Group::start(3, &Net::loopback(), &[]);
     assert!(group.fails().contains("3 does not go with"), "eight heads can not be split among three");
     let mut group = Group::start(2, &Net::loopback(), &exact);
@@ -70,7 +70,7 @@ async fn two_processes_answer_as_one_does() {
         let expected = answer(&alone.url(), question).await;
         assert!(!expected.is_empty());
         assert_eq!(answer(&group.url(), question).await, expected, "two processes");
-        assert_eq!(answer(&threads.url(), question).await, expected, "four threads");
+        assert_eq!(answer(&threads.url(), question).await, expected, "eight threads");
     }
     for group in [&mut alone, &mut threads, &mut group] {
         group.signal_all("TERM");

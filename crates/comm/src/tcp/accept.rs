@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) struct Accepting {
 
 impl Accepting {
     pub(super) fn start(listener: TcpListener, secret: GroupSecret) -> Self {
-        let (sender, guests) = channel();
+        let (sender, guests) = sync_channel(MOST_GUESTS);
         let closed = Arc::new(AtomicBool::new(false));
         let watched = Arc::clone(&closed);
         // Without a thread nobody comes, which whoever waits for them will say.
@@ -54,7 +54,7 @@ impl Drop for Accepting {
     }
 }
 
-fn accept(listener: &TcpListener, secret: &GroupSecret, guests: &Sender<Guest>, closed: &AtomicBool) {
+fn accept(listener: &TcpListener, secret: &GroupSecret, guests: &SyncSender<Guest>, closed: &AtomicBool) {
     if listener.set_nonblocking(true).is_err() {
         return;
     }

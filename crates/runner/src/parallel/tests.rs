@@ -1,5 +1,7 @@
 //! Messages that are not what rank 0 sent.
 
+use std::ops::Range;
+
 use vlinders_engine::{SeqId, SequenceWork};
 
 use super::*;
@@ -58,7 +60,7 @@ fn a_plan_that_points_outside_of_itself_is_refused() {
     let mut bad = plan(1);
     bad.work[0].tokens = 0..3;
     assert!(error(&message(&bad, 0)).contains("points outside of itself"));
-    bad.work[0].tokens = 2..1;
+    bad.work[0].tokens = Range { start: 2, end: 1 };
     assert!(error(&message(&bad, 0)).contains("points outside of itself"));
     let hash = xxh3_64_with_seed(&[0xff; 12], 0).to_le_bytes();
     assert!(error(&[&hash[..], &[0xff; 12]].concat()).contains("can not be read"));
