@@ -31,10 +31,11 @@ pub fn load_member(
     options.validate()?;
     let here = group.ranks_here();
     let place = here.iter().position(|rank| *rank == group.rank()).unwrap_or(0);
-    let compute = match split_threads(here.len(), options.num_threads).get(place) {
-        // Ranks of one machine would meet on its first cores.
-        Some(team) if here.len() > 1 => Compute::Team(*team),
-        _ => Compute::Shared(options.num_threads),
+    // Ranks of one machine would meet on its first cores.
+    let team = (here.len() > 1).then(|| split_threads(here.len(), options.num_threads)).unwrap_or_default();
+    let compute = match team.get(place) {
+        Some(team) => Compute::Team(*team),
+        None => Compute::Shared(options.num_threads),
     };
     let communicator: Arc<dyn Communicator> = Arc::new(group);
     let rank = Rank { communicator: Arc::clone(&communicator), compute, ranks_here: here.len() };

@@ -3,6 +3,8 @@
 //! It ends when the first rank does. A signal alone does not end it, since the first rank may still have requests to finish.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -32,9 +34,11 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
         let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
         let (sender, ended) = oneshot::channel();
         let (resolved_here, group) = (resolved.clone(), group.clone());
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let ready = Arc::clone(&is_ready);
         let work = move || {
             // Nobody listens any more when this process ends by a signal.
-            let _ = sender.send(compute(&resolved_here, &group));
+            let _ = sender.send(compute(&resolved_here, &group, &ready));
         };
         thread::Builder::new().name("rank".to_owned()).spawn(work).context("cannot start a thread")?;
         let ended = async { ended.await.context("the thread of this rank died")? };
@@ -43,6 +47,10 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
             outcome = &mut ended => return outcome.map(|()| ExitCode::SUCCESS),
             cause = shutdown.requested() => cause,
         };
+        if !is_ready.load(Ordering::Relaxed) {
+            tracing::info!(signal = cause.as_str(), "stopped before the model was loaded");
+            return Ok(ExitCode::SUCCESS);
+        }
         tracing::info!(signal = cause.as_str(), "this rank ends when rank 0 does");
         tokio::select! {
             outcome = &mut ended => outcome?,
@@ -55,7 +63,7 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
     })
 }
 
-fn compute(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<()> {
+fn compute(resolved: &Resolved, group: &GroupOptions, is_ready: &AtomicBool) -> anyhow::Result<()> {
     threads::start(resolved);
     let model = resolved.models.first().context("there is no model")?;
     let context = || format!("model '{}', rank {}", model.name, group.rank);
@@ -67,6 +75,7 @@ fn compute(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<()> {
     let Member::Follower(follower) = member else {
         return Err(anyhow!("rank 0 can not follow itself"));
     };
+    is_ready.store(true, Ordering::Relaxed);
     tracing::info!(model = model.name, "ready: computing what rank 0 sends");
     follower.run().with_context(context)?;
     tracing::info!("rank 0 has ended, and this rank with it");

@@ -166,6 +166,15 @@ async fn the_first_rank_that_is_lost() {
     assert!(group.log().contains("rank 0 is gone"), "{}", group.log());
 }
 
+/// A rank that waits for the others holds nothing that is worth a grace time.
+#[test]
+fn a_rank_that_waits_for_the_others_ends_at_once() {
+    let mut group = Group::alone(&Net::loopback(), 1, 2);
+    group.signal_all("TERM");
+    assert_eq!(group.wait_all(), [Some(0)], "{}", group.log());
+    assert!(group.log().contains("stopped before the model was loaded"), "{}", group.log());
+}
+
 #[test]
 fn ranks_that_do_not_belong_together() {
     let mut group = Group::start_each(&Net::loopback(), &[&["--dtype", "float32"], &["--dtype", "bfloat16"]]);

@@ -42,6 +42,19 @@ impl Group {
         group
     }
 
+    /// Start one rank of `size` and wait until it looks for the others.
+    pub(super) fn alone(net: &Net, rank: usize, size: usize) -> Self {
+        let mut group =
+            Self { ranks: Vec::new(), args: vec![Vec::new(); size], folder: tempfile::tempdir().unwrap() };
+        group.ranks.push(group.spawn(net, rank, size));
+        let began = Instant::now();
+        while !group.log_of(0).contains("joining the other ranks") {
+            assert!(began.elapsed() < MOST, "it does not look for the others:\n{}", group.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        group
+    }
+
     /// Start all ranks again, at the same addresses.
     pub(super) fn restart(&mut self, net: &Net) {
         let size = self.args.len();
