@@ -32,8 +32,8 @@ pub fn load_member(
     let here = group.ranks_here();
     let place = here.iter().position(|rank| *rank == group.rank()).unwrap_or(0);
     // Ranks of one machine would meet on its first cores.
-    let team = (here.len() > 1).then(|| split_threads(here.len(), options.num_threads)).unwrap_or_default();
-    let compute = match team.get(place) {
+    let teams = if here.len() > 1 { split_threads(here.len(), options.num_threads) } else { Vec::new() };
+    let compute = match teams.get(place) {
         Some(team) => Compute::Team(*team),
         None => Compute::Shared(options.num_threads),
     };

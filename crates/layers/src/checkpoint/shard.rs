@@ -52,16 +52,10 @@ impl Shard {
         buffer: &'a mut Vec<u8>,
     ) -> Result<Cow<'a, [u8]>, LayerError> {
         match &self.data {
-            Data::Static(bytes) => {
-                let range = usize::try_from(offset).ok().and_then(|o| Some(o..o.checked_add(len)?));
-                range.and_then(|r| bytes.get(r)).map(Cow::Borrowed).ok_or_else(|| self.truncated(offset, len))
-            }
+            Data::Static(bytes) => self.part_of(bytes, offset, len).map(Cow::Borrowed),
             Data::File(file) => {
                 buffer.resize(len, 0);
-                file.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
-                    io::ErrorKind::UnexpectedEof => self.truncated(offset, len),
-                    _ => LayerError::Io { file: self.name.clone(), source },
-                })?;
+                self.read_exact(file, offset, buffer)?;
                 Ok(Cow::Borrowed(&buffer[..]))
             }
         }
@@ -76,12 +70,27 @@ impl Shard {
         rows: usize,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Cow<'a, [u8]>, LayerError> {
-        let mut piece = Vec::new();
-        buffer.clear();
-        for row in 0..rows as u64 {
-            buffer.extend_from_slice(&self.read(offset + row * stride, len, &mut piece)?);
+        buffer.resize(len * rows, 0);
+        for (row, to) in buffer.chunks_exact_mut(len.max(1)).enumerate() {
+            let offset = offset + row as u64 * stride;
+            match &self.data {
+                Data::Static(bytes) => to.copy_from_slice(self.part_of(bytes, offset, len)?),
+                Data::File(file) => self.read_exact(file, offset, to)?,
+            }
         }
         Ok(Cow::Borrowed(&buffer[..]))
+    }
+
+    fn part_of<'a>(&self, bytes: &'a [u8], offset: u64, len: usize) -> Result<&'a [u8], LayerError> {
+        let range = usize::try_from(offset).ok().and_then(|o| Some(o..o.checked_add(len)?));
+        range.and_then(|r| bytes.get(r)).ok_or_else(|| self.truncated(offset, len))
+    }
+
+    fn read_exact(&self, file: &File, offset: u64, to: &mut [u8]) -> Result<(), LayerError> {
+        file.read_exact_at(to, offset).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => self.truncated(offset, to.len()),
+            _ => LayerError::Io { file: self.name.clone(), source },
+        })
     }
 
     /// All of it as memory. What is part of the binary can not be mapped again.
