@@ -21,6 +21,6 @@ pub use self::{
     communicator::{CommError, Communicator},
     outline::Outline,
     single::Single,
-    tcp::{GroupOptions, GroupSecret, JoinError, Tcp, Watcher},
+    tcp::{GroupEnd, GroupOptions, GroupSecret, JoinError, Tcp, Watcher},
     threads::Threads,
 };

@@ -18,6 +18,7 @@ use candle_core::Tensor;
 
 pub use self::hello::GroupSecret;
 pub use self::join::JoinError;
+pub use self::pulse::GroupEnd;
 use self::pulse::Health;
 use self::wire::{Failed, Receiving, Sending, exchange};
 use crate::call::{Call, Calls, Kind};
@@ -60,17 +61,22 @@ pub struct Tcp {
     scratch: Mutex<Vec<f32>>,
 }
 
-/// Hears when the group is broken.
+/// Hears of the end of a group.
 #[derive(Debug, Clone)]
 pub struct Watcher(Arc<Health>);
 
 // === impl Watcher ===
 
 impl Watcher {
-    /// Wait until the group is broken, and hear why.
+    /// Wait until the group is broken, or a rank asks the first one to end it.
     #[must_use]
-    pub fn wait(&self) -> String {
-        self.0.wait()
+    pub fn wait(&self) -> GroupEnd {
+        self.0.wait_for_end()
+    }
+
+    /// Ask the first rank to finish what it has, and to end the group.
+    pub fn ask_to_end(&self) {
+        self.0.ask_to_end();
     }
 }
 
@@ -107,7 +113,7 @@ impl Tcp {
         (0..self.size).filter(|rank| self.hosts[*rank] == self.hosts[self.rank]).collect()
     }
 
-    /// Hears when the group is broken, also while no call is made.
+    /// Hears of the end of the group, also while no call is made.
     #[must_use]
     pub fn watcher(&self) -> Watcher {
         Watcher(Arc::clone(&self.health))

@@ -40,7 +40,7 @@ pub use self::{
     sizing::MemoryFit,
 };
 pub use candle_core::DType;
-pub use vlinders_comm::{GroupOptions, GroupSecret, JoinError, Tcp, Watcher};
+pub use vlinders_comm::{GroupEnd, GroupOptions, GroupSecret, JoinError, Tcp, Watcher};
 pub use vlinders_kernels::{
     Binding, ComputeOptions, ComputeReport, KvDtype, Pinning, Placement, configure_compute,
     default_num_threads, set_num_threads, usable_cpus,

@@ -1,17 +1,16 @@
 //! `vlinders worker` as another rank than the first: load a share of the model, and compute what the first rank sends.
 //!
-//! It ends when the first rank does. A signal alone does not end it, since the first rank may still have requests to finish.
+//! It ends when the first rank does. A signal makes it ask the first rank for that, which finishes its requests before.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::oneshot;
 use vlinders_edge::Shutdown;
-use vlinders_runner::{GroupOptions, LoadPhase, LoadProgress, Member, load_member};
+use vlinders_runner::{GroupOptions, LoadPhase, LoadProgress, Member, Watcher, load_member};
 
 use super::member;
 use super::serve::threads;
@@ -34,8 +33,8 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
         let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
         let (sender, ended) = oneshot::channel();
         let (resolved_here, group) = (resolved.clone(), group.clone());
-        let is_ready = Arc::new(AtomicBool::new(false));
-        let ready = Arc::clone(&is_ready);
+        let joined = Arc::new(OnceLock::new());
+        let ready = Arc::clone(&joined);
         let work = move || {
             // Nobody listens any more when this process ends by a signal.
             let _ = sender.send(compute(&resolved_here, &group, &ready));
@@ -47,11 +46,12 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
             outcome = &mut ended => return outcome.map(|()| ExitCode::SUCCESS),
             cause = shutdown.requested() => cause,
         };
-        if !is_ready.load(Ordering::Relaxed) {
+        let Some(watcher) = joined.get() else {
             tracing::info!(signal = cause.as_str(), "stopped before the model was loaded");
             return Ok(ExitCode::SUCCESS);
-        }
-        tracing::info!(signal = cause.as_str(), "this rank ends when rank 0 does");
+        };
+        tracing::info!(signal = cause.as_str(), "rank 0 is asked to end; this rank ends when it does");
+        watcher.ask_to_end();
         tokio::select! {
             outcome = &mut ended => outcome?,
             () = tokio::time::sleep(resolved.server.shutdown_grace + LAST_WORDS) => {
@@ -63,19 +63,20 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
     })
 }
 
-fn compute(resolved: &Resolved, group: &GroupOptions, is_ready: &AtomicBool) -> anyhow::Result<()> {
+fn compute(resolved: &Resolved, group: &GroupOptions, joined: &OnceLock<Watcher>) -> anyhow::Result<()> {
     threads::start(resolved);
     let model = resolved.models.first().context("there is no model")?;
     let context = || format!("model '{}', rank {}", model.name, group.rank);
     let files = model.files().with_context(context)?;
     let group = member::join(group)?;
+    let watcher = group.watcher();
     let shown = Shown(Bar::new());
     let member = load_member(&files, &model.load_options(1.0), group, &shown).with_context(context)?;
     drop(shown);
     let Member::Follower(follower) = member else {
         return Err(anyhow!("rank 0 can not follow itself"));
     };
-    is_ready.store(true, Ordering::Relaxed);
+    joined.get_or_init(|| watcher);
     tracing::info!(model = model.name, "ready: computing what rank 0 sends");
     follower.run().with_context(context)?;
     tracing::info!("rank 0 has ended, and this rank with it");

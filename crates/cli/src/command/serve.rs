@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use vlinders_edge::{ApiKeys, BodyLimits, ConnectionLimits, CorsOrigins, Shutdown};
-use vlinders_runner::GroupOptions;
+use vlinders_runner::{GroupEnd, GroupOptions};
 use vlinders_server::{Server, ServerConfig as HttpConfig, ServerMetrics};
 
 use self::load::Loaded;
@@ -68,7 +68,7 @@ async fn until_stopped(
     mut shutdown: Shutdown,
     address: SocketAddr,
 ) -> anyhow::Result<()> {
-    let Loaded { broken } = tokio::select! {
+    let Loaded { group_end } = tokio::select! {
         loaded = loaded => loaded?,
         cause = shutdown.requested() => {
             tracing::info!(signal = cause.as_str(), "stopped while loading; running requests finish");
@@ -81,7 +81,13 @@ async fn until_stopped(
             tracing::info!(signal = cause.as_str(), "no new requests; running ones finish");
             Ok(())
         }
-        why = broken => bail!(why),
+        end = group_end => match end {
+            GroupEnd::Asked { rank } => {
+                tracing::info!(rank, "a rank was told to end: no new requests; running ones finish");
+                Ok(())
+            }
+            GroupEnd::Broken(why) => bail!("the ranks of the model no longer work together: {why}"),
+        }
     }
 }
 

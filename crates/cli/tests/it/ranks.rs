@@ -78,19 +78,23 @@ async fn two_processes_answer_as_one_does() {
     }
 }
 
+/// As when a node is drained: whichever rank hears of it, all end once the answers are there.
 #[tokio::test]
-async fn running_answers_are_finished_when_all_ranks_get_a_signal() {
-    let mut group = Group::start(2, &Net::loopback(), &[]);
-    let body = json!({
-        "model": vlinders_demo::MODEL_NAME, "prompt": "butterflies", "max_tokens": 150, "ignore_eos": true,
-    });
-    let request = http().post(format!("{}/v1/completions", group.url())).json(&body);
-    let answer = tokio::spawn(async move { request.send().await.unwrap().json::<Value>().await.unwrap() });
-    group.wait_for_running().await;
-    group.signal_all("TERM");
-    let answer = answer.await.unwrap();
-    assert_eq!(answer["usage"]["completion_tokens"], 150, "{answer}");
-    assert_eq!(group.wait_all(), [Some(0), Some(0)], "{}", group.log());
+async fn running_answers_are_finished_whichever_rank_gets_a_signal() {
+    for ranks in [&[0, 1][..], &[0], &[1]] {
+        let mut group = Group::start(2, &Net::loopback(), &[]);
+        let body = json!({
+            "model": vlinders_demo::MODEL_NAME, "prompt": "butterflies", "max_tokens": 150, "ignore_eos": true,
+        });
+        let request = http().post(format!("{}/v1/completions", group.url())).json(&body);
+        let answer =
+            tokio::spawn(async move { request.send().await.unwrap().json::<Value>().await.unwrap() });
+        group.wait_for_running().await;
+        ranks.iter().for_each(|rank| group.signal(*rank, "TERM"));
+        let answer = answer.await.unwrap();
+        assert_eq!(answer["usage"]["completion_tokens"], 150, "{answer}");
+        assert_eq!(group.wait_all(), [Some(0), Some(0)], "{ranks:?}:\n{}", group.log());
+    }
 }
 
 /// The fault comes while an answer is being streamed. Afterwards all ranks are started again, at the same addresses.

@@ -15,6 +15,7 @@ const BEATS: u32 = 5;
 const NAP: Duration = Duration::from_millis(200);
 const BEAT: u8 = b'.';
 const LEAVE: u8 = b'!';
+const ASK: u8 = b'?';
 const MOST_REASON: usize = 4096;
 
 /// Whether there still is a group, and the connections that say so.
@@ -27,8 +28,28 @@ pub(super) struct Health {
     is_broken: AtomicBool,
     /// This rank has ended.
     is_over: AtomicBool,
-    reason: Mutex<Option<String>>,
-    broken: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why the group is broken.
+    reason: Option<String>,
+    /// The rank that has asked for the end.
+    asked: Option<usize>,
+}
+
+/// What may become of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupEnd {
+    /// It is broken, for this reason.
+    Broken(String),
+    /// A rank was told to end, and asks the first one to finish what it has and to end the group.
+    Asked {
+        /// That rank.
+        rank: usize,
+    },
 }
 
 /// What was heard of one rank.
@@ -47,8 +68,8 @@ impl Health {
             data,
             is_broken: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
-            reason: Mutex::default(),
-            broken: Condvar::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
         }
     }
 
@@ -64,30 +85,52 @@ impl Health {
 
     /// Wait until the group is broken, and hear why.
     pub(super) fn wait(&self) -> String {
-        let mut reason = self.lock();
+        let mut state = self.lock();
         loop {
-            match &*reason {
+            match &state.reason {
                 Some(reason) => return reason.clone(),
-                None => reason = self.broken.wait(reason).unwrap_or_else(PoisonError::into_inner),
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
 
-    /// The same, but not for longer than `patience`.
+    /// Wait until the group is broken or a rank asks for its end; that is told once.
+    pub(super) fn wait_for_end(&self) -> GroupEnd {
+        let mut state = self.lock();
+        loop {
+            if let Some(rank) = state.asked.take() {
+                return GroupEnd::Asked { rank };
+            }
+            match &state.reason {
+                Some(reason) => return GroupEnd::Broken(reason.clone()),
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// As [`wait`](Self::wait), but not for longer than `patience`.
     pub(super) fn wait_for(&self, patience: Duration) -> Option<String> {
-        let reason = self.lock();
-        let waited = self.broken.wait_timeout_while(reason, patience, |reason| reason.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, patience, |state| state.reason.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.reason.clone()
+    }
+
+    /// Ask the first rank to end the group once it has finished what it has.
+    pub(super) fn ask_to_end(&self) {
+        if let Some(mut first) = self.pulse.first().and_then(Option::as_ref) {
+            // Where it can not be reached, the group is about to break.
+            let _ = first.write(&[ASK]);
+        }
     }
 
     /// Break the group and tell the others. The first reason is the one that counts.
     pub(super) fn leave(&self, why: &str) {
         {
-            let mut reason = self.lock();
-            if reason.is_some() {
+            let mut state = self.lock();
+            if state.reason.is_some() {
                 return;
             }
-            *reason = Some(why.to_owned());
+            state.reason = Some(why.to_owned());
             self.is_broken.store(true, Ordering::Release);
         }
         let text = &why.as_bytes()[..why.len().min(MOST_REASON)];
@@ -99,7 +142,7 @@ impl Health {
         for stream in self.data.iter().flatten() {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        self.broken.notify_all();
+        self.changed.notify_all();
     }
 
     /// This rank has ended: tell the others, and stop looking after them.
@@ -111,8 +154,13 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked_by(&self, rank: usize) {
+        self.lock().asked = Some(rank);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,9 +182,10 @@ pub(super) fn watch(health: &Arc<Health>, silence: Duration) {
         let is_time = last_beat.is_none_or(|last| now - last >= interval);
         for (rank, (stream, heard)) in health.pulse.iter().zip(&mut heard).enumerate() {
             let Some(stream) = stream else { continue };
-            if let Err(why) = look_after(rank, stream, heard, is_time, silence) {
-                health.leave(&why);
-                return;
+            match look_after(rank, stream, heard, is_time, silence) {
+                Ok(false) => {}
+                Ok(true) => health.asked_by(rank),
+                Err(why) => return health.leave(&why),
             }
         }
         if is_time {
@@ -146,26 +195,26 @@ pub(super) fn watch(health: &Arc<Health>, silence: Duration) {
     }
 }
 
-/// Read what a rank said, and say that this one is alive; the error is why the group is broken.
+/// Read what a rank said, and say that this one is alive. Gives whether it asks for the end; the error is why the group is broken.
 fn look_after(
     rank: usize,
     mut stream: &TcpStream,
     heard: &mut Heard,
     is_time: bool,
     silence: Duration,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let closed = || format!("rank {rank} is gone: its connection was closed");
     let lost = |error: &io::Error| match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => closed(),
         _ => format!("rank {rank} is gone: {error}"),
     };
-    let mut buffer = [0; 4096];
+    let (mut buffer, mut asks) = ([0; 4096], false);
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return Err(closed()),
             Ok(bytes) => {
                 heard.last = Instant::now();
-                heard.take(&buffer[..bytes])?;
+                asks |= heard.take(&buffer[..bytes])?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -185,27 +234,26 @@ fn look_after(
             _ => {}
         }
     }
-    Ok(())
+    Ok(asks)
 }
 
 // === impl Heard ===
 
 impl Heard {
-    /// Understand what was received; the error is the reason with which the other rank has left.
-    fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+    /// Understand what was received: whether the rank asks for the end. The error is the reason with which it has left.
+    fn take(&mut self, bytes: &[u8]) -> Result<bool, String> {
         self.waiting.extend_from_slice(bytes);
-        let beats = self.waiting.iter().take_while(|byte| **byte == BEAT).count();
-        self.waiting.drain(..beats);
+        let short = self.waiting.iter().take_while(|byte| [BEAT, ASK].contains(byte)).count();
+        let asks = self.waiting.drain(..short).any(|byte| byte == ASK);
         match self.waiting.as_slice() {
-            [] => Ok(()),
+            [] | [LEAVE] | [LEAVE, _] => Ok(asks),
             [LEAVE, low, high, text @ ..] => {
                 let length = usize::from(u16::from_le_bytes([*low, *high]));
                 match text.get(..length) {
                     Some(text) => Err(String::from_utf8_lossy(text).into_owned()),
-                    None => Ok(()),
+                    None => Ok(asks),
                 }
             }
-            [LEAVE, ..] => Ok(()),
             _ => Err("a rank says what no rank says".to_owned()),
         }
     }

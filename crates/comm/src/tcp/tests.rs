@@ -118,7 +118,21 @@ fn a_rank_that_waits_for_numbers_hears_of_the_end() {
     thread::sleep(Duration::from_millis(50));
     drop(third);
     assert!(waiting.join().unwrap().ends_with("rank 2 has ended"));
-    assert_eq!(watcher.wait(), "rank 2 has ended");
+    assert_eq!(watcher.wait(), GroupEnd::Broken("rank 2 has ended".to_owned()));
+}
+
+#[test]
+fn the_first_rank_is_asked_once_and_the_group_goes_on() {
+    let ranks = ranks(3);
+    let watcher = ranks[0].watcher();
+    ranks[2].watcher().ask_to_end();
+    assert_eq!(watcher.wait(), GroupEnd::Asked { rank: 2 });
+    let met: Vec<_> =
+        ranks.into_iter().map(|rank| thread::spawn(move || (rank.barrier().is_ok(), rank))).collect();
+    let met: Vec<_> = met.into_iter().map(|rank| rank.join().unwrap()).collect();
+    assert!(met.iter().all(|(met, _)| *met));
+    drop(met);
+    assert!(matches!(watcher.wait(), GroupEnd::Broken(_)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::oneshot;
 use vlinders_engine::{EngineConfig, EngineHandle};
 use vlinders_runner::{
-    GroupOptions, LoadOptions, LoadedModel, Member, ModelFiles, Watcher, load, load_member,
+    GroupEnd, GroupOptions, LoadOptions, LoadedModel, Member, ModelFiles, Watcher, load, load_member,
 };
 use vlinders_server::{LoadingModel, ModelSettings, ToolParser};
 
@@ -19,8 +19,8 @@ use crate::progress::ShownProgress;
 
 /// What there is once every model is served.
 pub(super) struct Loaded {
-    /// Why the ranks of a model no longer work together; pending as long as they do.
-    pub(super) broken: Pin<Box<dyn Future<Output = String> + Send>>,
+    /// How the group of processes ends that this one belongs to; pending as long as it works, and where there is none.
+    pub(super) group_end: Pin<Box<dyn Future<Output = GroupEnd> + Send>>,
 }
 
 /// Begin to load, on a thread of its own that nobody has to wait for. The future gives the outcome: every model is
@@ -35,31 +35,31 @@ pub(super) fn start(
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<Loaded>>> {
     let (sender, outcome) = oneshot::channel();
     let work = move || {
-        let (breaks, broken) = oneshot::channel();
-        let loaded = load_all(&resolved, places, group, breaks);
-        let broken = Box::pin(async {
-            match broken.await {
-                Ok(why) => why,
+        let (tell, end) = oneshot::channel();
+        let loaded = load_all(&resolved, places, group, tell);
+        let group_end = Box::pin(async {
+            match end.await {
+                Ok(end) => end,
                 // There is no group.
                 Err(_) => std::future::pending().await,
             }
         });
         // Nobody listens any more when the server is about to stop.
-        let _ = sender.send(loaded.map(|()| broken));
+        let _ = sender.send(loaded.map(|()| group_end));
     };
     std::thread::Builder::new().name("load".to_owned()).spawn(work).context("cannot start a thread")?;
-    Ok(async { Ok(Loaded { broken: outcome.await.context("loading was cut off")?? }) })
+    Ok(async { Ok(Loaded { group_end: outcome.await.context("loading was cut off")?? }) })
 }
 
 fn load_all(
     resolved: &Resolved,
     places: Vec<LoadingModel>,
     group: Option<GroupOptions>,
-    breaks: oneshot::Sender<String>,
+    tell: oneshot::Sender<GroupEnd>,
 ) -> anyhow::Result<()> {
     threads::start(resolved);
     let share = 1.0 / resolved.models.len() as f64;
-    let mut group = group.map(|options| (options, breaks));
+    let mut group = group.map(|options| (options, tell));
     for (model, place) in resolved.models.iter().zip(places) {
         load_one(model, share, place, group.take()).with_context(|| format!("model '{}'", model.name))?;
     }
@@ -70,10 +70,10 @@ fn load_one(
     model: &ModelConfig,
     share: f64,
     place: LoadingModel,
-    group: Option<(GroupOptions, oneshot::Sender<String>)>,
+    group: Option<(GroupOptions, oneshot::Sender<GroupEnd>)>,
 ) -> anyhow::Result<()> {
     let files = model.files()?;
-    let (group, breaks) = group.unzip();
+    let (group, tell) = group.unzip();
     let weights = start_weights(files.clone(), model.load_options(share), place, group)?;
     // What is wrong with the small files is told at once; weights that are still being loaded end with the process.
     let text = model.text(&files)?;
@@ -105,8 +105,8 @@ fn load_one(
         prefix_caching: model.prefix_caching,
     };
     let engine = vlinders_engine::start(sizes, executor, place.observer())?;
-    if let Some((watcher, breaks)) = watcher.zip(breaks) {
-        watch(watcher, engine.clone(), breaks)?;
+    if let Some((watcher, tell)) = watcher.zip(tell) {
+        watch(watcher, engine.clone(), tell)?;
     }
     let settings = ModelSettings {
         fingerprint: info.fingerprint,
@@ -118,13 +118,20 @@ fn load_one(
     Ok(())
 }
 
-/// Tell engine and server when a rank is lost, also while nothing is computed.
-fn watch(watcher: Watcher, engine: EngineHandle, breaks: oneshot::Sender<String>) -> anyhow::Result<()> {
+/// Tell engine and server when a rank is lost, also while nothing is computed, and the server when one asks for the end.
+fn watch(watcher: Watcher, engine: EngineHandle, tell: oneshot::Sender<GroupEnd>) -> anyhow::Result<()> {
     let work = move || {
-        let why = format!("the ranks of the model no longer work together: {}", watcher.wait());
-        engine.fail(&why);
-        // Nobody listens any more when the group ends since the server stops.
-        let _ = breaks.send(why);
+        let mut tell = Some(tell);
+        loop {
+            let end = watcher.wait();
+            if let Some(tell) = tell.take() {
+                // Nobody listens any more when the group ends since the server stops.
+                let _ = tell.send(end.clone());
+            }
+            if let GroupEnd::Broken(why) = end {
+                return engine.fail(format!("the ranks of the model no longer work together: {why}"));
+            }
+        }
     };
     std::thread::Builder::new().name("watch".to_owned()).spawn(work).context("cannot start a thread")?;
     Ok(())
