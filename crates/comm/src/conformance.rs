@@ -10,6 +10,12 @@ use crate::Communicator;
 /// Makes a group of so many ranks.
 pub(crate) type MakeGroup = fn(usize) -> Vec<Box<dyn Communicator>>;
 
+/// Threads that run chunks in another order than the obvious one, each on a thread of its own.
+pub(crate) fn backwards(count: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), String> {
+    thread::scope(|scope| (0..count).rev().for_each(|chunk| drop(scope.spawn(move || body(chunk)))));
+    Ok(())
+}
+
 /// From here on ranks share the work of adding.
 const LARGE: usize = 16 * 1024;
 
@@ -42,7 +48,7 @@ fn bits(x: &Tensor) -> Vec<u32> {
 
 pub(crate) fn sums_are_added_in_the_order_of_the_ranks(make: MakeGroup) {
     for size in [2, 3, 5] {
-        for len in [1, 7, 2049, LARGE - 1, LARGE, LARGE + 13] {
+        for len in [1, 7, 2049, LARGE - 1, LARGE, LARGE + 13, 7 * LARGE + 1] {
             let parts: Vec<_> = (0..size).map(|rank| numbers(rank, len)).collect();
             let sum = |i: usize| parts[1..].iter().fold(parts[0][i], |sum, part| sum + part[i]);
             let expected: Vec<u32> = (0..len).map(|i| sum(i).to_bits()).collect();

@@ -19,6 +19,7 @@ mod threads;
 
 pub use self::{
     communicator::{CommError, Communicator},
+    numbers::ParallelFor,
     outline::Outline,
     single::Single,
     tcp::{GroupEnd, GroupOptions, GroupSecret, JoinError, Tcp, Watcher},

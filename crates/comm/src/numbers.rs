@@ -8,6 +8,57 @@ use crate::CommError;
 
 /// Numbers that are added at once for all ranks: they stay in the first-level cache.
 const STRIP: usize = 2048;
+/// Numbers that are worth a thread.
+const CHUNK: usize = 16 * 1024;
+
+/// Runs a body for each number below the first argument, on the threads that a rank computes with; an error when the body
+/// panicked.
+pub type ParallelFor = fn(usize, &(dyn Fn(usize) + Sync)) -> Result<(), String>;
+
+/// On the calling thread alone.
+pub(crate) fn serially(count: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), String> {
+    (0..count).for_each(body);
+    Ok(())
+}
+
+/// Where sums go; chunks write to parts of their own.
+struct Sums(*mut f32);
+
+// SAFETY: no two chunks write to the same number.
+unsafe impl Sync for Sums {}
+
+// === impl Sums ===
+
+impl Sums {
+    /// From the number `start` on.
+    ///
+    /// # Safety
+    /// There is room for so many numbers.
+    unsafe fn at(&self, start: usize) -> *mut f32 {
+        // SAFETY: as the caller says.
+        unsafe { self.0.add(start) }
+    }
+}
+
+/// As [`add_up`], on many threads.
+///
+/// # Safety
+/// As there.
+pub(crate) unsafe fn add_up_on(
+    parallel: ParallelFor,
+    parts: &[&[f32]],
+    out: *mut f32,
+) -> Result<(), CommError> {
+    let len = parts.first().map_or(0, |part| part.len());
+    let sums = Sums(out);
+    let chunk = |chunk: usize| {
+        let (start, end) = (chunk * CHUNK, len.min((chunk + 1) * CHUNK));
+        let parts: Vec<&[f32]> = parts.iter().map(|part| &part[start..end]).collect();
+        // SAFETY: the chunk lies in what `out` has room for, and is this one's alone.
+        unsafe { add_up(&parts, sums.at(start)) };
+    };
+    parallel(len.div_ceil(CHUNK), &chunk).map_err(CommError::Tensor)
+}
 
 /// A contiguous f32 tensor, held so that its numbers can be read.
 pub(crate) struct Held<'a, G> {

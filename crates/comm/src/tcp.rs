@@ -22,7 +22,7 @@ pub use self::pulse::GroupEnd;
 use self::pulse::Health;
 use self::wire::{Failed, Receiving, Sending, exchange};
 use crate::call::{Call, Calls, Kind};
-use crate::numbers::{add_up, bytes_of, bytes_of_mut, hold};
+use crate::numbers::{ParallelFor, add_up_on, bytes_of, bytes_of_mut, hold, serially};
 use crate::{CommError, Communicator};
 
 /// Numbers from which on ranks share the work of adding, where there are more than two.
@@ -59,6 +59,7 @@ pub struct Tcp {
     hosts: Vec<u64>,
     /// Room for the numbers of other ranks, kept between calls; held while a call is made.
     scratch: Mutex<Vec<f32>>,
+    parallel: ParallelFor,
 }
 
 /// Hears of the end of a group.
@@ -104,7 +105,15 @@ impl Tcp {
             calls: Calls::default(),
             hosts: mesh.hosts,
             scratch: Mutex::default(),
+            parallel: serially,
         })
+    }
+
+    /// The same rank, which adds up large tensors on more threads than its own.
+    #[must_use]
+    pub fn with_threads(mut self, parallel: ParallelFor) -> Self {
+        self.parallel = parallel;
+        self
     }
 
     /// The ranks that share memory and cores with this one, itself included, in order.
@@ -158,7 +167,7 @@ impl Tcp {
         let mut receiving = self.receive_each(call, theirs, own.len());
         self.exchange(&mut self.send_all(call, bytes_of(own)), &mut receiving)?;
         drop(receiving);
-        Ok(self.sum(own, theirs))
+        self.sum(own, theirs)
     }
 
     /// One message of `len` numbers from each other rank, one behind the other.
@@ -174,7 +183,7 @@ impl Tcp {
     }
 
     /// `own` and those of the others, which lie in `theirs` in their order, added in the order of all ranks.
-    fn sum(&self, own: &[f32], theirs: &[f32]) -> Vec<f32> {
+    fn sum(&self, own: &[f32], theirs: &[f32]) -> Result<Vec<f32>, CommError> {
         let mut others = theirs.chunks_exact(own.len().max(1));
         let parts: Vec<&[f32]> = (0..self.size)
             .filter_map(|rank| if rank == self.rank { Some(own) } else { others.next() })
@@ -182,10 +191,10 @@ impl Tcp {
         let mut sum = Vec::with_capacity(own.len());
         // SAFETY: there is room for as many numbers as each part has, and all of them are written.
         unsafe {
-            add_up(&parts, sum.as_mut_ptr());
+            add_up_on(self.parallel, &parts, sum.as_mut_ptr())?;
             sum.set_len(own.len());
         }
-        sum
+        Ok(sum)
     }
 
     /// Each rank gets its slice of every other, adds it up, and gives the sum to all.
@@ -200,7 +209,7 @@ impl Tcp {
             self.others().map(|rank| Sending::new(rank, call, bytes_of(&own[slice(rank)]))).collect();
         self.exchange(&mut sending, &mut receiving)?;
         drop((sending, receiving));
-        let sum = self.sum(&own[mine.clone()], theirs);
+        let sum = self.sum(&own[mine.clone()], theirs)?;
 
         let call = self.calls.next(Kind::AllGather);
         let mut all = vec![0.0f32; own.len()];

@@ -13,7 +13,7 @@ use candle_core::{D, Tensor};
 use self::meeting::{IN_STEP, Meeting, OUTSIDE};
 use self::offer::{Bring, Offer, Offers, Room};
 use crate::call::{Calls, Kind};
-use crate::numbers::{add_up, hold};
+use crate::numbers::{ParallelFor, add_up, add_up_on, hold, serially};
 use crate::{CommError, Communicator};
 
 /// Numbers from which on ranks share the work of adding: below, each adds all by itself and saves two meetings.
@@ -25,6 +25,7 @@ pub struct Threads {
     rank: usize,
     group: Arc<Group>,
     calls: Calls,
+    parallel: ParallelFor,
 }
 
 /// What the ranks share.
@@ -43,8 +44,16 @@ impl Threads {
     pub fn group(size: usize) -> Vec<Self> {
         let offers = [Offers::new(size), Offers::new(size)];
         let group = Arc::new(Group { size, meeting: Meeting::new(size), offers });
-        let rank = |rank| Self { rank, group: Arc::clone(&group), calls: Calls::default() };
+        let rank =
+            |rank| Self { rank, group: Arc::clone(&group), calls: Calls::default(), parallel: serially };
         (0..size).map(rank).collect()
+    }
+
+    /// The same rank, which adds up large tensors on more threads than its own.
+    #[must_use]
+    pub fn with_threads(mut self, parallel: ParallelFor) -> Self {
+        self.parallel = parallel;
+        self
     }
 
     /// Offer something, meet the others, and see what they offer.
@@ -90,7 +99,7 @@ impl Threads {
         let parts = parts.collect::<Result<Vec<_>, CommError>>()?;
         // SAFETY: the room is as long as each part, no other rank writes to this slice, and the room is not taken before all
         // have met again.
-        unsafe { add_up(&parts, room.start().add(start)) };
+        unsafe { add_up_on(self.parallel, &parts, room.start().add(start))? };
         self.barrier()?;
         if self.rank > 0 {
             return self.broadcast(x, 0);

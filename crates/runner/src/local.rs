@@ -4,7 +4,7 @@ use candle_core::{Device, Layout, Storage, Tensor};
 use vlinders_engine::{
     Executor, ExecutorError, PromptLogprobs, Sampled, SeqId, SequenceWork, StepOutput, StepPlan,
 };
-use vlinders_kernels::{StepGuard, Team, begin_step};
+use vlinders_kernels::{StepGuard, Team, begin_step, parallel_for};
 use vlinders_layers::{Batch, KvStore, LayerError, LogitRows};
 use vlinders_models::CausalLm;
 
@@ -43,6 +43,11 @@ enum RowUse {
     Prompt { work: usize, position: u32 },
     /// Nothing.
     Unused,
+}
+
+/// What a communicator adds up with: the threads of the step that calls it.
+pub(crate) fn on_threads_of_step(count: usize, body: &(dyn Fn(usize) + Sync)) -> Result<(), String> {
+    parallel_for(count, body).map_err(|error| error.to_string())
 }
 
 // === impl Compute ===

@@ -6,7 +6,7 @@ use vlinders_comm::{Communicator, Tcp};
 use vlinders_kernels::split_threads;
 
 use crate::load::{LoadedRank, Rank};
-use crate::local::Compute;
+use crate::local::{Compute, on_threads_of_step};
 use crate::{Follower, Leader, LoadOptions, LoadProgress, LoadedModel, ModelFiles, RunnerError};
 
 /// What a process of a group runs.
@@ -37,7 +37,7 @@ pub fn load_member(
         Some(team) => Compute::Team(*team),
         None => Compute::Shared(options.num_threads),
     };
-    let communicator: Arc<dyn Communicator> = Arc::new(group);
+    let communicator: Arc<dyn Communicator> = Arc::new(group.with_threads(on_threads_of_step));
     let rank = Rank { communicator: Arc::clone(&communicator), compute, ranks_here: here.len() };
     let LoadedRank { executor, info, report } = rank.load(files, options, progress)?;
     if communicator.rank() > 0 {

@@ -9,7 +9,7 @@ use vlinders_comm::Threads;
 use vlinders_kernels::{Team, split_threads};
 
 use crate::load::{LoadedRank, Rank};
-use crate::local::Compute;
+use crate::local::{Compute, on_threads_of_step};
 use crate::{Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadedModel, ModelFiles, RunnerError};
 
 /// Load a model on as many ranks as the options say. This thread is the first of them until it is loaded.
@@ -22,7 +22,7 @@ pub(crate) fn load(
     let tally: Arc<[Tally]> = (0..ranks).map(|_| Tally::default()).collect();
     let mut group = Threads::group(ranks).into_iter().zip(split_threads(ranks, options.num_threads));
     let rank = |(communicator, team): (Threads, Team)| Rank {
-        communicator: Arc::new(communicator),
+        communicator: Arc::new(communicator.with_threads(on_threads_of_step)),
         compute: Compute::Team(team),
         ranks_here: ranks,
     };

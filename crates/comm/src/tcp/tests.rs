@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::conformance::{conformance, tensor};
+use crate::conformance::{backwards, conformance, tensor};
 
 fn options(rank: usize, size: usize, leader: &str) -> GroupOptions {
     GroupOptions {
@@ -37,7 +37,8 @@ fn ranks(size: usize) -> Vec<Tcp> {
 }
 
 fn group(size: usize) -> Vec<Box<dyn Communicator>> {
-    ranks(size).into_iter().map(|rank| Box::new(rank) as Box<dyn Communicator>).collect()
+    let boxed = |rank: Tcp| Box::new(rank.with_threads(backwards)) as Box<dyn Communicator>;
+    ranks(size).into_iter().map(boxed).collect()
 }
 
 conformance!(group);
@@ -145,6 +146,7 @@ fn what_is_no_message_is_an_error() {
         calls: Calls::default(),
         hosts: vec![0; 2],
         scratch: Mutex::default(),
+        parallel: serially,
     };
     (&far).write_all(&[0xff; 64]).unwrap();
     let error = tcp.broadcast_bytes(&mut Vec::new(), 1).unwrap_err().to_string();

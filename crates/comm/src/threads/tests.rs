@@ -4,10 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::conformance::conformance;
+use crate::conformance::{backwards, conformance};
 
 fn group(size: usize) -> Vec<Box<dyn Communicator>> {
-    Threads::group(size).into_iter().map(|rank| Box::new(rank) as Box<dyn Communicator>).collect()
+    let boxed = |rank: Threads| Box::new(rank.with_threads(backwards)) as Box<dyn Communicator>;
+    Threads::group(size).into_iter().map(boxed).collect()
 }
 
 conformance!(group);
