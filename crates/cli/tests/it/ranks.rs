@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
-use self::group::{Group, NOTICED_AFTER};
+use self::group::Group;
 use self::net::Net;
 use crate::process::http;
 
@@ -20,6 +20,9 @@ enum Fault {
     Stop,
     Cut,
 }
+
+/// The rank timeout of groups that lose a rank.
+const NOTICED_AFTER: Duration = Duration::from_secs(2);
 
 /// A slow machine may need so much longer than the rank timeout to notice a fault.
 const SLACK: Duration = Duration::from_secs(20);
@@ -99,7 +102,8 @@ async fn running_answers_are_finished_whichever_rank_gets_a_signal() {
 
 /// The fault comes while an answer is being streamed. Afterwards all ranks are started again, at the same addresses.
 async fn survives(net: Net, fault: Fault) {
-    let mut group = Group::start(2, &net, &[]);
+    let timeout = format!("{}s", NOTICED_AFTER.as_secs());
+    let mut group = Group::start(2, &net, &["--rank-timeout", &timeout]);
     assert!(is_ready(&group.url()).await);
     let stream = long_stream(&group.url()).await;
     let began = Instant::now();

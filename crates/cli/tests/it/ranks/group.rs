@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::net::Net;
 use crate::process::{http, vlinders};
 
-/// The rank timeout of these groups.
-pub(super) const NOTICED_AFTER: Duration = Duration::from_secs(2);
+/// The rank timeout of groups that are not told another one: tests run beside each other, and none must be taken for stopped.
+const PATIENCE: &str = "60s";
 const SECRET: &str = "0c5f7e1d-between-us";
 const MOST: Duration = Duration::from_secs(60);
 
@@ -81,10 +81,12 @@ impl Group {
         command.args(["worker", "--model", vlinders_demo::MODEL_NAME, "--log-format", "json"]);
         command.args(["--host", "127.0.0.1", "--port", "0"]).args(&self.args[rank]);
         if size > 1 {
-            let timeout = format!("{}s", NOTICED_AFTER.as_secs());
             let (rank_, ranks) = (rank.to_string(), size.to_string());
             command.args(["--rank", &rank_, "--ranks", &ranks, "--leader", net.leader(rank)]);
-            command.args(["--rank-timeout", &timeout]).env("VLINDERS_GROUP_SECRET", SECRET);
+            if !self.args[rank].iter().any(|arg| arg == "--rank-timeout") {
+                command.args(["--rank-timeout", PATIENCE]);
+            }
+            command.env("VLINDERS_GROUP_SECRET", SECRET);
         }
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
