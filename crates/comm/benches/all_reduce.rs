@@ -11,10 +11,10 @@ use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Barrier;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use vlinders_comm::{Communicator, GroupOptions, GroupSecret, Tcp, Threads};
+use vlinders_comm::{Communicator, GroupOptions, Tcp, Threads};
 
 /// Bytes of a tensor, and calls of a round.
 const SIZES: [(usize, usize); 3] = [(8 << 10, 3000), (256 << 10, 300), (8 << 20, 20)];
@@ -167,14 +167,7 @@ fn carried(bytes: usize, calls: usize) -> f64 {
 fn tcp_group(ranks: usize) -> Vec<Tcp> {
     let leader = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free address");
     let join = |rank| {
-        let options = GroupOptions {
-            rank,
-            size: ranks,
-            leader: leader.to_string(),
-            secret: GroupSecret::default(),
-            join_timeout: Duration::from_secs(60),
-            silence: Duration::from_secs(60),
-        };
+        let options = GroupOptions::new(rank, ranks, leader.to_string());
         thread::spawn(move || Tcp::join(&options).expect("a group"))
     };
     let joining: Vec<_> = (0..ranks).map(join).collect();

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use candle_core::{CpuStorage, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 
 use crate::CommError;
 
@@ -85,9 +85,7 @@ impl<G: Deref<Target = Storage>> Held<'_, G> {
             None => Err(CommError::Tensor("a tensor that is added up must be contiguous".to_owned())),
         }
     }
-}
 
-impl<G: Deref<Target = Storage>> Held<'_, G> {
     /// Its bytes, as they lie in memory.
     pub(crate) fn bytes(&self) -> Result<&[u8], CommError> {
         let Some((start, end)) = self.layout.contiguous_offsets() else {
@@ -97,9 +95,51 @@ impl<G: Deref<Target = Storage>> Held<'_, G> {
             Storage::Cpu(CpuStorage::F32(numbers)) => Ok(bytes_of(&numbers[start..end])),
             Storage::Cpu(CpuStorage::U32(numbers)) => Ok(bytes_of(&numbers[start..end])),
             Storage::Cpu(CpuStorage::U8(numbers)) => Ok(&numbers[start..end]),
-            _ => Err(CommError::Tensor("only f32, u32 and u8 on the CPU can be sent".to_owned())),
+            _ => Err(not_sent()),
         }
     }
+}
+
+/// A tensor on its way in: its bytes are written where its numbers will stay.
+pub(crate) enum Arriving {
+    F32(Vec<f32>),
+    U32(Vec<u32>),
+    U8(Vec<u8>),
+}
+
+// === impl Arriving ===
+
+impl Arriving {
+    /// Room for `len` numbers.
+    pub(crate) fn new(dtype: DType, len: usize) -> Result<Self, CommError> {
+        match dtype {
+            DType::F32 => Ok(Self::F32(vec![0.0; len])),
+            DType::U32 => Ok(Self::U32(vec![0; len])),
+            DType::U8 => Ok(Self::U8(vec![0; len])),
+            _ => Err(not_sent()),
+        }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::F32(numbers) => bytes_of_mut(numbers),
+            Self::U32(numbers) => bytes_of_mut(numbers),
+            Self::U8(numbers) => numbers,
+        }
+    }
+
+    /// The tensor, once all of it is there.
+    pub(crate) fn into_tensor(self, shape: &[usize], device: &Device) -> Result<Tensor, CommError> {
+        Ok(match self {
+            Self::F32(numbers) => Tensor::from_vec(numbers, shape, device)?,
+            Self::U32(numbers) => Tensor::from_vec(numbers, shape, device)?,
+            Self::U8(numbers) => Tensor::from_vec(numbers, shape, device)?,
+        })
+    }
+}
+
+fn not_sent() -> CommError {
+    CommError::Tensor("only f32, u32 and u8 on the CPU can be sent".to_owned())
 }
 
 /// Numbers of which every pattern of bits is one.

@@ -22,7 +22,7 @@ pub use self::pulse::GroupEnd;
 use self::pulse::Health;
 use self::wire::{Failed, Receiving, Sending, exchange};
 use crate::call::{Call, Calls, Kind};
-use crate::numbers::{ParallelFor, add_up_on, bytes_of, bytes_of_mut, hold, serially};
+use crate::numbers::{Arriving, ParallelFor, add_up_on, bytes_of, bytes_of_mut, hold, serially};
 use crate::{CommError, Communicator};
 
 /// Numbers from which on ranks share the work of adding, where there are more than two.
@@ -65,6 +65,23 @@ pub struct Tcp {
 /// Hears of the end of a group.
 #[derive(Debug, Clone)]
 pub struct Watcher(Arc<Health>);
+
+// === impl GroupOptions ===
+
+impl GroupOptions {
+    /// Rank `rank` of `size`, without a secret. Ranks wait ten minutes for each other, and ten seconds for a sign of life.
+    #[must_use]
+    pub fn new(rank: usize, size: usize, leader: impl Into<String>) -> Self {
+        Self {
+            rank,
+            size,
+            leader: leader.into(),
+            secret: GroupSecret::default(),
+            join_timeout: Duration::from_secs(600),
+            silence: Duration::from_secs(10),
+        }
+    }
+}
 
 // === impl Watcher ===
 
@@ -164,22 +181,35 @@ impl Tcp {
     fn sum_alone(&self, own: &[f32], scratch: &mut Vec<f32>) -> Result<Vec<f32>, CommError> {
         let call = self.calls.next(Kind::AllReduce);
         let theirs = room(scratch, own.len() * (self.size - 1));
-        let mut receiving = self.receive_each(call, theirs, own.len());
+        let mut receiving = self.receive_each(call, theirs, self.others_have(own.len()));
         self.exchange(&mut self.send_all(call, bytes_of(own)), &mut receiving)?;
         drop(receiving);
         self.sum(own, theirs)
     }
 
-    /// One message of `len` numbers from each other rank, one behind the other.
-    fn receive_each<'a>(&self, call: Call, place: &'a mut [f32], len: usize) -> Vec<Receiving<'a>> {
-        let mut rest = place;
+    /// A message from each other rank, of as many numbers as `len_of` says, one behind the other in `place`. The room that
+    /// `len_of` gives to this rank is left alone.
+    fn receive_each<'a>(
+        &self,
+        call: Call,
+        mut place: &'a mut [f32],
+        len_of: impl Fn(usize) -> usize,
+    ) -> Vec<Receiving<'a>> {
         let mut receiving = Vec::with_capacity(self.size);
-        for rank in self.others() {
-            let (to, behind) = rest.split_at_mut(len);
-            rest = behind;
-            receiving.push(Receiving::new(rank, call, vec![bytes_of_mut(to)]));
+        for rank in 0..self.size {
+            let (to, behind) = place.split_at_mut(len_of(rank));
+            place = behind;
+            if rank != self.rank {
+                receiving.push(Receiving::new(rank, call, vec![bytes_of_mut(to)]));
+            }
         }
         receiving
+    }
+
+    /// Numbers of each rank, none of this one.
+    fn others_have(&self, len: usize) -> impl Fn(usize) -> usize + use<> {
+        let own = self.rank;
+        move |rank| if rank == own { 0 } else { len }
     }
 
     /// `own` and those of the others, which lie in `theirs` in their order, added in the order of all ranks.
@@ -204,7 +234,7 @@ impl Tcp {
         let mine = slice(self.rank);
         let call = self.calls.next(Kind::AllReduce);
         let theirs = room(scratch, mine.len() * (self.size - 1));
-        let mut receiving = self.receive_each(call, theirs, mine.len());
+        let mut receiving = self.receive_each(call, theirs, self.others_have(mine.len()));
         let mut sending: Vec<_> =
             self.others().map(|rank| Sending::new(rank, call, bytes_of(&own[slice(rank)]))).collect();
         self.exchange(&mut sending, &mut receiving)?;
@@ -214,21 +244,13 @@ impl Tcp {
         let call = self.calls.next(Kind::AllGather);
         let mut all = vec![0.0f32; own.len()];
         all[mine].copy_from_slice(&sum);
-        let mut receiving = Vec::with_capacity(self.size);
-        let mut rest = &mut all[..];
-        for rank in 0..self.size {
-            let (place, behind) = rest.split_at_mut(slice(rank).len());
-            rest = behind;
-            if rank != self.rank {
-                receiving.push(Receiving::new(rank, call, vec![bytes_of_mut(place)]));
-            }
-        }
+        let mut receiving = self.receive_each(call, &mut all, |rank| slice(rank).len());
         self.exchange(&mut self.send_all(call, bytes_of(&sum)), &mut receiving)?;
         drop(receiving);
         Ok(all)
     }
 
-    /// What the other `ranks` send, and `own`, beside each other in the order of the ranks: `[.., last]`. `sending` has said how
+    /// What the others send, and `own`, beside each other in the order of the ranks: `[.., last]`. `sending` has said how
     /// much this rank sends, and sends it meanwhile.
     fn receive_joined(
         &self,
@@ -256,9 +278,9 @@ impl Tcp {
             widths[head.rank] = bytes / num_rows;
         }
         let width: usize = widths.iter().sum();
-        let mut joined = vec![0u8; width * num_rows];
+        let mut joined = Arriving::new(x.dtype(), width / size * num_rows)?;
         let mut places: Vec<Vec<&mut [u8]>> = (0..self.size).map(|_| Vec::with_capacity(num_rows)).collect();
-        for (row, mut rest) in joined.chunks_exact_mut(width.max(1)).enumerate() {
+        for (row, mut rest) in joined.bytes_mut().chunks_exact_mut(width.max(1)).enumerate() {
             for (rank, width) in widths.iter().enumerate() {
                 let (place, behind) = rest.split_at_mut(*width);
                 rest = behind;
@@ -275,7 +297,7 @@ impl Tcp {
         self.exchange(&mut sending, &mut bodies)?;
         drop((bodies, sending));
         let shape: Vec<usize> = rows.iter().copied().chain([width / size]).collect();
-        Ok(Tensor::from_raw_buffer(&joined, x.dtype(), &shape, x.device())?)
+        joined.into_tensor(&shape, x.device())
     }
 
     /// One call at a time uses the connections.
@@ -337,9 +359,9 @@ impl Communicator for Tcp {
             self.exchange(&mut self.send_all(call, own), &mut [])?;
             return Ok(x.clone());
         }
-        let mut theirs = vec![0; own.len()];
-        self.exchange(&mut [], &mut [Receiving::new(root, call, vec![&mut theirs])])?;
-        Ok(Tensor::from_raw_buffer(&theirs, x.dtype(), x.dims(), x.device())?)
+        let mut theirs = Arriving::new(x.dtype(), x.elem_count())?;
+        self.exchange(&mut [], &mut [Receiving::new(root, call, vec![theirs.bytes_mut()])])?;
+        theirs.into_tensor(x.dims(), x.device())
     }
 
     fn broadcast_bytes(&self, bytes: &mut Vec<u8>, root: usize) -> Result<(), CommError> {

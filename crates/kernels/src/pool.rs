@@ -81,7 +81,7 @@ unsafe impl Sync for Pool {}
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// The pool of the team whose step the thread is in.
+    /// The pool of the step that the thread is in.
     static CURRENT: Cell<Option<&'static Pool>> = const { Cell::new(None) };
 }
 

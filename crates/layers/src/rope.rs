@@ -9,7 +9,7 @@ mod config;
 mod frequencies;
 
 use candle_core::{Device, Tensor};
-use vlinders_kernels::{self as kernels, Rotation};
+use vlinders_kernels::Rotation;
 
 pub use self::config::{RopeConfig, RopeKind};
 use crate::LayerError;
@@ -52,16 +52,7 @@ impl Rope {
         })
     }
 
-    /// `[tokens, heads, head_dim]` to the same shape. Of each head the first rotated numbers are turned, the rest
-    /// is kept.
-    ///
-    /// # Errors
-    /// When a position is outside of the table.
-    pub fn forward(&self, x: &Tensor, positions: &[u32]) -> Result<Tensor, LayerError> {
-        Ok(kernels::rope(x, &self.cos, &self.sin, positions)?)
-    }
-
-    /// The rotation of tokens at `positions`.
+    /// The rotation of tokens at `positions`. Of each head the first rotated numbers are turned, the rest is kept.
     pub(crate) fn by<'a>(&'a self, positions: &'a [u32]) -> Rotation<'a> {
         Rotation { cos: &self.cos, sin: &self.sin, positions }
     }

@@ -13,10 +13,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
 
 use vlinders_runner::{
-    ComputeOptions, GroupOptions, GroupSecret, LoadOptions, LoadedModel, Member, ModelFiles, NoProgress, Tcp,
+    ComputeOptions, GroupOptions, LoadOptions, LoadedModel, Member, ModelFiles, NoProgress, Tcp,
     configure_compute, load, load_member,
 };
 
@@ -89,14 +88,7 @@ fn over_tcp(files: &ModelFiles, options: &LoadOptions, ranks: usize) -> LoadedMo
     let leader = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free address");
     let start = |rank| {
         let (files, options) = (files.clone(), options.clone());
-        let group = GroupOptions {
-            rank,
-            size: ranks,
-            leader: leader.to_string(),
-            secret: GroupSecret::default(),
-            join_timeout: Duration::from_secs(60),
-            silence: Duration::from_secs(60),
-        };
+        let group = GroupOptions::new(rank, ranks, leader.to_string());
         thread::spawn(move || {
             let group = Tcp::join(&group).expect("a group");
             match load_member(&files, &options, group, &NoProgress).expect("a model that can be split") {

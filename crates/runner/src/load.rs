@@ -1,6 +1,7 @@
 //! From files to an executor: open, plan, read, agree with the other ranks on the size of the cache, warm up.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use vlinders_comm::{Communicator, Outline, Single};
@@ -12,7 +13,7 @@ use crate::agree::{Facts, agree};
 use crate::fingerprint::{identity, name, with_settings};
 use crate::local::Compute;
 use crate::{
-    Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles,
+    Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles,
     RunnerError, available_memory, ranks,
 };
 
@@ -66,9 +67,10 @@ pub(crate) struct Rank {
 
 /// A rank that is ready.
 pub(crate) struct LoadedRank {
-    pub(crate) executor: LocalExecutor,
-    pub(crate) info: ModelInfo,
-    pub(crate) report: LoadReport,
+    executor: LocalExecutor,
+    communicator: Arc<dyn Communicator>,
+    info: ModelInfo,
+    report: LoadReport,
 }
 
 /// Load a model, with [`LoadOptions::tensor_parallel_size`] ranks as threads of this process.
@@ -87,8 +89,22 @@ pub fn load(
     }
     let rank =
         Rank { communicator: Arc::new(Single), compute: Compute::Shared(options.num_threads), ranks_here: 1 };
-    let LoadedRank { executor, info, report } = rank.load(files, options, progress)?;
-    Ok(LoadedModel { executor: Leader::new(executor, Arc::new(Single), Vec::new()), info, report })
+    Ok(rank.load(files, options, progress)?.lead(Vec::new()))
+}
+
+// === impl LoadedRank ===
+
+impl LoadedRank {
+    /// The model whose first rank this is; `followers` are the others, where they are threads of this process.
+    pub(crate) fn lead(self, followers: Vec<JoinHandle<()>>) -> LoadedModel {
+        let executor = Leader::new(self.executor, self.communicator, followers);
+        LoadedModel { executor, info: self.info, report: self.report }
+    }
+
+    /// This rank as one that follows the first.
+    pub(crate) fn follow(self) -> Follower {
+        Follower::new(self.executor, self.communicator)
+    }
 }
 
 // === impl Rank ===
@@ -188,7 +204,7 @@ impl Rank {
             total: started.elapsed(),
             bytes: stats.bytes,
         };
-        Ok(LoadedRank { executor, info, report })
+        Ok(LoadedRank { executor, communicator, info, report })
     }
 }
 

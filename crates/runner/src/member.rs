@@ -5,9 +5,9 @@ use std::sync::Arc;
 use vlinders_comm::{Communicator, Tcp};
 use vlinders_kernels::split_threads;
 
-use crate::load::{LoadedRank, Rank};
+use crate::load::Rank;
 use crate::local::{Compute, on_threads_of_step};
-use crate::{Follower, Leader, LoadOptions, LoadProgress, LoadedModel, ModelFiles, RunnerError};
+use crate::{Follower, LoadOptions, LoadProgress, LoadedModel, ModelFiles, RunnerError};
 
 /// What a process of a group runs.
 pub enum Member {
@@ -37,12 +37,12 @@ pub fn load_member(
         Some(team) => Compute::Team(*team),
         None => Compute::Shared(options.num_threads),
     };
-    let communicator: Arc<dyn Communicator> = Arc::new(group.with_threads(on_threads_of_step));
-    let rank = Rank { communicator: Arc::clone(&communicator), compute, ranks_here: here.len() };
-    let LoadedRank { executor, info, report } = rank.load(files, options, progress)?;
-    if communicator.rank() > 0 {
-        return Ok(Member::Follower(Box::new(Follower::new(executor, communicator))));
-    }
-    let executor = Leader::new(executor, communicator, Vec::new());
-    Ok(Member::Leader(Box::new(LoadedModel { executor, info, report })))
+    let is_first = group.rank() == 0;
+    let communicator = Arc::new(group.with_threads(on_threads_of_step));
+    let loaded = Rank { communicator, compute, ranks_here: here.len() }.load(files, options, progress)?;
+    Ok(if is_first {
+        Member::Leader(Box::new(loaded.lead(Vec::new())))
+    } else {
+        Member::Follower(Box::new(loaded.follow()))
+    })
 }

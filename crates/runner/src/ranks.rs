@@ -8,9 +8,9 @@ use std::thread::{Builder, JoinHandle};
 use vlinders_comm::Threads;
 use vlinders_kernels::{Team, split_threads};
 
-use crate::load::{LoadedRank, Rank};
+use crate::load::Rank;
 use crate::local::{Compute, on_threads_of_step};
-use crate::{Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadedModel, ModelFiles, RunnerError};
+use crate::{LoadOptions, LoadPhase, LoadProgress, LoadedModel, ModelFiles, RunnerError};
 
 /// Load a model on as many ranks as the options say. This thread is the first of them until it is loaded.
 pub(crate) fn load(
@@ -29,15 +29,13 @@ pub(crate) fn load(
     let Some(first) = group.next().map(rank) else {
         return Err(RunnerError::Thread(io::ErrorKind::InvalidInput.into()));
     };
-    let communicator = Arc::clone(&first.communicator);
     let spawn = |(number, member): (usize, (Threads, Team))| {
         let counted = Counted { tally: Arc::clone(&tally), rank: number + 1, shown: None };
         start_follower(rank(member), files.clone(), options.clone(), counted)
     };
     let followers = group.enumerate().map(spawn).collect::<Result<Vec<_>, _>>()?;
     let counted = Counted { tally, rank: 0, shown: Some(progress) };
-    let LoadedRank { executor, info, report } = first.load(files, options, &counted)?;
-    Ok(LoadedModel { executor: Leader::new(executor, communicator, followers), info, report })
+    Ok(first.load(files, options, &counted)?.lead(followers))
 }
 
 /// Load a rank on a thread of its own, which then follows the first.
@@ -47,13 +45,10 @@ fn start_follower(
     options: LoadOptions,
     progress: Counted<'static>,
 ) -> Result<JoinHandle<()>, RunnerError> {
-    let communicator = Arc::clone(&rank.communicator);
-    let number = communicator.rank();
+    let number = rank.communicator.rank();
     let work = move || {
-        let loaded = rank.load(&files, &options, &progress);
-        let ended = loaded.map_err(|error| error.to_string()).and_then(|loaded| {
-            Follower::new(loaded.executor, communicator).run().map_err(|error| error.to_string())
-        });
+        let loaded = rank.load(&files, &options, &progress).map_err(|error| error.to_string());
+        let ended = loaded.and_then(|loaded| loaded.follow().run().map_err(|error| error.to_string()));
         if let Err(error) = ended {
             tracing::error!(rank = number, error, "a rank has ended");
         }

@@ -82,11 +82,11 @@ async fn until_stopped(
             Ok(())
         }
         end = group_end => match end {
-            GroupEnd::Asked { rank } => {
-                tracing::info!(rank, "a rank was told to end: no new requests; running ones finish");
+            GroupEnd::Asked { .. } => {
+                tracing::info!("{end}: no new requests; running ones finish");
                 Ok(())
             }
-            GroupEnd::Broken(why) => bail!("the ranks of the model no longer work together: {why}"),
+            GroupEnd::Broken(_) => bail!("{end}"),
         }
     }
 }

@@ -9,8 +9,6 @@ use super::models::ModelConfig;
 use super::problem::{ConfigError, Problem};
 use crate::args::GroupArgs;
 
-const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_secs(600);
-const DEFAULT_RANK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Signs of life come five times within it, and a busy machine delays them.
 const LEAST_RANK_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -25,6 +23,7 @@ pub(crate) fn resolve_group(
     let (Some(rank), Some(size), Some(leader)) = (args.rank, args.ranks, args.leader.clone()) else {
         return Ok(None);
     };
+    let default = GroupOptions::new(rank, size, leader);
     let mut problems = Vec::new();
     if size < 2 {
         let remedy = "give 2 or more, or leave out --rank, --ranks and --leader";
@@ -34,10 +33,10 @@ pub(crate) fn resolve_group(
         let remedy = format!("ranks count from 0: give 0 to {}", size.saturating_sub(1));
         problems.push(Problem::option("--rank", format!("found {rank}"), remedy));
     }
-    let port = leader.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let port = default.leader.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     if port.is_none_or(|port| port == 0) {
         let remedy = "give the host of rank 0 and a free port, such as node-a:7000";
-        problems.push(Problem::option("--leader", format!("found `{leader}`"), remedy));
+        problems.push(Problem::option("--leader", format!("found `{}`", default.leader), remedy));
     }
     if let Some(asked) = model.tensor_parallel_size.filter(|asked| *asked != size) {
         let found = format!("found {size}, and tensor_parallel_size of model '{}' is {asked}", model.name);
@@ -47,7 +46,7 @@ pub(crate) fn resolve_group(
             "make them equal, or leave out tensor_parallel_size",
         ));
     }
-    let silence = args.rank_timeout.unwrap_or(DEFAULT_RANK_TIMEOUT);
+    let silence = args.rank_timeout.unwrap_or(default.silence);
     if silence < LEAST_RANK_TIMEOUT {
         let remedy = "give 500ms or more";
         problems.push(Problem::option("--rank-timeout", format!("found {silence:?}"), remedy));
@@ -60,12 +59,10 @@ pub(crate) fn resolve_group(
         return Err(ConfigError(problems));
     }
     Ok(Some(GroupOptions {
-        rank,
-        size,
-        leader,
         secret: secret.map_or_else(GroupSecret::default, GroupSecret::new),
-        join_timeout: args.join_timeout.unwrap_or(DEFAULT_JOIN_TIMEOUT),
+        join_timeout: args.join_timeout.unwrap_or(default.join_timeout),
         silence,
+        ..default
     }))
 }
 

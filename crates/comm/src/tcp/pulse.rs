@@ -1,6 +1,7 @@
 //! Whether the other ranks are alive: each tells each, several times within the silence that is allowed. A rank that was
 //! killed closes its connections, one that was stopped or cut off falls silent; either breaks the group at once on all ranks.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::CommError;
 
 /// Signs of life within the silence that is allowed.
 const BEATS: u32 = 5;
@@ -26,8 +29,6 @@ pub(super) struct Health {
     /// Closed when the group breaks, so that whoever waits for data hears of it.
     data: Vec<Option<TcpStream>>,
     is_broken: AtomicBool,
-    /// This rank has ended.
-    is_over: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -52,6 +53,15 @@ pub enum GroupEnd {
     },
 }
 
+impl fmt::Display for GroupEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(reason) => CommError::Broken(reason.clone()).fmt(f),
+            Self::Asked { rank } => write!(f, "rank {rank} was told to end"),
+        }
+    }
+}
+
 /// What was heard of one rank.
 struct Heard {
     last: Instant,
@@ -67,7 +77,6 @@ impl Health {
             pulse,
             data,
             is_broken: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -85,27 +94,21 @@ impl Health {
 
     /// Wait until the group is broken, and hear why.
     pub(super) fn wait(&self) -> String {
-        let mut state = self.lock();
-        loop {
-            match &state.reason {
-                Some(reason) => return reason.clone(),
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
+        self.wait_while(|state| state.reason.is_none()).reason.clone().unwrap_or_default()
     }
 
     /// Wait until the group is broken or a rank asks for its end; that is told once.
     pub(super) fn wait_for_end(&self) -> GroupEnd {
-        let mut state = self.lock();
-        loop {
-            if let Some(rank) = state.asked.take() {
-                return GroupEnd::Asked { rank };
-            }
-            match &state.reason {
-                Some(reason) => return GroupEnd::Broken(reason.clone()),
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
+        let mut state = self.wait_while(|state| state.reason.is_none() && state.asked.is_none());
+        match state.asked.take() {
+            Some(rank) => GroupEnd::Asked { rank },
+            None => GroupEnd::Broken(state.reason.clone().unwrap_or_default()),
         }
+    }
+
+    fn wait_while(&self, condition: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_while(self.lock(), |state| condition(state));
+        waited.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As [`wait`](Self::wait), but not for longer than `patience`.
@@ -148,7 +151,6 @@ impl Health {
     /// This rank has ended: tell the others, and stop looking after them.
     pub(super) fn end(&self) {
         self.leave(&format!("rank {} has ended", self.rank));
-        self.is_over.store(true, Ordering::Release);
         for stream in self.pulse.iter().flatten() {
             let _ = stream.shutdown(Shutdown::Write);
         }
@@ -164,15 +166,14 @@ impl Health {
     }
 }
 
-/// Give signs of life and look for those of the others until the group is broken or this rank has ended. A rank may be silent
-/// for as long as `silence`.
+/// Give signs of life and look for those of the others until the group is broken. A rank may be silent for as long as `silence`.
 pub(super) fn watch(health: &Arc<Health>, silence: Duration) {
     let interval = silence / BEATS;
     let now = Instant::now();
     let mut heard: Vec<Heard> =
         health.pulse.iter().map(|_| Heard { last: now, waiting: Vec::new() }).collect();
     let (mut last_beat, mut last_look) = (None, now);
-    while health.check().is_ok() && !health.is_over.load(Ordering::Acquire) {
+    while health.check().is_ok() {
         let now = Instant::now();
         if now - last_look > silence / 2 {
             // This process itself has been stopped, or the machine has slept: that says nothing about the others.

@@ -11,12 +11,10 @@ use crate::conformance::{backwards, conformance, tensor};
 
 fn options(rank: usize, size: usize, leader: &str) -> GroupOptions {
     GroupOptions {
-        rank,
-        size,
-        leader: leader.to_owned(),
         secret: GroupSecret::new(*b"between us"),
         join_timeout: Duration::from_secs(60),
         silence: Duration::from_secs(30),
+        ..GroupOptions::new(rank, size, leader)
     }
 }
 

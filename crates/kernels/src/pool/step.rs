@@ -35,17 +35,13 @@ struct Seat {
 /// Begin a step on this thread. Its regions run on `max_threads` threads of the pool at most, this one included; `None`
 /// is all of them. Where threads are bound, this one is bound to the first core unless another thread is.
 pub fn begin_step(max_threads: Option<usize>) -> StepGuard {
-    begin_step_in(Pool::global(), None, max_threads.unwrap_or(usize::MAX).max(1))
+    begin_step_in(Pool::global(), max_threads.unwrap_or(usize::MAX).max(1))
 }
 
-/// Begin a step in `pool`; `team` is the same where it is not that of the process.
-pub(super) fn begin_step_in(
-    pool: &'static Pool,
-    team: Option<&'static Pool>,
-    max_threads: usize,
-) -> StepGuard {
+/// Begin a step on this thread whose regions run in `pool`.
+pub(super) fn begin_step_in(pool: &'static Pool, max_threads: usize) -> StepGuard {
     let outer_limit = LIMIT.replace(max_threads);
-    let outer_pool = CURRENT.replace(team);
+    let outer_pool = CURRENT.replace(Some(pool));
     SEAT.with_borrow_mut(|seat| seat.follow(pool));
     pool.num_steps.fetch_add(1, Ordering::Relaxed);
     pool.rouse(pool.num_threads());

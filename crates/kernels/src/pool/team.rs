@@ -41,7 +41,7 @@ pub fn split_threads(teams: usize, max_threads: Option<usize>) -> Vec<Team> {
 impl Team {
     /// Begin a step on this thread, with the threads of the team: see [`begin_step`](super::begin_step).
     pub fn begin_step(self) -> StepGuard {
-        begin_step_in(self.0, Some(self.0), usize::MAX)
+        begin_step_in(self.0, usize::MAX)
     }
 
     /// How many threads it has.

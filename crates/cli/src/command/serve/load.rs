@@ -128,8 +128,8 @@ fn watch(watcher: Watcher, engine: EngineHandle, tell: oneshot::Sender<GroupEnd>
                 // Nobody listens any more when the group ends since the server stops.
                 let _ = tell.send(end.clone());
             }
-            if let GroupEnd::Broken(why) = end {
-                return engine.fail(format!("the ranks of the model no longer work together: {why}"));
+            if matches!(end, GroupEnd::Broken(_)) {
+                return engine.fail(end.to_string());
             }
         }
     };
