@@ -19,9 +19,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("models", &["layers", "kernels", "comm"]),
     ("runner", &["engine", "models", "layers", "kernels", "comm"]),
     ("edge", &["api"]),
-    ("server", &["api", "edge", "engine", "text"]),
-    ("head", &["api", "edge"]),
-    ("cli", &["api", "demo", "edge", "engine", "head", "runner", "server", "text"]),
+    ("consumers", &["edge"]),
+    ("ledger", &["edge"]),
+    ("dashboard", &["edge"]),
+    ("server", &["api", "dashboard", "edge", "engine", "text"]),
+    ("head", &["api", "consumers", "dashboard", "edge", "ledger"]),
+    (
+        "cli",
+        &[
+            "api", "consumers", "dashboard", "demo", "edge", "engine", "head", "ledger", "runner", "server",
+            "text",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
@@ -32,6 +41,7 @@ const UNREACHABLE: &[(&str, &[&str])] = &[
     ("text", &["axum", "candle-core", "tokio"]),
     ("runner", &["axum", "hyper"]),
     ("server", &["candle-core"]),
+    ("head", &["candle-core"]),
 ];
 
 /// Normal (not dev, not build) dependencies of every package in the graph, by our short names.
