@@ -27,7 +27,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "api", "consumers", "dashboard", "demo", "edge", "engine", "head", "ledger", "runner", "server",
+            "api",
+            "consumers",
+            "dashboard",
+            "demo",
+            "edge",
+            "engine",
+            "head",
+            "ledger",
+            "runner",
+            "server",
             "text",
         ],
     ),

@@ -21,6 +21,7 @@ mod stop;
 mod tokens;
 mod tools;
 mod usage;
+mod worker_state;
 
 pub use self::{
     chat_request::{ChatRequest, StreamOptions},
@@ -44,4 +45,5 @@ pub use self::{
     tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse},
     tools::{FunctionCall, FunctionHistory, Tool, ToolCall, ToolCallDelta, ToolCallHistory, ToolChoice},
     usage::{FinishReason, PromptTokensDetails, Usage},
+    worker_state::{HistogramTotals, LoadPhase, ModelCondition, ModelState, ModelTotals, WorkerState},
 };

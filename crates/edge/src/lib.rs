@@ -12,6 +12,8 @@ mod error;
 mod metrics;
 mod shutdown;
 mod sse;
+mod tally;
+mod usage_report;
 mod write_timeout;
 
 pub use self::{
@@ -27,4 +29,6 @@ pub use self::{
     metrics::{Labels, METRICS_CONTENT_TYPE, Metrics, buckets},
     shutdown::{Shutdown, ShutdownCause},
     sse::{Progress, SseBody, SseOptions, SseSource, SseWriter, sse_response},
+    tally::Tally,
+    usage_report::{NoUsageReport, UsageReport},
 };

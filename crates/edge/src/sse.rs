@@ -24,6 +24,11 @@ pub trait SseSource: Send + Unpin + 'static {
     /// Write the events that are ready. `Pending` if there are none, with the waker of `cx` registered.
     fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut SseWriter) -> Poll<Progress>;
 
+    /// What was written is about to be sent: add what goes with every batch of events. Nothing, unless told otherwise.
+    fn flush(&mut self, out: &mut SseWriter) {
+        let _ = out;
+    }
+
     /// The deadline has passed: the error that ends the stream.
     fn expire(&mut self) -> ApiError;
 }
@@ -88,8 +93,10 @@ impl SseWriter {
         self.event(&error.body());
     }
 
-    fn comment(&mut self) {
-        self.buffer.extend_from_slice(b": keep-alive\n\n");
+    /// Add a comment, which clients skip. `text` is one line.
+    pub fn comment(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to memory does not fail.
+        let _ = std::io::Write::write_fmt(&mut (&mut self.buffer).writer(), format_args!(": {text}\n\n"));
     }
 
     fn done(&mut self) {
@@ -123,9 +130,12 @@ impl<S: SseSource> SseBody<S> {
             let Some((source, _)) = &mut self.live else { return Poll::Ready(None) };
             match source.poll_write(cx, &mut self.writer) {
                 Poll::Ready(Progress::More) if self.writer.buffer.len() < WRITE_SIZE => continue,
-                Poll::Ready(Progress::More) => {}
-                Poll::Ready(Progress::End) => self.end(),
-                Poll::Pending if !self.writer.buffer.is_empty() => {}
+                Poll::Ready(Progress::More) => source.flush(&mut self.writer),
+                Poll::Ready(Progress::End) => {
+                    source.flush(&mut self.writer);
+                    self.end();
+                }
+                Poll::Pending if !self.writer.buffer.is_empty() => source.flush(&mut self.writer),
                 Poll::Pending => std::task::ready!(self.poll_timers(cx)),
             }
             self.last_write = Instant::now();
@@ -139,6 +149,7 @@ impl<S: SseSource> SseBody<S> {
             if let Some((source, _)) = &mut self.live {
                 let error = source.expire();
                 self.writer.error(&error);
+                source.flush(&mut self.writer);
             }
             self.end();
             return Poll::Ready(());
@@ -147,7 +158,7 @@ impl<S: SseSource> SseBody<S> {
             let due = self.last_write + self.keep_alive;
             let now = Instant::now();
             if due <= now {
-                self.writer.comment();
+                self.writer.comment(format_args!("keep-alive"));
                 self.timer.as_mut().reset(now + self.keep_alive);
                 return Poll::Ready(());
             }

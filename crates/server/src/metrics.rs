@@ -4,11 +4,12 @@
 //! Gauges and counters that mirror an engine are read from it when they are asked for, so they are exact at all times.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram};
-use vlinders_api::FinishReason;
-use vlinders_edge::{CpuTime, Labels, Metrics, buckets};
+use vlinders_api::{FinishReason, HistogramTotals};
+use vlinders_edge::{CpuTime, Labels, Metrics, Tally, buckets};
 use vlinders_engine::{EngineConfig, EngineState, Observer, Stats, StepStats};
 
 /// All series of a server.
@@ -39,10 +40,22 @@ pub(crate) struct ModelMetrics {
     tool_calls: Both,
     abort: Both,
     error: Both,
+    pub(crate) ended: Ended,
+}
+
+/// How answers ended, for `GET /state`.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) finished: AtomicU64,
+    pub(crate) aborted: AtomicU64,
+    pub(crate) failed: AtomicU64,
 }
 
 /// A histogram under its two names.
-pub(crate) struct Twin([Histogram; 2]);
+pub(crate) struct Twin {
+    histograms: [Histogram; 2],
+    tally: Option<Tally>,
+}
 
 /// A counter under its two names.
 struct Both([Counter; 2]);
@@ -267,7 +280,7 @@ impl ServerMetrics {
         let part = |name| self.registry.histogram(STEP_SECONDS, &[model, engine, ("part", name)]);
         let now = Instant::now();
         Box::new(StepObserver {
-            tokens: Twin(twin(&self.registry, "vlinders_iteration_tokens_total", labels)),
+            tokens: Twin::new(twin(&self.registry, "vlinders_iteration_tokens_total", labels)),
             sequences: self.registry.histogram(STEP_SEQUENCES, labels),
             model: part("model"),
             scheduling: part("scheduling"),
@@ -321,7 +334,7 @@ impl Default for ServerMetrics {
 impl ModelMetrics {
     fn new(registry: &Metrics, name: &str, config: &EngineConfig) -> Self {
         let labels = &labels(name);
-        let twin = |ours| Twin(twin(registry, ours, labels));
+        let twin = |ours| Twin::new(twin(registry, ours, labels));
         let ended = |reason: &str| {
             let [model, engine] = *labels;
             let labels: Labels<'_> = &[model, engine, ("finished_reason", reason)];
@@ -342,8 +355,8 @@ impl ModelMetrics {
         }
         Self {
             mirror: Mirror::new(registry, labels),
-            first_token: twin("vlinders_time_to_first_token_seconds"),
-            between_tokens: twin("vlinders_inter_token_latency_seconds"),
+            first_token: twin("vlinders_time_to_first_token_seconds").tallied(buckets::FIRST_TOKEN),
+            between_tokens: twin("vlinders_inter_token_latency_seconds").tallied(buckets::BETWEEN_TOKENS),
             per_output_token: twin("vlinders_request_time_per_output_token_seconds"),
             end_to_end: twin("vlinders_e2e_request_latency_seconds"),
             queue: twin("vlinders_request_queue_time_seconds"),
@@ -357,11 +370,18 @@ impl ModelMetrics {
             tool_calls: ended("tool_calls"),
             abort: ended("abort"),
             error: ended("error"),
+            ended: Ended::default(),
         }
     }
 
     /// Count the end of an answer.
     pub(crate) fn count(&self, outcome: Outcome) {
+        let ended = match outcome {
+            Outcome::Finished(_) => &self.ended.finished,
+            Outcome::Aborted => &self.ended.aborted,
+            Outcome::Failed => &self.ended.failed,
+        };
+        ended.fetch_add(1, Ordering::Relaxed);
         let counters = match outcome {
             Outcome::Finished(FinishReason::Stop) => &self.stop,
             Outcome::Finished(FinishReason::Length) => &self.length,
@@ -384,10 +404,30 @@ impl std::fmt::Debug for ModelMetrics {
 // === impl Twin ===
 
 impl Twin {
+    fn new(histograms: [Histogram; 2]) -> Self {
+        Self { histograms, tally: None }
+    }
+
+    /// With counts that can be read, too.
+    fn tallied(self, bounds: &'static [f64]) -> Self {
+        Self { tally: Some(Tally::new(bounds)), ..self }
+    }
+
     pub(crate) fn record(&self, value: f64) {
-        for histogram in &self.0 {
+        for histogram in &self.histograms {
             histogram.record(value);
         }
+        if let Some(tally) = &self.tally {
+            tally.record(value);
+        }
+    }
+
+    /// The counts so far; empty if they are not kept.
+    pub(crate) fn totals(&self) -> HistogramTotals {
+        self.tally.as_ref().map_or_else(HistogramTotals::default, |tally| HistogramTotals {
+            bounds: tally.bounds().to_vec(),
+            counts: tally.counts(),
+        })
     }
 }
 

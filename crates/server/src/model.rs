@@ -30,6 +30,8 @@ pub struct ModelSettings {
     pub vocab_size: usize,
     /// How the model writes tool calls; with `None` they stay text.
     pub tool_parser: Option<ToolParser>,
+    /// Members of its tensor-parallel group.
+    pub ranks: usize,
 }
 
 /// A way to write tool calls.

@@ -7,7 +7,9 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use vlinders_api::{Sampling, StreamOptions, Usage};
-use vlinders_edge::{ApiError, Permit, Progress, SseBody, SseOptions, SseSource, SseWriter, sse_response};
+use vlinders_edge::{
+    ApiError, Permit, Progress, SseBody, SseOptions, SseSource, SseWriter, UsageReport, sse_response,
+};
 
 use crate::choice::Delta;
 use crate::config::ServerConfig;
@@ -36,6 +38,8 @@ pub(crate) struct Delivery {
     pub(crate) arrival: Instant,
     pub(crate) timeout: Duration,
     pub(crate) keep_alive: Duration,
+    /// Tell the head the token counts: in comments of a stream, in a header of a whole answer.
+    pub(crate) tell_usage: bool,
 }
 
 /// A generation as a source of events.
@@ -44,6 +48,7 @@ struct Chunks<O> {
     output: O,
     options: StreamOptions,
     timeout: Duration,
+    tell_usage: bool,
     state: State,
 }
 
@@ -65,33 +70,42 @@ pub(crate) async fn deliver<O: Output>(
 ) -> Result<Response, ApiError> {
     let deadline = tokio::time::Instant::from_std(delivery.arrival + delivery.timeout);
     if let Some(options) = delivery.stream {
-        let chunks = Chunks { generation, output, options, timeout: delivery.timeout, state: State::Running };
+        let Delivery { timeout, tell_usage, .. } = delivery;
+        let chunks = Chunks { generation, output, options, timeout, tell_usage, state: State::Running };
         let options = SseOptions { keep_alive: delivery.keep_alive, deadline: Some(deadline) };
         return Ok(sse_response(SseBody::new(chunks, permit, options)));
     }
     // The future is dropped when the client leaves, and with it the generation and the permit.
     let whole = tokio::time::timeout_at(deadline, collect(generation, output)).await;
-    let body = whole.map_err(|_| ApiError::deadline_exceeded(delivery.timeout))??;
+    let (body, usage) = whole.map_err(|_| ApiError::deadline_exceeded(delivery.timeout))??;
     drop(permit);
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    let mut response = (json, body).into_response();
+    if delivery.tell_usage {
+        UsageReport::from(usage).write(response.headers_mut());
+    }
+    Ok(response)
 }
 
-async fn collect<O: Output>(mut generation: Generation, mut output: O) -> Result<Vec<u8>, ApiError> {
+async fn collect<O: Output>(mut generation: Generation, mut output: O) -> Result<(Vec<u8>, Usage), ApiError> {
     while let Some((index, delta)) = generation.next().await {
         output.collect(index, delta?);
     }
-    output.whole(generation.usage()).map_err(|error| {
+    let usage = generation.usage();
+    let body = output.whole(usage).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON");
         ApiError::internal("the answer could not be written")
-    })
+    })?;
+    Ok((body, usage))
 }
 
 // === impl Delivery ===
 
 impl Delivery {
-    pub(crate) fn new(asked: &Sampling, arrival: Instant, config: &ServerConfig) -> Self {
+    pub(crate) fn new(asked: &Sampling, arrival: Instant, tell_usage: bool, config: &ServerConfig) -> Self {
         let stream = asked.stream.unwrap_or(false).then(|| asked.stream_options.unwrap_or_default());
-        Self { stream, arrival, timeout: config.request_timeout, keep_alive: config.keep_alive }
+        let ServerConfig { request_timeout: timeout, keep_alive, .. } = *config;
+        Self { stream, arrival, timeout, keep_alive, tell_usage }
     }
 }
 
@@ -123,6 +137,12 @@ impl<O: Output> SseSource for Chunks<O> {
             }
         }
         Poll::Ready(Progress::More)
+    }
+
+    fn flush(&mut self, out: &mut SseWriter) {
+        if self.tell_usage {
+            out.comment(format_args!("{}", UsageReport::from(self.generation.usage())));
+        }
     }
 
     fn expire(&mut self) -> ApiError {

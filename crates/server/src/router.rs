@@ -7,13 +7,13 @@ use vlinders_edge::{AccessLog, ApiKeys, access_log, catch_panics, cors, method_n
 
 use crate::openapi::openapi;
 use crate::routes::{
-    chat_completions, completions, detokenize, get_model, health, list_models, ready, render_metrics,
+    chat_completions, completions, detokenize, get_model, health, list_models, ready, render_metrics, state,
     tokenize, version,
 };
 use crate::server::Server;
 
 /// Asked every few seconds by the platform.
-const QUIET: &[&str] = &["/health", "/ready", "/metrics"];
+const QUIET: &[&str] = &["/health", "/ready", "/metrics", "/state"];
 
 /// The whole API of a server.
 pub fn router(server: Server) -> Router {
@@ -25,6 +25,7 @@ pub fn router(server: Server) -> Router {
         .route("/v1/models/{*id}", get(get_model))
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
+        .route("/state", get(state))
         .route_layer(from_fn_with_state(keys, ApiKeys::guard));
     let open = Router::new()
         .route("/health", get(health))

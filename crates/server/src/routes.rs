@@ -5,6 +5,7 @@ mod completions;
 mod metrics;
 mod models;
 mod probes;
+mod state;
 mod tokenize;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub(crate) use self::{
     metrics::render_metrics,
     models::{get_model, list_models},
     probes::{health, ready, version},
+    state::state,
     tokenize::{detokenize, tokenize},
 };
 

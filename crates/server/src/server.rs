@@ -8,7 +8,7 @@ use vlinders_edge::{Admission, ApiError, Bodies};
 
 use crate::config::ServerConfig;
 use crate::metrics::ServerMetrics;
-use crate::model::{ModelNames, ServedModel};
+use crate::model::{ModelNames, ServedModel, now};
 use crate::slot::{Condition, LoadingModel, Slot};
 
 /// A server: its models, its limits, its door. Cheap to clone.
@@ -24,6 +24,10 @@ struct Inner {
     bodies: Bodies,
     admission: Admission,
     metrics: Arc<ServerMetrics>,
+    /// New with each start.
+    instance: String,
+    /// Seconds since 1970.
+    started: u64,
 }
 
 /// Models that can not be served together.
@@ -66,7 +70,14 @@ impl Server {
         let loading = loading.collect();
         let admission = Admission::new(config.max_in_flight, config.retry_after);
         let bodies = Bodies::new(config.body, config.retry_after);
-        Ok((Self { inner: Arc::new(Inner { config, slots, bodies, admission, metrics }) }, loading))
+        let instance = uuid::Uuid::new_v4().simple().to_string();
+        let inner = Inner { config, slots, bodies, admission, metrics, instance, started: now() };
+        Ok((Self { inner: Arc::new(inner) }, loading))
+    }
+
+    /// Name and time of this start.
+    pub(crate) fn birth(&self) -> (&str, u64) {
+        (&self.inner.instance, self.inner.started)
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {

@@ -18,6 +18,8 @@ pub(crate) struct Slot {
     /// When the server began to offer it, seconds since 1970.
     created: u64,
     load: Mutex<LoadStatus>,
+    /// How long each part of the load took.
+    phases: OnceLock<Vec<(String, Duration)>>,
     served: OnceLock<Arc<ServedModel>>,
 }
 
@@ -56,7 +58,8 @@ pub(crate) enum Condition {
 impl Slot {
     pub(crate) fn new(names: ModelNames) -> Self {
         let waiting = LoadStatus { phase: "waiting", done: 0, total: 0 };
-        Self { names, created: now(), load: Mutex::new(waiting), served: OnceLock::new() }
+        let load = Mutex::new(waiting);
+        Self { names, created: now(), load, phases: OnceLock::new(), served: OnceLock::new() }
     }
 
     pub(crate) fn names(&self) -> &ModelNames {
@@ -74,6 +77,11 @@ impl Slot {
 
     pub(crate) fn load_status(&self) -> LoadStatus {
         *self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long each part of the load took, once it is over.
+    pub(crate) fn load_phases(&self) -> &[(String, Duration)] {
+        self.phases.get().map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn condition(&self, now: Instant, stall_timeout: Duration) -> Condition {
@@ -121,6 +129,9 @@ impl LoadingModel {
         for (phase, duration) in phases {
             self.metrics.load_seconds(self.name(), phase).set(duration.as_secs_f64());
         }
+        let phases = phases.iter().map(|(phase, duration)| ((*phase).to_owned(), *duration)).collect();
+        // Reported once; a second report would be of another load, which there is not.
+        let _ = self.slot.phases.set(phases);
     }
 
     /// Serve the model from now on.

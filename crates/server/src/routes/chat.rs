@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use vlinders_api::ChatRequest;
-use vlinders_edge::ApiError;
+use vlinders_edge::{ApiError, UsageReport};
 
 use super::Envelope;
 use crate::chat_output::ChatOutput;
@@ -24,6 +24,7 @@ pub(crate) async fn chat_completions(
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = server.config();
+    let tell_usage = UsageReport::is_asked(request.headers());
     let (mut request, lease): (ChatRequest, _) = server.bodies().read_json(request).await?;
     let permit = server.admission().try_admit()?;
     let model = server.model(request.sampling.model.as_deref())?;
@@ -59,7 +60,7 @@ pub(crate) async fn chat_completions(
         as_ids: request.sampling.return_tokens_as_token_ids.unwrap_or(false),
     });
     let output = ChatOutput::new(Envelope::new("chatcmpl", model), token_names, generation.num_choices());
-    let delivery = Delivery::new(&request.sampling, arrival, config);
+    let delivery = Delivery::new(&request.sampling, arrival, tell_usage, config);
     deliver(generation, output, permit, delivery).await
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use vlinders_api::CompletionRequest;
-use vlinders_edge::ApiError;
+use vlinders_edge::{ApiError, UsageReport};
 
 use super::Envelope;
 use crate::completion_output::CompletionOutput;
@@ -29,6 +29,7 @@ pub(crate) async fn completions(
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = server.config();
+    let tell_usage = UsageReport::is_asked(request.headers());
     let (mut request, lease): (CompletionRequest, _) = server.bodies().read_json(request).await?;
     let permit = server.admission().try_admit()?;
     let model = server.model(request.sampling.model.as_deref())?;
@@ -64,7 +65,7 @@ pub(crate) async fn completions(
         as_ids: request.sampling.return_tokens_as_token_ids.unwrap_or(false),
     });
     let output = CompletionOutput::new(Envelope::new("cmpl", model), token_names, generation.num_choices());
-    deliver(generation, output, permit, Delivery::new(&request.sampling, arrival, config)).await
+    deliver(generation, output, permit, Delivery::new(&request.sampling, arrival, tell_usage, config)).await
 }
 
 fn check(request: &CompletionRequest, config: &ServerConfig) -> Result<(), ApiError> {

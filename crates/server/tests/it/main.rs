@@ -10,6 +10,7 @@ mod access;
 mod bad_input;
 mod chat;
 mod completions;
+mod head;
 mod leaving;
 mod limits;
 mod loading;

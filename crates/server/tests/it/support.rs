@@ -187,6 +187,7 @@ pub(crate) fn load_parrot(place: LoadingModel, sizes: EngineConfig, gate: &Gate)
         max_model_len: MAX_MODEL_LEN,
         vocab_size: VOCAB as usize,
         tool_parser: Some(ToolParser::Hermes),
+        ranks: 1,
     };
     place.serve(settings, engine.clone(), Arc::new(text_model()));
     engine

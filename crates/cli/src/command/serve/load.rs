@@ -74,6 +74,7 @@ fn load_one(
 ) -> anyhow::Result<()> {
     let files = model.files()?;
     let (group, tell) = group.unzip();
+    let ranks = group.as_ref().map_or(model.tensor_parallel_size.unwrap_or(1), |group| group.size);
     let weights = start_weights(files.clone(), model.load_options(share), place, group)?;
     // What is wrong with the small files is told at once; weights that are still being loaded end with the process.
     let text = model.text(&files)?;
@@ -113,6 +114,7 @@ fn load_one(
         max_model_len: info.max_model_len,
         vocab_size: info.vocab_size,
         tool_parser: model.hermes_tools.then_some(ToolParser::Hermes),
+        ranks,
     };
     place.serve(settings, engine, Arc::new(text));
     Ok(())
