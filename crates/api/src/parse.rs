@@ -1,6 +1,6 @@
 //! Bytes of a request body → a request, or an error that names the field.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 /// Why a body is not a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,11 +14,11 @@ pub struct ParseError {
     pub code: &'static str,
 }
 
-/// Read a request from the bytes of a JSON body.
+/// Read a request from the bytes of a JSON body, which it may borrow from.
 ///
 /// # Errors
 /// The body is not UTF-8, not JSON, or a field has a wrong form.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ParseError> {
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ParseError> {
     let text = std::str::from_utf8(body).map_err(|error| ParseError {
         message: format!(
             "the request body is not valid UTF-8: the byte at offset {} is wrong",

@@ -62,9 +62,17 @@ impl Bodies {
     /// # Errors
     /// The body is too large, too slow, of another type, or not what `T` needs, or there is no room for it.
     pub async fn read_json<T: DeserializeOwned>(&self, request: Request) -> Result<(T, BodyLease), ApiError> {
-        require_json(request.headers())?;
-        let (bytes, lease) = self.read(request).await?;
+        let (bytes, lease) = self.read_json_text(request).await?;
         Ok((vlinders_api::parse(&bytes)?, lease))
+    }
+
+    /// Read the body of a JSON request without looking into it.
+    ///
+    /// # Errors
+    /// The body is too large, too slow, of another type, or there is no room for it.
+    pub async fn read_json_text(&self, request: Request) -> Result<(Bytes, BodyLease), ApiError> {
+        require_json(request.headers())?;
+        self.read(request).await
     }
 
     /// Read a body.

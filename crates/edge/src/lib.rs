@@ -10,6 +10,7 @@ mod cors;
 mod cpu_time;
 mod error;
 mod metrics;
+mod secret;
 mod shutdown;
 mod sse;
 mod tally;
@@ -27,6 +28,7 @@ pub use self::{
     cpu_time::CpuTime,
     error::{ApiError, ErrorKind, catch_panics, method_not_allowed, not_found},
     metrics::{Labels, METRICS_CONTENT_TYPE, Metrics, buckets},
+    secret::Secret,
     shutdown::{Shutdown, ShutdownCause},
     sse::{Progress, SseBody, SseOptions, SseSource, SseWriter, sse_response},
     tally::Tally,

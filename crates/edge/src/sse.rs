@@ -103,6 +103,13 @@ impl SseWriter {
         self.buffer.extend_from_slice(b"data: [DONE]\n\n");
     }
 
+    /// All that was added, with the event that ends a stream behind it.
+    #[must_use]
+    pub fn finish(mut self) -> Bytes {
+        self.done();
+        self.take()
+    }
+
     fn take(&mut self) -> Bytes {
         self.buffer.split().freeze()
     }

@@ -1,0 +1,130 @@
+//! What all requests of a head share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use tokio_util::sync::CancellationToken;
+use vlinders_edge::{Admission, Bodies};
+
+use crate::client::{InvalidWorkerKey, WorkerClient};
+use crate::config::HeadConfig;
+use crate::discovery::Discovery;
+use crate::fleet::Fleet;
+use crate::metrics::{HeadMetrics, RequestMetrics};
+use crate::model::Model;
+
+/// A head: its models and workers, its limits, its door. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Head {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: HeadConfig,
+    fleet: Fleet,
+    bodies: Bodies,
+    admission: Admission,
+    metrics: Arc<HeadMetrics>,
+    requests: RwLock<HashMap<Arc<str>, Arc<RequestMetrics>>>,
+    /// The signal to stop has come: readiness is off, and requests are still taken.
+    leaving: CancellationToken,
+    /// What still runs is ended.
+    ending: CancellationToken,
+}
+
+/// A head can not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidHead {
+    /// Two models have the same name or alias.
+    #[error("two models have the name or alias '{0}'; rename one")]
+    SameName(String),
+    /// Nothing says where workers are.
+    #[error("no workers are named; give --worker HOST:PORT, or `head.workers` in server.yaml")]
+    NoWorkers,
+    /// The key for workers can not be sent.
+    #[error(transparent)]
+    Key(#[from] InvalidWorkerKey),
+}
+
+// === impl Head ===
+
+impl Head {
+    /// A head that finds its workers in these ways and begins to watch them. It needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself.
+    pub fn new(
+        config: HeadConfig,
+        workers: Vec<Box<dyn Discovery>>,
+        metrics: Arc<HeadMetrics>,
+    ) -> Result<Self, InvalidHead> {
+        if workers.is_empty() {
+            return Err(InvalidHead::NoWorkers);
+        }
+        let mut names = std::collections::HashSet::new();
+        for model in config.models.iter().flatten() {
+            let own = std::iter::once(&*model.name).chain(model.aliases.iter().map(String::as_str));
+            if let Some(twice) = own.into_iter().find(|name| !names.insert((*name).to_owned())) {
+                return Err(InvalidHead::SameName(twice.to_owned()));
+            }
+        }
+        let client = WorkerClient::new(config.worker_key.as_ref(), config.health.connect_timeout)?;
+        let models = config.models.clone();
+        let fleet = Fleet::new(client, config.health, models, config.max_prefix_blocks, Arc::clone(&metrics));
+        for (source, discovery) in workers.into_iter().enumerate() {
+            fleet.follow(source, discovery);
+        }
+        let inner = Inner {
+            fleet,
+            bodies: Bodies::new(config.body, config.retry_after),
+            admission: Admission::new(config.max_in_flight, config.retry_after),
+            metrics,
+            requests: RwLock::default(),
+            leaving: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn config(&self) -> &HeadConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.inner.fleet
+    }
+
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.inner.bodies
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<HeadMetrics> {
+        &self.inner.metrics
+    }
+
+    /// The series of a model.
+    pub(crate) fn requests(&self, model: &Model) -> Arc<RequestMetrics> {
+        let name = &model.offer.name;
+        let known = self.inner.requests.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = known.get(name) {
+            return Arc::clone(known);
+        }
+        drop(known);
+        let mut all = self.inner.requests.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Arc::clone(all.entry(Arc::clone(name)).or_insert_with(|| Arc::new(self.inner.metrics.requests(name))))
+    }
+
+    pub(crate) fn leaving(&self) -> &CancellationToken {
+        &self.inner.leaving
+    }
+
+    pub(crate) fn ending(&self) -> &CancellationToken {
+        &self.inner.ending
+    }
+}

@@ -1,0 +1,127 @@
+//! Requests that a worker answers.
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use vlinders_edge::{ApiError, Permit, RequestId, UsageReport};
+
+use crate::account::Account;
+use crate::attempt::{Answer, AnswerBody, Told};
+use crate::dispatch::Dispatch;
+use crate::head::Head;
+use crate::metrics::Outcome;
+use crate::relay::{Held, Limits, Relay};
+use crate::request::RoutedRequest;
+
+/// What a worker is told of a request besides its body; everything else, credentials first of all, stays here.
+const TO_WORKER: [HeaderName; 3] =
+    [CONTENT_TYPE, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+
+/// What a client is told by a worker.
+const TO_CLIENT: [HeaderName; 4] =
+    [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER, HeaderName::from_static("x-accel-buffering")];
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Send a request that came to `path` to the best worker, and its answer back.
+pub(crate) async fn forward(
+    State(head): State<Head>,
+    path: &'static str,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let arrival = Instant::now();
+    let config = head.config();
+    let headers = worker_headers(&request);
+    let (body, lease) = head.bodies().read_json_text(request).await?;
+    let request = RoutedRequest::read(path, headers, body, lease)?;
+    let permit = head.admission().try_admit()?;
+    let model = head.fleet().model(request.model.as_deref())?;
+    let metrics = head.requests(&model);
+    let mut account = Account::open(metrics.clone(), arrival);
+    let deadline = tokio::time::Instant::from_std(arrival + config.request_timeout);
+    let dispatch = Dispatch {
+        client: head.fleet().client(),
+        queue: &config.queue,
+        retry_after: config.retry_after,
+        metrics: &metrics,
+    };
+    let sent = tokio::select! {
+        sent = dispatch.send(&model, &request) => sent,
+        () = tokio::time::sleep_until(deadline) => {
+            Err(Told::Error(ApiError::deadline_exceeded(config.request_timeout)))
+        }
+        () = head.ending().cancelled() => Err(Told::Error(shutting_down(&head))),
+    };
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(Told::Answer(answer)) => *answer,
+        Err(Told::Error(error)) => {
+            account.end(Outcome::Failed, error.kind().status());
+            return Err(error);
+        }
+    };
+    account.usage = answer.usage;
+    let limits = || Limits {
+        deadline,
+        timeout: config.request_timeout,
+        ending: head.ending().clone().cancelled_owned(),
+    };
+    Ok(respond(answer, account, permit, limits))
+}
+
+fn respond(
+    answer: Answer,
+    mut account: Account,
+    permit: Permit,
+    limits: impl FnOnce() -> Limits,
+) -> Response {
+    let Answer { status, headers, body, .. } = answer;
+    let body = match body {
+        AnswerBody::Whole(whole) => {
+            account.first_byte();
+            let failed = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+            account.end(if failed { Outcome::Failed } else { Outcome::Finished }, status);
+            Body::from(whole)
+        }
+        AnswerBody::Stream { first, events, rest, in_flight } => {
+            let held = Held { in_flight, account, permit };
+            Body::new(Relay::new(first, events, rest, held, limits()))
+        }
+    };
+    let mut response = body.into_response();
+    *response.status_mut() = status;
+    let shown = response.headers_mut();
+    shown.remove(CONTENT_TYPE);
+    for name in TO_CLIENT {
+        if let Some(value) = headers.get(&name) {
+            shown.insert(name, value.clone());
+        }
+    }
+    response
+}
+
+fn worker_headers(request: &Request) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in TO_WORKER {
+        if let Some(value) = request.headers().get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    let id = request.extensions().get::<RequestId>();
+    if let Some(id) =
+        id.and_then(|id| HeaderValue::from_maybe_shared(Bytes::copy_from_slice(id.as_str().as_bytes())).ok())
+    {
+        headers.insert(REQUEST_ID, id);
+    }
+    UsageReport::ask(&mut headers);
+    headers
+}
+
+fn shutting_down(head: &Head) -> ApiError {
+    ApiError::unavailable("the server is shutting down", "shutting_down", head.config().retry_after)
+}

@@ -1,0 +1,54 @@
+//! `GET /health`, `/ready`, `/metrics` and `/version`.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use vlinders_edge::{ApiError, METRICS_CONTENT_TYPE};
+
+use crate::head::Head;
+
+/// The process lives, and this is how many workers each model has.
+pub(crate) async fn health(State(head): State<Head>) -> Json<Value> {
+    Json(json!({ "status": "ok", "models": models(&head) }))
+}
+
+/// 200 while new requests are taken. A head without workers is ready: requests wait in it until one comes.
+pub(crate) async fn ready(State(head): State<Head>) -> Result<Json<Value>, ApiError> {
+    if head.leaving().is_cancelled() {
+        let message = "the server is shutting down";
+        return Err(ApiError::unavailable(message, "not_ready", head.config().retry_after));
+    }
+    Ok(Json(json!({ "status": "ready", "models": models(&head) })))
+}
+
+/// All series, as they are at this moment.
+pub(crate) async fn render_metrics(State(head): State<Head>) -> Response {
+    for model in head.fleet().models() {
+        let replicas = model.replicas();
+        let ready = replicas.iter().filter(|replica| replica.is_routable(Instant::now())).count();
+        head.metrics().show_model(&model.offer.name, ready, replicas.len(), model.num_prefix_blocks());
+    }
+    let text = head.metrics().render(head.admission().in_flight(), head.bodies().bytes_held());
+    ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()
+}
+
+/// The version of this program.
+pub(crate) async fn version() -> Json<Value> {
+    Json(json!({ "version": env!("CARGO_PKG_VERSION") }))
+}
+
+fn models(head: &Head) -> Vec<Value> {
+    let now = Instant::now();
+    let show = |model: &std::sync::Arc<crate::model::Model>| {
+        let replicas = model.replicas();
+        let ready = replicas.iter().filter(|replica| replica.is_routable(now)).count();
+        json!({
+            "name": &*model.offer.name, "workers": replicas.len(), "ready": ready, "queued": model.num_waiting(),
+        })
+    };
+    head.fleet().models().iter().map(show).collect()
+}

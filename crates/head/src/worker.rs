@@ -1,0 +1,275 @@
+//! A worker as the head knows it, and its replicas: one for each model it serves, the unit of routing.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::uri::Authority;
+use tokio::sync::Notify;
+use vlinders_api::{ModelCondition, ModelState, WorkerState};
+
+use crate::breaker::{Breaker, Circuit};
+use crate::choose::Candidate;
+use crate::discovery::{Stage, Target};
+use crate::prefix_index::Place;
+
+/// A process that serves models.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) authority: Authority,
+    target: Mutex<Target>,
+    known: Mutex<Known>,
+    breaker: Mutex<Breaker>,
+    /// The breaker is closed; spares most decisions its lock.
+    closed: AtomicBool,
+    /// It has said, in answer to a request, that it takes no more; until the next report.
+    refuses: AtomicBool,
+    /// Ask it at once.
+    pub(crate) nudge: Notify,
+}
+
+/// What it last said.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    /// `None` before its first answer.
+    pub(crate) state: Option<Arc<WorkerState>>,
+    /// Why it does not answer; `None` while it does.
+    pub(crate) silence: Option<String>,
+}
+
+/// A model at a worker.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) place: Place,
+    /// By what the worker and the platform say.
+    ready: AtomicBool,
+    /// Requests of this head that are not answered yet.
+    in_flight: AtomicU32,
+    /// The same when the last report came.
+    reported_in_flight: AtomicU32,
+    running: AtomicU32,
+    waiting: AtomicU32,
+    kv_usage: AtomicU32,
+    kv_tokens: AtomicUsize,
+    pending_bytes: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+/// When its engine last completed a step.
+#[derive(Debug)]
+struct Progress {
+    instance: String,
+    steps: u64,
+    since: Instant,
+}
+
+/// What a report changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// It can be asked now, or can not be any more.
+    pub(crate) readiness: bool,
+    /// It is another process than before: its cache is empty.
+    pub(crate) reborn: bool,
+}
+
+/// A request that a replica has; it counts until dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) replica: Arc<Replica>,
+    pending_bytes: u64,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    pub(crate) fn new(authority: Authority, target: Target) -> Self {
+        Self {
+            authority,
+            target: Mutex::new(target),
+            known: Mutex::default(),
+            breaker: Mutex::default(),
+            closed: AtomicBool::new(true),
+            refuses: AtomicBool::new(false),
+            nudge: Notify::new(),
+        }
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        lock(&self.target).clone()
+    }
+
+    pub(crate) fn set_target(&self, target: Target) {
+        *lock(&self.target) = target;
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        lock(&self.known).clone()
+    }
+
+    /// Keep what it said, or that it says nothing.
+    pub(crate) fn tell(&self, heard: Result<Arc<WorkerState>, String>) {
+        let mut known = lock(&self.known);
+        match heard {
+            Ok(state) => *known = Known { state: Some(state), silence: None },
+            Err(why) => known.silence = Some(why),
+        }
+        self.refuses.store(false, Ordering::Relaxed);
+    }
+
+    /// It takes no more requests, as far as is known until its next report, which is asked for at once.
+    pub(crate) fn refuses(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
+        self.nudge.notify_one();
+    }
+
+    pub(crate) fn circuit(&self, now: Instant) -> Circuit {
+        if self.closed.load(Ordering::Relaxed) { Circuit::Closed } else { lock(&self.breaker).circuit(now) }
+    }
+
+    /// A request is about to be sent to it.
+    pub(crate) fn sending(&self, now: Instant) {
+        if !self.closed.load(Ordering::Relaxed) {
+            lock(&self.breaker).sent(now);
+        }
+    }
+
+    /// It has answered as it should.
+    pub(crate) fn succeeded(&self) {
+        // Failures before a success are forgotten at the next one; while it is closed there are none to count.
+        let mut breaker = lock(&self.breaker);
+        if breaker.succeeded() {
+            tracing::info!(worker = %self.authority, "the worker answers again");
+        }
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// It has failed a request.
+    pub(crate) fn failed(&self, now: Instant) {
+        let mut breaker = lock(&self.breaker);
+        if breaker.failed(now) {
+            self.closed.store(false, Ordering::Relaxed);
+            tracing::warn!(worker = %self.authority, "the worker keeps failing and gets no requests for a while");
+        }
+        drop(breaker);
+        self.nudge.notify_one();
+    }
+
+    fn takes_requests(&self, now: Instant) -> bool {
+        !self.refuses.load(Ordering::Relaxed) && self.circuit(now) != Circuit::Open
+    }
+}
+
+// === impl Replica ===
+
+impl Replica {
+    pub(crate) fn new(worker: Arc<Worker>, place: Place) -> Self {
+        Self {
+            worker,
+            place,
+            ready: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
+            reported_in_flight: AtomicU32::new(0),
+            running: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            kv_usage: AtomicU32::new(0),
+            kv_tokens: AtomicUsize::new(0),
+            pending_bytes: AtomicU64::new(0),
+            progress: Mutex::new(Progress { instance: String::new(), steps: 0, since: Instant::now() }),
+        }
+    }
+
+    /// Take over what the worker says of this model.
+    pub(crate) fn report(
+        &self,
+        worker: &WorkerState,
+        model: &ModelState,
+        now: Instant,
+        stall_timeout: Duration,
+    ) -> Change {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.running.store(count(model.running), Ordering::Relaxed);
+        self.waiting.store(count(model.waiting), Ordering::Relaxed);
+        self.kv_usage.store((model.kv_usage.clamp(0.0, 1.0) * 1000.0) as u32, Ordering::Relaxed);
+        self.kv_tokens.store(model.kv_tokens, Ordering::Relaxed);
+        self.reported_in_flight.store(self.in_flight.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut progress = lock(&self.progress);
+        let reborn = progress.instance != worker.instance;
+        if reborn || !model.has_work || progress.steps != model.steps {
+            *progress = Progress { instance: worker.instance.clone(), steps: model.steps, since: now };
+        }
+        let stalled = now.duration_since(progress.since) > stall_timeout;
+        drop(progress);
+        let platform = lock(&self.worker.target).stage == Stage::Ready;
+        let ready = platform && worker.open && model.condition == ModelCondition::Ready && !stalled;
+        Change { readiness: self.set_ready(ready), reborn }
+    }
+
+    /// Whether that is a change.
+    pub(crate) fn set_ready(&self, ready: bool) -> bool {
+        self.ready.swap(ready, Ordering::Relaxed) != ready
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// A request may be sent to it now.
+    pub(crate) fn is_routable(&self, now: Instant) -> bool {
+        self.is_ready() && self.worker.takes_requests(now)
+    }
+
+    /// It as a choice, for a prompt of which it knows `matched` blocks.
+    pub(crate) fn candidate(&self, matched: u32) -> Candidate {
+        let own = self.in_flight.load(Ordering::Relaxed);
+        let since = own.saturating_sub(self.reported_in_flight.load(Ordering::Relaxed));
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let reported = self.running.load(Ordering::Relaxed).saturating_add(waiting);
+        Candidate {
+            matched,
+            answers: reported.saturating_add(since),
+            waiting,
+            pending_bytes: self.pending_bytes.load(Ordering::Relaxed),
+            kv_usage: self.kv_usage.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Tokens its cache has room for.
+    pub(crate) fn kv_tokens(&self) -> usize {
+        self.kv_tokens.load(Ordering::Relaxed)
+    }
+
+    /// Count a request with a prompt of this many bytes.
+    pub(crate) fn begin(self: &Arc<Self>, prompt_bytes: usize) -> InFlight {
+        let pending_bytes = prompt_bytes as u64;
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.pending_bytes.fetch_add(pending_bytes, Ordering::Relaxed);
+        InFlight { replica: Arc::clone(self), pending_bytes }
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// The first byte of the answer is there: its prompt is computed.
+    pub(crate) fn first_byte(&mut self) {
+        let pending = std::mem::take(&mut self.pending_bytes);
+        self.replica.pending_bytes.fetch_sub(pending, Ordering::Relaxed);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.first_byte();
+        self.replica.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A lock whose holder panicked still guards whole values here.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
