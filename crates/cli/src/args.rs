@@ -7,6 +7,7 @@ mod chat;
 mod check;
 mod client;
 mod completions;
+mod head;
 mod model;
 mod pack;
 mod quantize;
@@ -23,10 +24,11 @@ pub(crate) use self::{
     check::CheckArgs,
     client::ClientArgs,
     completions::CompletionsArgs,
+    head::HeadArgs,
     model::ModelArgs,
     pack::PackArgs,
     quantize::QuantizeArgs,
-    serve::{CpuPinning, LogFormat, ServeArgs, ServerArgs},
+    serve::{ComputeArgs, CpuPinning, LogFormat, ServeArgs, ServerArgs},
     worker::{GroupArgs, WorkerArgs},
 };
 
@@ -35,6 +37,7 @@ Examples:
   vlinders                                  serve ./models.yaml, or the built-in model, on port 8000
   vlinders serve /models/Qwen3-0.6B         serve one Hugging Face folder
   vlinders serve Qwen3-0.6B-Q8_0.gguf       serve one GGUF file
+  vlinders head --worker 10.0.0.1:8000      route requests to workers
   vlinders check --models models.yaml       say whether configuration, weights and memory fit
   vlinders chat                             talk to the server on this machine
   vlinders bench --concurrency 16           load-test it
@@ -45,7 +48,7 @@ The command line wins over the environment, the environment over files, files ov
 /// Serve large language models over an OpenAI-compatible HTTP API
 ///
 /// One binary: it loads models from Hugging Face folders and GGUF files, serves them with continuous batching and a paged
-/// KV cache, checks a deployment before it goes out, load-tests it, and talks to it from a terminal.
+/// KV cache, routes requests to many such servers, checks a deployment before it goes out, load-tests it, and talks to it from a terminal.
 /// Without a command it does what `vlinders serve` does.
 #[derive(Debug, Parser)]
 #[command(name = "vlinders", version, after_help = EXAMPLES, max_term_width = 110, propagate_version = true)]
@@ -58,6 +61,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     Worker(Box<WorkerArgs>),
+    Head(Box<HeadArgs>),
     Check(Box<CheckArgs>),
     Quantize(QuantizeArgs),
     Pack(PackArgs),

@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod follow;
+mod head;
 mod member;
 mod pack;
 mod quantize;
@@ -20,6 +21,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     let outcome: anyhow::Result<ExitCode> = match args.command {
         Command::Serve(args) => serve::run(&args),
         Command::Worker(args) => worker::run(&args),
+        Command::Head(args) => head::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Pack(args) => pack::run(&args),
         Command::Quantize(args) => quantize::run(&args),

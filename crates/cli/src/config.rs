@@ -5,6 +5,7 @@
 
 mod dtype;
 mod group;
+mod head;
 mod keys;
 mod layers;
 mod models;
@@ -17,8 +18,9 @@ mod units;
 pub(crate) use self::{
     dtype::Dtype,
     group::resolve_group,
+    head::{PoolSettings, WorkerSource},
     keys::{first_key, server_keys},
-    layers::{Resolved, model_at, resolve},
+    layers::{Resolved, ResolvedHead, model_at, resolve, resolve_head},
     models::{ModelConfig, ModelPath},
     problem::ConfigError,
     server::{LogSettings, ServerConfig},

@@ -34,6 +34,21 @@ pub(crate) struct ServeArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+}
+
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ComputeArgs {
+    /// Threads that compute, all models together [default: as many as the model with the most --num-threads may have;
+    /// for one without, the physical cores this process may use, or its CPU limit where that is smaller]
+    #[arg(long, value_name = "N", env = "VLINDERS_COMPUTE_THREADS")]
+    pub(crate) compute_threads: Option<usize>,
+
+    /// Whether threads that compute are bound to cores [default: auto]
+    #[arg(long, value_name = "WHEN", env = "VLINDERS_CPU_PINNING")]
+    pub(crate) cpu_pinning: Option<CpuPinning>,
 }
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -51,18 +66,9 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "PORT", env = "VLINDERS_PORT")]
     pub(crate) port: Option<u16>,
 
-    /// Threads that handle HTTP; models compute on threads of their own [default: 2]
+    /// Threads that handle HTTP; where models are computed, that has threads of its own [default: 2]
     #[arg(long, value_name = "N", env = "VLINDERS_WORKERS")]
     pub(crate) workers: Option<usize>,
-
-    /// Threads that compute, all models together [default: as many as the model with the most --num-threads may have;
-    /// for one without, the physical cores this process may use, or its CPU limit where that is smaller]
-    #[arg(long, value_name = "N", env = "VLINDERS_COMPUTE_THREADS")]
-    pub(crate) compute_threads: Option<usize>,
-
-    /// Whether threads that compute are bound to cores [default: auto]
-    #[arg(long, value_name = "WHEN", env = "VLINDERS_CPU_PINNING")]
-    pub(crate) cpu_pinning: Option<CpuPinning>,
 
     /// File with one API key a line; without it, and without VLINDERS_API_KEYS (comma-separated), no key is asked for
     #[arg(long, value_name = "FILE", env = "VLINDERS_API_KEY_FILE")]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vlinders_runner::{Inspection, ModelFiles, available_memory, inspect, usable_cpus};
 use vlinders_text::{RenderInput, TextModel};
 
-use crate::args::{CheckArgs, ServerArgs};
+use crate::args::{CheckArgs, ComputeArgs, ServerArgs};
 use crate::config::{self, ModelConfig, format_bytes, format_count};
 
 /// What was found of one model.
@@ -27,7 +27,7 @@ struct Finding<'a> {
 /// Check configuration, weights, tokenizer, template and memory.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let server = ServerArgs { file: args.server.clone(), ..ServerArgs::default() };
-    let resolved = config::resolve(&args.model, &server, Path::new(""))?;
+    let resolved = config::resolve(&args.model, &server, &ComputeArgs::default(), Path::new(""))?;
     let share = 1.0 / resolved.models.len() as f64;
     let mut available = available_memory();
     let mut findings = Vec::new();

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
-use vlinders_edge::{ApiKeys, BodyLimits, ConnectionLimits, CorsOrigins, Shutdown};
+use tokio::runtime::Runtime;
+use vlinders_edge::{ApiKeys, BodyLimits, ConnectionLimits, CorsOrigins, CpuTime, Shutdown};
 use vlinders_runner::{GroupEnd, GroupOptions};
 use vlinders_server::{Server, ServerConfig as HttpConfig, ServerMetrics};
 
@@ -21,7 +22,7 @@ use crate::{descriptors, logging};
 
 /// Serve every enabled model.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    serve(config::resolve(&args.model, &args.server, Path::new(""))?, None)
+    serve(config::resolve(&args.model, &args.server, &args.compute, Path::new(""))?, None)
 }
 
 /// Serve these models. With `group`, there is one of them, and this process is its first rank.
@@ -29,16 +30,7 @@ pub(super) fn serve(resolved: Resolved, group: Option<GroupOptions>) -> anyhow::
     logging::start(&resolved.server.log)?;
     tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
     let metrics = Arc::new(ServerMetrics::new());
-    let (parking, ending) = (metrics.cpu_time().clone(), metrics.cpu_time().clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(resolved.server.workers)
-        .thread_name("http")
-        .on_thread_park(move || parking.tell())
-        .on_thread_stop(move || ending.tell())
-        .enable_all()
-        .build()
-        .context("cannot start the threads that serve")?;
-    runtime.block_on(async {
+    http_runtime(resolved.server.workers, metrics.cpu_time())?.block_on(async {
         let shutdown = Shutdown::listen().context("cannot listen for signals")?;
         let (host, port) = (resolved.server.host.as_str(), resolved.server.port);
         let listener = TcpListener::bind((host, port)).await.with_context(|| {
@@ -91,13 +83,31 @@ async fn until_stopped(
     }
 }
 
-fn http_config(settings: &config::ServerConfig) -> anyhow::Result<HttpConfig> {
-    let default = HttpConfig::default();
+/// This many threads for HTTP, which tell what they take of the processor.
+pub(super) fn http_runtime(threads: usize, cpu_time: &CpuTime) -> anyhow::Result<Runtime> {
+    let (parking, ending) = (cpu_time.clone(), cpu_time.clone());
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("http")
+        .on_thread_park(move || parking.tell())
+        .on_thread_stop(move || ending.tell())
+        .enable_all()
+        .build()
+        .context("cannot start the threads that serve")
+}
+
+/// The keys that clients may use; `None` lets everybody in.
+pub(super) fn api_keys(settings: &config::ServerConfig) -> anyhow::Result<Option<ApiKeys>> {
     let keys = config::server_keys(settings.api_key_file.as_deref()).map_err(config::ConfigError::from)?;
     let api_keys = if keys.is_empty() { None } else { Some(ApiKeys::parse(&keys.join("\n"))?) };
     if api_keys.is_none() {
         tracing::warn!("no API keys are configured: whoever reaches this address is served");
     }
+    Ok(api_keys)
+}
+
+fn http_config(settings: &config::ServerConfig) -> anyhow::Result<HttpConfig> {
+    let default = HttpConfig::default();
     let limits = &settings.limits;
     let body = BodyLimits {
         max_bytes: limits.max_body_bytes,
@@ -115,7 +125,7 @@ fn http_config(settings: &config::ServerConfig) -> anyhow::Result<HttpConfig> {
         max_logprobs: limits.max_logprobs,
         shutdown_grace: settings.shutdown_grace,
         cors: CorsOrigins::parse(settings.allowed_origins.iter().map(String::as_str))?,
-        api_keys,
+        api_keys: api_keys(settings)?,
         ..default
     })
 }

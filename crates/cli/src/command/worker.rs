@@ -11,7 +11,8 @@ use crate::config;
 
 /// Serve one model of models.yaml, or compute a share of it.
 pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
-    let mut resolved = config::resolve(&args.serve.model, &args.serve.server, Path::new(""))?;
+    let mut resolved =
+        config::resolve(&args.serve.model, &args.serve.server, &args.serve.compute, Path::new(""))?;
     let names: Vec<_> = resolved.models.iter().map(|model| model.name.clone()).collect();
     resolved.models.retain(|model| model.name == args.model);
     let Some(model) = resolved.models.first() else {

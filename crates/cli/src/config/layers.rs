@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use vlinders_head::OfferedModel;
 use vlinders_runner::{KvDtype, Quantization};
 
 use super::dtype::{self, Dtype};
+use super::head;
 use super::models::{self, ModelConfig, ModelPath, is_fraction};
 use super::problem::{ConfigError, Problem};
 use super::server::{self, ServerConfig, check_filter};
-use crate::args::{ModelArgs, ServerArgs};
+use crate::args::{ComputeArgs, HeadArgs, ModelArgs, ServerArgs};
 
 /// All that a command needs to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,13 +36,19 @@ pub(crate) struct Origin {
 pub(crate) fn resolve(
     model: &ModelArgs,
     server: &ServerArgs,
+    compute: &ComputeArgs,
     folder: &Path,
 ) -> Result<Resolved, ConfigError> {
     let mut problems = Vec::new();
-    let (server, server_origin) = resolve_server(server, folder).unwrap_or_else(|error| {
+    let (mut server, server_origin) = resolve_server(server, folder).unwrap_or_else(|error| {
         problems.extend(error.0);
         Default::default()
     });
+    if compute.compute_threads == Some(0) {
+        problems.push(Problem::option("--compute-threads", "found 0", "give a whole number of 1 or more"));
+    }
+    server.compute_threads = compute.compute_threads.or(server.compute_threads);
+    server.cpu_pinning = compute.cpu_pinning.unwrap_or(server.cpu_pinning);
     let (models, models_origin) =
         resolve_models(model, folder, server.compute_threads).unwrap_or_else(|error| {
             problems.extend(error.0);
@@ -50,6 +58,52 @@ pub(crate) fn resolve(
         return Err(ConfigError(problems));
     }
     Ok(Resolved { models, server, origin: Origin { models: models_origin, server: server_origin } })
+}
+
+/// All that a head needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ResolvedHead {
+    /// `None` offers what workers report.
+    pub(crate) models: Option<Vec<OfferedModel>>,
+    pub(crate) server: ServerConfig,
+    pub(crate) origin: Origin,
+}
+
+/// Resolve the configuration of a head that runs in `folder`.
+///
+/// # Errors
+/// Every problem found, of all files and options.
+pub(crate) fn resolve_head(args: &HeadArgs, folder: &Path) -> Result<ResolvedHead, ConfigError> {
+    let mut problems = Vec::new();
+    let (mut server, server_origin) = resolve_server(&args.server, folder).unwrap_or_else(|error| {
+        problems.extend(error.0);
+        Default::default()
+    });
+    match head::workers_of_arguments(&args.workers) {
+        Ok(Some(pool)) => server.head.pools = vec![pool],
+        Ok(None) => {}
+        Err(problem) => problems.push(problem),
+    }
+    server.head.worker_key_file = args.worker_key_file.clone().or(server.head.worker_key_file);
+    server.shutdown_delay = args.shutdown_delay.unwrap_or(server.shutdown_delay);
+    let (mut models, mut models_origin) = (None, "what workers serve, since no --models is given".to_owned());
+    if let Some(file) = &args.models {
+        models_origin = file.display().to_string();
+        let offers = read(file, "--models").map_err(ConfigError::from);
+        match offers.and_then(|text| models::read_offers(file, &text)) {
+            Ok(offers) => models = Some(offers),
+            Err(error) => problems.extend(error.0),
+        }
+    }
+    if server.head.pools.is_empty() && problems.is_empty() {
+        let remedy = "give --worker HOST:PORT, or write `head.workers` into server.yaml";
+        problems.push(Problem::option("--worker", "nothing says where workers are", remedy));
+    }
+    if !problems.is_empty() {
+        return Err(ConfigError(problems));
+    }
+    let origin = Origin { models: models_origin, server: server_origin };
+    Ok(ResolvedHead { models, server, origin })
 }
 
 fn resolve_models(
@@ -178,16 +232,12 @@ fn resolve_server(args: &ServerArgs, folder: &Path) -> Result<(ServerConfig, Str
         Some(file) => (server::read(&file, &read(&file, "--server")?)?, file.display().to_string()),
         None => (ServerConfig::default(), "defaults, since there is no server.yaml".to_owned()),
     };
-    for (option, count) in [("--workers", args.workers), ("--compute-threads", args.compute_threads)] {
-        if count == Some(0) {
-            return Err(Problem::option(option, "found 0", "give a whole number of 1 or more").into());
-        }
+    if args.workers == Some(0) {
+        return Err(Problem::option("--workers", "found 0", "give a whole number of 1 or more").into());
     }
     config.host = args.host.clone().unwrap_or(config.host);
     config.port = args.port.unwrap_or(config.port);
     config.workers = args.workers.unwrap_or(config.workers);
-    config.compute_threads = args.compute_threads.or(config.compute_threads);
-    config.cpu_pinning = args.cpu_pinning.unwrap_or(config.cpu_pinning);
     config.api_key_file = args.api_key_file.clone().or(config.api_key_file);
     config.shutdown_grace = args.shutdown_grace.unwrap_or(config.shutdown_grace);
     config.log.format = args.log_format.unwrap_or(config.log.format);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::Spanned;
+use vlinders_head::{OfferedModel, Stickiness};
 use vlinders_runner::{Activations, KvDtype, Quantization};
 
 use super::dtype::{self, Dtype};
@@ -170,6 +171,30 @@ pub(super) fn read(
     if problems.is_empty() { Ok(models) } else { Err(ConfigError(problems)) }
 }
 
+/// Read of a models.yaml what a head offers: names and limits of the models that are enabled. Their files need not be here.
+pub(super) fn read_offers(file: &Path, text: &str) -> Result<Vec<OfferedModel>, ConfigError> {
+    let source = Source { file, text };
+    let raw: RawModels = source.parse()?;
+    let mut problems = Vec::new();
+    let mut taken = BTreeMap::new();
+    let mut offers = Vec::new();
+    for model in &raw.models.value {
+        let mut resolver = Resolver { source: &source, compute_threads: None, problems: &mut problems };
+        for name in std::iter::once(&model.name).chain(model.aliases.iter().flatten()) {
+            resolver.claim(name, &mut taken);
+        }
+        if model.enabled.as_ref().is_none_or(|enabled| enabled.value) {
+            offers.push(OfferedModel {
+                name: model.name.value.as_str().into(),
+                aliases: model.aliases.iter().flatten().map(|alias| alias.value.clone()).collect(),
+                max_model_len: resolver.count(&model.max_model_len),
+                stickiness: resolver.stickiness(&model.sticky),
+            });
+        }
+    }
+    if problems.is_empty() { Ok(offers) } else { Err(ConfigError(problems)) }
+}
+
 /// Resolves one model and collects what is wrong with it.
 struct Resolver<'a> {
     source: &'a Source<'a>,
@@ -197,7 +222,21 @@ impl Resolver<'_> {
         }
     }
 
+    fn stickiness(&mut self, field: &Field<String>) -> Stickiness {
+        match field.as_ref().map(|field| (field, field.value.as_str())) {
+            None | Some((_, "prefix")) => Stickiness::Prefix,
+            Some((_, "user")) => Stickiness::User,
+            Some((field, other)) => {
+                let remedy =
+                    "write prefix (requests go where their beginning is cached) or user, or remove the line";
+                self.report(field, format!("found `{other}`"), remedy);
+                Stickiness::Prefix
+            }
+        }
+    }
+
     fn model(&mut self, raw: &RawModel) -> ModelConfig {
+        self.stickiness(&raw.sticky);
         self.reject_unavailable(raw);
         let base = self.source.file.parent().unwrap_or(Path::new("."));
         let path = ModelPath::find(&raw.path.value, base).unwrap_or_else(|(found, remedy)| {

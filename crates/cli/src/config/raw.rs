@@ -37,6 +37,7 @@ pub(super) struct RawModel {
     pub(super) prefix_caching: Field<bool>,
     pub(super) device: Field<String>,
     pub(super) memory_fraction: Field<f64>,
+    pub(super) sticky: Field<String>,
 }
 
 /// All of server.yaml.
@@ -49,6 +50,7 @@ pub(super) struct RawServerFile {
     pub(super) cors: RawCors,
     pub(super) auth: RawAuth,
     pub(super) shutdown: RawShutdown,
+    pub(super) head: RawHead,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -96,5 +98,50 @@ pub(super) struct RawAuth {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawShutdown {
+    pub(super) delay: Field<String>,
     pub(super) grace: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHead {
+    pub(super) workers: Option<Spanned<Vec<RawPool>>>,
+    pub(super) worker_key_file: Field<String>,
+    pub(super) queue: RawQueue,
+    pub(super) health: RawHealth,
+}
+
+/// Workers that are found in one way.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPool {
+    pub(super) name: Field<String>,
+    pub(super) weight: Field<u64>,
+    pub(super) addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) dns: Field<String>,
+    pub(super) kubernetes: Option<Spanned<RawKubernetes>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawKubernetes {
+    pub(super) namespace: Field<String>,
+    pub(super) services: Option<Vec<Spanned<String>>>,
+    pub(super) port: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawQueue {
+    pub(super) max_waiting: Field<u64>,
+    pub(super) timeout: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHealth {
+    pub(super) interval: Field<String>,
+    pub(super) timeout: Field<String>,
+    pub(super) connect_timeout: Field<String>,
+    pub(super) stall_timeout: Field<String>,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
+use super::head::{self, HeadSettings};
 use super::problem::{ConfigError, Problem};
 use super::raw::{Field, RawServerFile};
 use super::syntax::{Source, suggest};
@@ -30,8 +31,12 @@ pub(crate) struct ServerConfig {
     /// Web origins that browsers may call from; `*` is any, empty is none.
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) api_key_file: Option<PathBuf>,
+    /// How long a head still takes requests after SIGTERM.
+    pub(crate) shutdown_delay: Duration,
     /// How long running requests may go on after SIGTERM.
     pub(crate) shutdown_grace: Duration,
+    /// For `vlinders head`.
+    pub(crate) head: HeadSettings,
 }
 
 /// What is logged, and how.
@@ -83,7 +88,9 @@ impl Default for ServerConfig {
             },
             allowed_origins: vec!["*".to_owned()],
             api_key_file: None,
+            shutdown_delay: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(30),
+            head: HeadSettings::default(),
         }
     }
 }
@@ -94,6 +101,7 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
     let raw: RawServerFile = source.parse()?;
     let mut resolver = Resolver { source: &source, problems: Vec::new() };
     let default = ServerConfig::default();
+    let base = file.parent().unwrap_or(Path::new("."));
     let max_body_bytes = resolver.bytes(&raw.limits.max_body_bytes).unwrap_or(default.limits.max_body_bytes);
     let config = ServerConfig {
         host: resolver.host(&raw.server.host).unwrap_or(default.host),
@@ -122,11 +130,10 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
         allowed_origins: resolver
             .origins(raw.cors.allowed_origins.as_deref())
             .unwrap_or(default.allowed_origins),
-        api_key_file: raw
-            .auth
-            .api_key_file
-            .map(|path| file.parent().unwrap_or(Path::new(".")).join(path.value)),
+        api_key_file: raw.auth.api_key_file.map(|path| base.join(path.value)),
+        shutdown_delay: resolver.duration(&raw.shutdown.delay).unwrap_or(default.shutdown_delay),
         shutdown_grace: resolver.duration(&raw.shutdown.grace).unwrap_or(default.shutdown_grace),
+        head: head::resolve(&raw.head, &mut resolver, base),
     };
     if resolver.problems.is_empty() { Ok(config) } else { Err(ConfigError(resolver.problems)) }
 }
@@ -151,13 +158,13 @@ pub(super) fn check_filter(text: &str) -> Result<String, String> {
 }
 
 /// Resolves the sections and collects what is wrong with them.
-struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     source: &'a Source<'a>,
     problems: Vec<Problem>,
 }
 
 impl Resolver<'_> {
-    fn report<T>(&mut self, at: &Spanned<T>, found: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn report<T>(&mut self, at: &Spanned<T>, found: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(self.source.problem(at, found, remedy));
     }
 
@@ -168,7 +175,7 @@ impl Resolver<'_> {
             .ok()
     }
 
-    fn duration(&mut self, field: &Field<String>) -> Option<Duration> {
+    pub(super) fn duration(&mut self, field: &Field<String>) -> Option<Duration> {
         self.parsed(field, parse_duration)
     }
 
@@ -228,7 +235,7 @@ impl Resolver<'_> {
             .ok()
     }
 
-    fn count(&mut self, field: &Field<u64>) -> Option<usize> {
+    pub(super) fn count(&mut self, field: &Field<u64>) -> Option<usize> {
         let field = field.as_ref()?;
         match usize::try_from(field.value) {
             Ok(count @ 1..=0xffff_ffff) => Some(count),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::server::LimitsConfig;
 use super::*;
-use crate::args::{CpuPinning, LogFormat, ModelArgs, ServerArgs};
+use crate::args::{ComputeArgs, CpuPinning, LogFormat, ModelArgs, ServerArgs};
 
 fn models(text: &str) -> Result<Vec<ModelConfig>, ConfigError> {
     super::models::read(Path::new("models.yaml"), text, Some(8))
@@ -136,7 +136,7 @@ logging: { level: WARN, format: json }
 limits: { max_body_bytes: 1MiB, max_total_body_bytes: 2MiB, max_connections: 99, request_timeout: 90, max_in_flight: 7, max_n: 2, max_stop: 8, max_logprobs: 5 }
 cors: { allowed_origins: [\"https://chat.example.org\"] }
 auth: { api_key_file: keys.txt }
-shutdown: { grace: 2m }
+shutdown: { delay: 7s, grace: 2m }
 ",
     )
     .unwrap();
@@ -159,7 +159,9 @@ shutdown: { grace: 2m }
         },
         allowed_origins: vec!["https://chat.example.org".to_owned()],
         api_key_file: Some("keys.txt".into()),
+        shutdown_delay: Duration::from_secs(7),
         shutdown_grace: Duration::from_secs(120),
+        head: ServerConfig::default().head,
     };
     assert_eq!(config, expected);
 }
@@ -167,7 +169,8 @@ shutdown: { grace: 2m }
 #[test]
 fn the_examples_of_the_project_are_valid() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let resolved = resolve(&ModelArgs::default(), &ServerArgs::default(), &root).unwrap();
+    let resolved =
+        resolve(&ModelArgs::default(), &ServerArgs::default(), &ComputeArgs::default(), &root).unwrap();
     assert_eq!(resolved.models.len(), 1);
     assert_eq!(resolved.models[0].path, ModelPath::Builtin);
     assert_eq!(resolved.server.port, 8000);
@@ -193,7 +196,7 @@ fn options_win_over_files_and_files_over_defaults() {
     };
     let server =
         ServerArgs { port: Some(2000), log_level: Some("DEBUG".to_owned()), ..ServerArgs::default() };
-    let resolved = resolve(&model, &server, folder.path()).unwrap();
+    let resolved = resolve(&model, &server, &ComputeArgs::default(), folder.path()).unwrap();
 
     assert_eq!(resolved.models[0].max_model_len, Some(50), "option over file");
     assert_eq!(resolved.models[0].dtype, Some(Dtype::F16), "option over default");
@@ -213,7 +216,9 @@ fn options_win_over_files_and_files_over_defaults() {
 #[test]
 fn without_files_the_built_in_model_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    let resolved = resolve(&ModelArgs::default(), &ServerArgs::default(), folder.path()).unwrap();
+    let resolved =
+        resolve(&ModelArgs::default(), &ServerArgs::default(), &ComputeArgs::default(), folder.path())
+            .unwrap();
     assert_eq!(resolved.models[0].path, ModelPath::Builtin);
     assert_eq!(resolved.models[0].name, "vlinders-demo");
     assert_eq!(resolved.server, ServerConfig::default());
@@ -224,13 +229,13 @@ fn a_folder_is_named_after_itself_and_paths_count_from_the_file() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("Qwen3-0.6B")).unwrap();
     let args = ModelArgs { folder: Some("Qwen3-0.6B".to_owned()), ..ModelArgs::default() };
-    let resolved = resolve(&args, &ServerArgs::default(), folder.path()).unwrap();
+    let resolved = resolve(&args, &ServerArgs::default(), &ComputeArgs::default(), folder.path()).unwrap();
     assert_eq!(resolved.models[0].name, "Qwen3-0.6B");
 
     let file = folder.path().join("m.yaml");
     std::fs::write(&file, "models: [{ name: q, path: Qwen3-0.6B }]\n").unwrap();
     let args = ModelArgs { models: Some(file), ..ModelArgs::default() };
-    let resolved = resolve(&args, &ServerArgs::default(), Path::new("/")).unwrap();
+    let resolved = resolve(&args, &ServerArgs::default(), &ComputeArgs::default(), Path::new("/")).unwrap();
     assert_eq!(resolved.models[0].path, ModelPath::Folder(folder.path().join("Qwen3-0.6B")));
 }
 
@@ -244,7 +249,8 @@ fn mistakes_of_all_layers_are_told_at_once() {
         ..ModelArgs::default()
     };
     let server = ServerArgs { log_level: Some("inf".to_owned()), ..ServerArgs::default() };
-    let error = resolve(&model, &server, Path::new("/nowhere")).unwrap_err().to_string();
+    let error =
+        resolve(&model, &server, &ComputeArgs::default(), Path::new("/nowhere")).unwrap_err().to_string();
     for part in [
         "`--max-model-len`: found 0",
         "`--dtype`: `int7`",
@@ -264,8 +270,8 @@ fn threads_of_a_model_are_threads_of_the_server() {
     write("server.yaml", "server: { compute_threads: 4 }\n");
     let resolve = |num_threads, compute_threads| {
         let model = ModelArgs { num_threads, ..ModelArgs::default() };
-        let server = ServerArgs { compute_threads, ..ServerArgs::default() };
-        resolve(&model, &server, folder.path()).map_err(|error| error.to_string())
+        let compute = ComputeArgs { compute_threads, ..ComputeArgs::default() };
+        resolve(&model, &ServerArgs::default(), &compute, folder.path()).map_err(|error| error.to_string())
     };
     let error = resolve(None, None).unwrap_err();
     assert!(error.contains("models.yaml:2:60: `num_threads`: found 6, more than"), "{error}");
@@ -280,6 +286,8 @@ fn threads_of_a_model_are_threads_of_the_server() {
 #[test]
 fn a_file_that_is_asked_for_must_exist() {
     let args = ModelArgs { models: Some("/nowhere/models.yaml".into()), ..ModelArgs::default() };
-    let error = resolve(&args, &ServerArgs::default(), Path::new(".")).unwrap_err().to_string();
+    let error = resolve(&args, &ServerArgs::default(), &ComputeArgs::default(), Path::new("."))
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("/nowhere/models.yaml: cannot be read:"), "{error}");
 }

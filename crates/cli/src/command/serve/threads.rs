@@ -68,12 +68,17 @@ fn tell(options: &ComputeOptions, report: &ComputeReport) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{ModelArgs, ServerArgs};
+    use crate::args::{ComputeArgs, ModelArgs, ServerArgs};
 
     fn threads(models: [Option<usize>; 2], compute_threads: Option<usize>) -> Option<usize> {
         let folder = tempfile::tempdir().unwrap();
-        let mut resolved =
-            crate::config::resolve(&ModelArgs::default(), &ServerArgs::default(), folder.path()).unwrap();
+        let mut resolved = crate::config::resolve(
+            &ModelArgs::default(),
+            &ServerArgs::default(),
+            &ComputeArgs::default(),
+            folder.path(),
+        )
+        .unwrap();
         resolved.models.push(resolved.models[0].clone());
         resolved.server.compute_threads = compute_threads;
         for (model, num_threads) in resolved.models.iter_mut().zip(models) {

@@ -1,0 +1,95 @@
+//! `vlinders head`: find workers, listen, route until a signal, drain.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use vlinders_edge::{BodyLimits, ConnectionLimits, CorsOrigins, Secret, Shutdown};
+use vlinders_head::{
+    Discovery, DnsDiscovery, FixedDiscovery, Head, HeadConfig, HeadMetrics, KubernetesDiscovery, Pool,
+};
+
+use super::serve::{api_keys, http_runtime};
+use crate::args::HeadArgs;
+use crate::config::{self, PoolSettings, ResolvedHead, WorkerSource};
+use crate::{descriptors, logging};
+
+/// Between two lookups of a DNS name.
+const DNS_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Route requests to workers.
+pub(crate) fn run(args: &HeadArgs) -> anyhow::Result<ExitCode> {
+    let resolved = config::resolve_head(args, Path::new(""))?;
+    logging::start(&resolved.server.log)?;
+    tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
+    let metrics = Arc::new(HeadMetrics::new());
+    http_runtime(resolved.server.workers, metrics.cpu_time())?.block_on(serve(resolved, metrics))
+}
+
+async fn serve(resolved: ResolvedHead, metrics: Arc<HeadMetrics>) -> anyhow::Result<ExitCode> {
+    let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
+    let (host, port) = (resolved.server.host.as_str(), resolved.server.port);
+    let listener = TcpListener::bind((host, port)).await.with_context(|| {
+        format!("cannot listen on {host}:{port}; choose another one with --host and --port")
+    })?;
+    let address = listener.local_addr().context("cannot tell the address listened on")?;
+    let mut workers = Vec::new();
+    for pool in &resolved.server.head.pools {
+        workers.push(discovery(pool).await?);
+    }
+    let head = Head::new(head_config(&resolved)?, workers, metrics)?;
+    tracing::info!(%address, "ready: try `vlinders chat --url http://127.0.0.1:{}`", address.port());
+    vlinders_head::serve(listener, head, async {
+        let cause = shutdown.requested().await;
+        tracing::info!(signal = cause.as_str(), "stopping");
+    })
+    .await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn discovery(settings: &PoolSettings) -> anyhow::Result<Box<dyn Discovery>> {
+    let pool = Arc::new(Pool { name: settings.name.clone(), weight: settings.weight });
+    Ok(match &settings.source {
+        WorkerSource::Addresses(addresses) => Box::new(FixedDiscovery { pool, addresses: addresses.clone() }),
+        WorkerSource::Dns(name) => Box::new(DnsDiscovery::new(pool, name.clone(), DNS_INTERVAL)),
+        WorkerSource::Kubernetes { namespace, services, port } => {
+            Box::new(KubernetesDiscovery::connect(pool, namespace.as_deref(), services, port.clone()).await?)
+        }
+    })
+}
+
+fn head_config(resolved: &ResolvedHead) -> anyhow::Result<HeadConfig> {
+    let default = HeadConfig::default();
+    let settings = &resolved.server;
+    let limits = &settings.limits;
+    let key = match &settings.head.worker_key_file {
+        Some(file) => config::first_key(Some(file)).map_err(config::ConfigError::from)?,
+        None => None,
+    };
+    Ok(HeadConfig {
+        models: resolved.models.clone(),
+        worker_key: key.map(Secret::new),
+        health: settings.head.health,
+        queue: settings.head.queue,
+        body: BodyLimits {
+            max_bytes: limits.max_body_bytes,
+            max_total_bytes: limits.max_total_body_bytes,
+            ..default.body
+        },
+        connections: ConnectionLimits {
+            max_connections: descriptors::connections(limits.max_connections),
+            ..default.connections
+        },
+        max_in_flight: limits.max_in_flight,
+        request_timeout: limits.request_timeout,
+        shutdown_delay: settings.shutdown_delay,
+        shutdown_grace: settings.shutdown_grace,
+        cors: CorsOrigins::parse(settings.allowed_origins.iter().map(String::as_str))?,
+        api_keys: api_keys(settings)?,
+        ..default
+    })
+}
