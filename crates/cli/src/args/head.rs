@@ -34,7 +34,13 @@ pub(crate) struct HeadArgs {
     pub(crate) models: Option<PathBuf>,
 
     /// A worker; may be given several times, or as a list with commas. Wins over `head.workers` of server.yaml
-    #[arg(long = "worker", value_name = "HOST:PORT", env = "VLINDERS_HEAD_WORKERS", value_delimiter = ',')]
+    #[arg(
+        id = "worker",
+        long = "worker",
+        value_name = "HOST:PORT",
+        env = "VLINDERS_HEAD_WORKERS",
+        value_delimiter = ','
+    )]
     pub(crate) workers: Vec<String>,
 
     /// File with the API key that workers ask for

@@ -7,6 +7,7 @@ mod commands;
 mod descriptors;
 mod failures;
 mod gguf;
+mod head;
 mod loading;
 mod pack;
 mod process;

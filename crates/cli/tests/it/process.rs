@@ -68,9 +68,31 @@ impl Server {
         Self::spawn(command, folder, "ready")
     }
 
+    /// Start one at a certain port with more arguments.
+    pub(crate) fn start_at(port: u16, args: &[&str]) -> Self {
+        Self::run("serve", port, args)
+    }
+
+    /// Start a head with these arguments.
+    pub(crate) fn start_head(args: &[&str]) -> Self {
+        Self::run("head", 0, args)
+    }
+
+    fn run(role: &str, port: u16, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = vlinders(folder.path());
+        command.arg(role).args(args);
+        Self::listen(command, port, folder, "ready")
+    }
+
     fn spawn(mut command: Command, folder: tempfile::TempDir, awaited: &str) -> Self {
+        command.arg("serve");
+        Self::listen(command, 0, folder, awaited)
+    }
+
+    fn listen(mut command: Command, port: u16, folder: tempfile::TempDir, awaited: &str) -> Self {
         let mut child = command
-            .args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"])
+            .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--log-format", "json"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -92,6 +114,11 @@ impl Server {
         let mut command = vlinders(self.folder.path());
         command.args([name, "--url", &self.url]);
         command
+    }
+
+    /// `host:port` it listens on.
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
     }
 
     pub(crate) fn folder(&self) -> &Path {

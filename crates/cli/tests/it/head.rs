@@ -1,0 +1,99 @@
+//! A head and its workers as processes: what a user sees, and that a rolling restart loses nothing.
+
+mod traffic;
+
+use serde_json::{Value, json};
+
+use self::traffic::Traffic;
+use crate::process::{Server, http, output, vlinders};
+
+async fn chat(server: &Server, text: &str) -> (u16, Value) {
+    let body = json!({ "model": vlinders_demo::MODEL_NAME, "messages": [{ "role": "user", "content": text }], "temperature": 0 });
+    let response =
+        http().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn an_answer_through_a_head_is_that_of_the_worker() {
+    let worker = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    // The files of the model need not be where the head is.
+    let models = folder.path().join("models.yaml");
+    let name = vlinders_demo::MODEL_NAME;
+    let text = format!(
+        "models:\n  - {{ name: {name}, path: /not/here, aliases: [demo], max_model_len: 99 }}\n  - {{ name: later, path: /nor/here }}\n"
+    );
+    std::fs::write(&models, text).unwrap();
+    let head = Server::start_head(&["--models", models.to_str().unwrap(), "--worker", worker.address()]);
+    let (status, through) = chat(&head, "What is 47 + 38?").await;
+    let (_, direct) = chat(&worker, "What is 47 + 38?").await;
+    assert_eq!(status, 200, "{through}");
+    assert_eq!(through["choices"], direct["choices"]);
+    assert_eq!(through["system_fingerprint"], direct["system_fingerprint"]);
+    let list: Value =
+        http().get(format!("{}/v1/models", head.url)).send().await.unwrap().json().await.unwrap();
+    let ids: Vec<_> =
+        list["data"].as_array().unwrap().iter().map(|card| card["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [name, "demo", "later"]);
+    assert_eq!(list["data"][0]["max_model_len"], 99);
+}
+
+#[test]
+fn a_head_that_is_not_told_where_workers_are_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (done, _, err) = output(vlinders(folder.path()).arg("head"));
+    assert_eq!(done.status.code(), Some(1));
+    assert!(err.contains("nothing says where workers are") && err.contains("--worker HOST:PORT"), "{err}");
+    let (done, _, err) = output(vlinders(folder.path()).args(["head", "--worker", "http://a"]));
+    assert_eq!(done.status.code(), Some(1));
+    assert!(err.contains("`--worker`: found `http://a`") && err.contains("without http://"), "{err}");
+}
+
+/// 200 clients never stop asking while every worker, and then a head, is ended and replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_loses_no_request() {
+    const CLIENTS: usize = 200;
+    let grace = ["--shutdown-grace", "5m"];
+    let mut workers: Vec<_> = (0..3).map(|_| Server::start_at(0, &grace)).collect();
+    let ports: Vec<u16> =
+        workers.iter().map(|worker| worker.address().rsplit_once(':').unwrap().1.parse().unwrap()).collect();
+    let list = workers.iter().map(Server::address).collect::<Vec<_>>().join(",");
+    let head_args = ["--worker", &*list, "--shutdown-delay", "2s", "--shutdown-grace", "5m"];
+    let mut heads = vec![Server::start_head(&head_args), Server::start_head(&head_args)];
+    let traffic = Traffic::start(CLIENTS, heads.iter().map(|head| head.url.clone()).collect());
+    traffic.until_answered(CLIENTS).await;
+
+    for (number, port) in ports.iter().enumerate() {
+        let old = workers.remove(0);
+        old.signal("TERM");
+        let (status, log) = tokio::task::spawn_blocking(move || old.wait()).await.unwrap();
+        assert_eq!(status.code(), Some(0), "worker {number}: {log:?}");
+        let before = traffic.answered();
+        let port = *port;
+        let new = tokio::task::spawn_blocking(move || Server::start_at(port, &grace)).await.unwrap();
+        workers.push(new);
+        // Everybody asked at least once more while it was gone or new.
+        traffic.until_answered(before + CLIENTS).await;
+    }
+
+    let old = heads.remove(0);
+    old.signal("TERM");
+    let (status, log) = tokio::task::spawn_blocking(move || old.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{log:?}");
+    let new = Server::start_head(&head_args);
+    traffic.offer(new.url.clone());
+    let before = traffic.answered();
+    traffic.until_answered(before + CLIENTS).await;
+
+    let (answered, lost) = traffic.stop().await;
+    println!("{answered} streams of {CLIENTS} clients were answered");
+    assert!(
+        lost.is_empty(),
+        "{} of {} were lost, the first: {:?}",
+        lost.len(),
+        answered + lost.len(),
+        lost.first()
+    );
+    assert!(answered >= 5 * CLIENTS);
+}
