@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::uri::Authority;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use vlinders_api::{ModelState, WorkerState};
 use vlinders_edge::ApiError;
@@ -35,6 +35,8 @@ struct Inner {
     /// By name and by alias, in the order they became known.
     models: RwLock<Offered>,
     workers: Mutex<BTreeMap<String, Present>>,
+    /// The workers that were there at the start have been asked once.
+    settled: CancellationToken,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -51,6 +53,9 @@ struct Present {
     source: usize,
     gone: CancellationToken,
 }
+
+/// A head that starts waits no longer than this for the workers it finds.
+const SETTLING: Duration = Duration::from_secs(10);
 
 // === impl Fleet ===
 
@@ -71,6 +76,7 @@ impl Fleet {
             fixed,
             models: RwLock::default(),
             workers: Mutex::default(),
+            settled: CancellationToken::new(),
         };
         let fleet = Self { inner: Arc::new(inner) };
         for offer in models.into_iter().flatten() {
@@ -83,17 +89,44 @@ impl Fleet {
         &self.inner.client
     }
 
-    /// Follow a way to find workers until the head ends.
-    pub(crate) fn follow(&self, source: usize, discovery: Box<dyn Discovery>) {
-        let (found, mut targets) = watch::channel(Vec::new());
-        tokio::spawn(discovery.run(found));
+    /// Follow these ways to find workers until the head ends.
+    pub(crate) fn follow(&self, workers: Vec<Box<dyn Discovery>>) {
+        let mut told = Vec::new();
+        for (source, discovery) in workers.into_iter().enumerate() {
+            let (found, mut targets) = watch::channel(Vec::new());
+            tokio::spawn(discovery.run(found));
+            let (tell, first) = oneshot::channel();
+            told.push(first);
+            let fleet = self.clone();
+            tokio::spawn(async move {
+                let mut tell = Some(tell);
+                while targets.changed().await.is_ok() {
+                    let targets = targets.borrow_and_update().clone();
+                    fleet.apply(source, targets);
+                    let _ = tell.take().map(|tell| tell.send(()));
+                }
+            });
+        }
         let fleet = self.clone();
         tokio::spawn(async move {
-            while targets.changed().await.is_ok() {
-                let targets = targets.borrow_and_update().clone();
-                fleet.apply(source, targets);
+            let heard = async {
+                futures::future::join_all(told).await;
+                while fleet.workers().iter().any(|worker| worker.known().is_new()) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            if tokio::time::timeout(SETTLING, heard).await.is_err() {
+                tracing::warn!(
+                    "not all workers could be found and asked at the start; going on without them"
+                );
             }
+            fleet.inner.settled.cancel();
         });
+    }
+
+    /// The workers that were there at the start have been asked once, or that took too long.
+    pub(crate) fn settled(&self) -> &CancellationToken {
+        &self.inner.settled
     }
 
     /// The model that a request names; the only one there is if it names none.

@@ -72,9 +72,7 @@ impl Head {
         let client = WorkerClient::new(config.worker_key.as_ref(), config.health.connect_timeout)?;
         let models = config.models.clone();
         let fleet = Fleet::new(client, config.health, models, config.max_prefix_blocks, Arc::clone(&metrics));
-        for (source, discovery) in workers.into_iter().enumerate() {
-            fleet.follow(source, discovery);
-        }
+        fleet.follow(workers);
         let inner = Inner {
             fleet,
             bodies: Bodies::new(config.body, config.retry_after),
@@ -86,6 +84,12 @@ impl Head {
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Wait until the workers that are there have been asked once, or until that takes too long. Until then the head
+    /// is not ready: without a list of models, it does not know any.
+    pub async fn settled(&self) {
+        self.fleet().settled().cancelled().await;
     }
 
     pub(crate) fn config(&self) -> &HeadConfig {

@@ -160,6 +160,15 @@ impl Worker {
     }
 }
 
+// === impl Known ===
+
+impl Known {
+    /// It has not been asked yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.state.is_none() && self.silence.is_none()
+    }
+}
+
 // === impl Replica ===
 
 impl Replica {

@@ -41,10 +41,17 @@ async fn serve(resolved: ResolvedHead, metrics: Arc<HeadMetrics>) -> anyhow::Res
         workers.push(discovery(pool).await?);
     }
     let head = Head::new(head_config(&resolved)?, workers, metrics)?;
-    tracing::info!(%address, "ready: try `vlinders chat --url http://127.0.0.1:{}`", address.port());
+    let settled = head.clone();
     vlinders_head::serve(listener, head, async {
-        let cause = shutdown.requested().await;
-        tracing::info!(signal = cause.as_str(), "stopping");
+        let ready = async {
+            settled.settled().await;
+            tracing::info!(%address, "ready: try `vlinders chat --url http://127.0.0.1:{}`", address.port());
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            cause = shutdown.requested() => tracing::info!(signal = cause.as_str(), "stopping"),
+            () = ready => {}
+        }
     })
     .await;
     tracing::info!("stopped");

@@ -1,5 +1,6 @@
 //! Requests that a worker answers.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -15,6 +16,7 @@ use crate::attempt::{Answer, AnswerBody, Told};
 use crate::dispatch::Dispatch;
 use crate::head::Head;
 use crate::metrics::Outcome;
+use crate::model::Model;
 use crate::relay::{Held, Limits, Relay};
 use crate::request::RoutedRequest;
 
@@ -40,7 +42,7 @@ pub(crate) async fn forward(
     let (body, lease) = head.bodies().read_json_text(request).await?;
     let request = RoutedRequest::read(path, headers, body, lease)?;
     let permit = head.admission().try_admit()?;
-    let model = head.fleet().model(request.model.as_deref())?;
+    let model = find(&head, request.model.as_deref()).await?;
     let metrics = head.requests(&model);
     let mut account = Account::open(metrics.clone(), arrival);
     let deadline = tokio::time::Instant::from_std(arrival + config.request_timeout);
@@ -72,6 +74,17 @@ pub(crate) async fn forward(
         ending: head.ending().clone().cancelled_owned(),
     };
     Ok(respond(answer, account, permit, limits))
+}
+
+/// A head that has just started may not know a model yet whose workers it has not asked.
+async fn find(head: &Head, asked: Option<&str>) -> Result<Arc<Model>, ApiError> {
+    match head.fleet().model(asked) {
+        Err(_) if !head.fleet().settled().is_cancelled() => {
+            head.settled().await;
+            head.fleet().model(asked)
+        }
+        found => found,
+    }
 }
 
 fn respond(

@@ -16,10 +16,14 @@ pub(crate) async fn health(State(head): State<Head>) -> Json<Value> {
     Json(json!({ "status": "ok", "models": models(&head) }))
 }
 
-/// 200 while new requests are taken. A head without workers is ready: requests wait in it until one comes.
+/// 200 while new requests are taken, once the workers that are there have been asked. A head without workers is ready: requests wait in it until one comes.
 pub(crate) async fn ready(State(head): State<Head>) -> Result<Json<Value>, ApiError> {
     if head.leaving().is_cancelled() {
         let message = "the server is shutting down";
+        return Err(ApiError::unavailable(message, "not_ready", head.config().retry_after));
+    }
+    if !head.fleet().settled().is_cancelled() {
+        let message = "the workers are being asked for the first time";
         return Err(ApiError::unavailable(message, "not_ready", head.config().retry_after));
     }
     Ok(Json(json!({ "status": "ready", "models": models(&head) })))

@@ -23,8 +23,11 @@ async fn models_are_listed_before_their_workers_are_there() {
     let (status, card) = head.get("/v1/models/org/parrot-small").await;
     assert_eq!((status, card["root"].as_str(), card.get("max_model_len")), (200, Some(MODEL), None));
     assert_eq!(head.get("/v1/models/other").await.0, 404);
-    let (status, ready) = head.get("/ready").await;
-    assert_eq!((status, ready["models"][0]["ready"].as_u64()), (200, Some(0)));
+    let mut ready = head.get("/ready").await;
+    while ready.0 != 200 {
+        ready = head.get("/ready").await;
+    }
+    assert_eq!(ready.1["models"][0]["ready"], 0);
     assert_eq!(head.metric("vlinders_head_queue_depth{model_name=\"parrot\"}").await, 0.0);
 }
 
@@ -39,6 +42,20 @@ async fn a_head_without_a_list_offers_what_workers_serve() {
     drop(worker);
     head.until_ready(0).await;
     assert_eq!(names(&head.get("/v1/models").await.1), [MODEL, "alias"], "what was there is still offered");
+}
+
+#[tokio::test]
+async fn a_head_that_has_just_started_asks_before_it_says_no() {
+    let worker = MockWorker::start("a").await;
+    // A second one that takes no connection for a while: the head can not be sure before it has been asked too.
+    let slow = tokio::net::TcpSocket::new_v4().unwrap();
+    slow.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addresses = vec![worker.address.clone(), slow.local_addr().unwrap().to_string()];
+    let head = TestHead::at(addresses, |config| config.models = None).await;
+    assert_eq!(head.ask("hello").await, (200, serde_json::json!({ "worker": "a" })));
+    assert_eq!(head.get("/v1/models/other").await.0, 404);
+    let told = head.chat("hello", false).json(&serde_json::json!({ "model": "other" })).send().await.unwrap();
+    assert_eq!(told.status(), 404);
 }
 
 #[tokio::test]
