@@ -33,6 +33,7 @@ mod request;
 mod retry_budget;
 mod router;
 mod routes;
+mod scaler;
 mod serve;
 mod worker;
 
@@ -46,5 +47,6 @@ pub use self::{
     head::{Head, InvalidHead},
     metrics::HeadMetrics,
     router::router,
+    scaler::serve_scaler,
     serve::serve,
 };

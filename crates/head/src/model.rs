@@ -146,6 +146,13 @@ impl Model {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Requests that wait here, and answers that its workers work on, whoever asked for them.
+    pub(crate) fn num_requests(&self) -> usize {
+        let entries = self.entries();
+        let answers = entries.iter().map(|entry| entry.replica.candidate(0).answers as usize);
+        self.num_waiting() + answers.sum::<usize>()
+    }
+
     /// Blocks of prompts that are remembered.
     pub(crate) fn num_prefix_blocks(&self) -> usize {
         lock(&self.prefix).len()

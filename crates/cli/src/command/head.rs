@@ -41,6 +41,13 @@ async fn serve(resolved: ResolvedHead, metrics: Arc<HeadMetrics>) -> anyhow::Res
         workers.push(discovery(pool).await?);
     }
     let head = Head::new(head_config(&resolved)?, workers, metrics)?;
+    if let Some(port) = resolved.server.head.scaler_port {
+        let scaler = TcpListener::bind((host, port)).await.with_context(|| {
+            format!("cannot listen on {host}:{port}; choose another `head.scaler_port` in server.yaml")
+        })?;
+        tracing::info!(port, "KEDA is answered");
+        tokio::spawn(vlinders_head::serve_scaler(scaler, head.clone()));
+    }
     let settled = head.clone();
     vlinders_head::serve(listener, head, async {
         let ready = async {

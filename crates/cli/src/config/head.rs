@@ -15,6 +15,8 @@ use super::server::Resolver;
 pub(crate) struct HeadSettings {
     pub(crate) pools: Vec<PoolSettings>,
     pub(crate) worker_key_file: Option<PathBuf>,
+    /// Where KEDA asks; `None` is nowhere.
+    pub(crate) scaler_port: Option<u16>,
     pub(crate) queue: QueueConfig,
     pub(crate) health: HealthConfig,
 }
@@ -51,7 +53,13 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 impl Default for HeadSettings {
     fn default() -> Self {
         let default = vlinders_head::HeadConfig::default();
-        Self { pools: Vec::new(), worker_key_file: None, queue: default.queue, health: default.health }
+        Self {
+            pools: Vec::new(),
+            worker_key_file: None,
+            scaler_port: None,
+            queue: default.queue,
+            health: default.health,
+        }
     }
 }
 
@@ -69,6 +77,7 @@ pub(super) fn resolve(raw: &RawHead, resolver: &mut Resolver<'_>, base: &Path) -
     HeadSettings {
         pools,
         worker_key_file: raw.worker_key_file.as_ref().map(|path| base.join(&path.value)),
+        scaler_port: resolver.port(&raw.scaler_port),
         queue: QueueConfig {
             max_waiting: resolver.count(&raw.queue.max_waiting).unwrap_or(queue.max_waiting),
             timeout: resolver.duration(&raw.queue.timeout).unwrap_or(queue.timeout),
@@ -197,6 +206,7 @@ head:
     - kubernetes: { namespace: vlinders, services: [llama, qwen], port: 8000 }
     - kubernetes: { services: [mistral] }
   worker_key_file: key
+  scaler_port: 9090
   queue: { max_waiting: 5, timeout: 2m }
   health: { interval: 1s, timeout: 3s, connect_timeout: 4s, stall_timeout: 5s }
 ";
@@ -219,6 +229,7 @@ head:
         let named: Vec<_> = read.pools.iter().map(|pool| (pool.name.as_str(), pool.weight)).collect();
         assert_eq!(named, [("pool-1", 1), ("canary", 10), ("pool-3", 1), ("pool-4", 1)]);
         assert_eq!(read.worker_key_file, Some(PathBuf::from("/etc/key")));
+        assert_eq!(read.scaler_port, Some(9090));
         assert_eq!((read.queue.max_waiting, read.queue.timeout.as_secs()), (5, 120));
         let times = [
             read.health.interval,

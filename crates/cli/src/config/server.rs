@@ -228,7 +228,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn port(&mut self, field: &Field<u64>) -> Option<u16> {
+    pub(super) fn port(&mut self, field: &Field<u64>) -> Option<u16> {
         let field = field.as_ref()?;
         u16::try_from(field.value)
             .map_err(|_| self.report(field, format!("found {}", field.value), "write a port of 0 to 65535"))
