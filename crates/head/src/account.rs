@@ -26,11 +26,6 @@ impl Account {
         Self { metrics, arrival, has_begun: false, usage: None, end: None }
     }
 
-    /// A replica was chosen, and that took so long.
-    pub(crate) fn metrics(&self) -> &Arc<RequestMetrics> {
-        &self.metrics
-    }
-
     /// The first byte of an answer is on its way to the client.
     pub(crate) fn first_byte(&mut self) {
         if !std::mem::replace(&mut self.has_begun, true) {

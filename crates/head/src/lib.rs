@@ -23,6 +23,8 @@ mod dispatch;
 mod events;
 mod fleet;
 mod head;
+#[doc(hidden)]
+pub mod measured;
 mod metrics;
 mod model;
 mod poll;

@@ -24,6 +24,7 @@ mod proto {
         missing_docs,
         unreachable_pub,
         clippy::all,
+        clippy::allow_attributes_without_reason,
         rustdoc::all,
         reason = "generated from KEDA's interface"
     )]
