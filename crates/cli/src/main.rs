@@ -10,6 +10,7 @@ mod descriptors;
 mod files;
 mod logging;
 mod progress;
+mod telemetry;
 
 use std::process::ExitCode;
 

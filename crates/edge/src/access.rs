@@ -10,6 +10,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::metrics::Metrics;
+use crate::trace::Trace;
 
 /// The id of a request: the one the client sent in `x-request-id`, or a new one. It is sent back in the same header.
 #[derive(Debug, Clone)]
@@ -72,6 +73,10 @@ pub async fn access_log(State(log): State<AccessLog>, mut request: Request, next
     let start = Instant::now();
     let id = RequestId::of(request.headers());
     request.extensions_mut().insert(id.clone());
+    let name = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let trace = Trace::of(request.headers(), format!("{} {name}", request.method()));
+    trace.note("request.id", id.as_str().to_owned());
+    request.extensions_mut().insert(trace.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -89,10 +94,13 @@ pub async fn access_log(State(log): State<AccessLog>, mut request: Request, next
         .increment(1);
     let millis = start.elapsed().as_secs_f64() * 1e3;
     let peer = peer.map(tracing::field::display);
+    let trace_id = trace.id();
+    let trace_id = trace_id.as_deref();
+    trace.note("http.response.status_code", i64::from(status.as_u16()));
     if log.quiet.contains(&route) {
-        tracing::debug!(request_id = id.as_str(), %method, path, status = status.as_u16(), millis, peer, "request");
+        tracing::debug!(request_id = id.as_str(), %method, path, status = status.as_u16(), millis, peer, trace_id, "request");
     } else {
-        tracing::info!(request_id = id.as_str(), %method, path, status = status.as_u16(), millis, peer, "request");
+        tracing::info!(request_id = id.as_str(), %method, path, status = status.as_u16(), millis, peer, trace_id, "request");
     }
     response.headers_mut().insert(HEADER, id.0);
     response

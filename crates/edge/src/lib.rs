@@ -14,6 +14,7 @@ mod secret;
 mod shutdown;
 mod sse;
 mod tally;
+mod trace;
 mod usage_report;
 mod write_timeout;
 
@@ -32,5 +33,6 @@ pub use self::{
     shutdown::{Shutdown, ShutdownCause},
     sse::{Progress, SseBody, SseOptions, SseSource, SseWriter, sse_response},
     tally::Tally,
+    trace::{Stage, Trace},
     usage_report::{NoUsageReport, UsageReport},
 };

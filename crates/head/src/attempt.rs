@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vlinders_edge::{ApiError, UsageReport};
+use vlinders_edge::{ApiError, Stage, UsageReport};
 
 use crate::client::{WorkerClient, WorkerError};
 use crate::events::Events;
@@ -71,11 +71,13 @@ pub(crate) async fn attempt(
     client: &WorkerClient,
     replica: &Arc<Replica>,
     request: &RoutedRequest,
+    stage: &Stage,
 ) -> Result<Answer, Failure> {
     let worker = &replica.worker;
     let mut in_flight = replica.begin(request.prompt_bytes);
     worker.sending(Instant::now());
-    let (headers, body) = (request.headers.clone(), request.body.clone());
+    let (mut headers, body) = (request.headers.clone(), request.body.clone());
+    stage.inject(&mut headers);
     let sent = client.send(&worker.authority, Method::POST, request.path, headers, body).await;
     let response = sent.map_err(|error| broken(replica, &error))?;
     let (mut parts, mut body) = response.into_parts();

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vlinders_edge::Trace;
+
 use crate::attempt::{Answer, Failure, FailureKind, Told, attempt};
 use crate::client::WorkerClient;
 use crate::config::QueueConfig;
@@ -21,6 +23,7 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) queue: &'a QueueConfig,
     pub(crate) retry_after: Duration,
     pub(crate) metrics: &'a RequestMetrics,
+    pub(crate) trace: &'a Trace,
 }
 
 // === impl Dispatch ===
@@ -35,17 +38,22 @@ impl Dispatch<'_> {
         let mut tried: Vec<Arc<Replica>> = Vec::new();
         let mut last: Option<Failure> = None;
         loop {
+            let routing = self.trace.stage("route");
             let replica = match self.choose(model, request, &tried) {
                 Some(replica) => replica,
                 // All that are there are busy: a client that knows comes back sooner than a queue moves.
                 None if last.as_ref().is_some_and(|last| last.kind == FailureKind::Busy) => break,
                 None => self.wait(model, request, &tried).await?,
             };
+            drop(routing);
             model.sent(&replica, request);
-            let Failure { kind, told } = match attempt(self.client, &replica, request).await {
+            let stage = self.trace.stage("attempt");
+            stage.note("server.address", replica.worker.authority.to_string());
+            let Failure { kind, told } = match attempt(self.client, &replica, request, &stage).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            stage.fail(kind.as_str());
             last = Some(Failure { kind, told });
             tried.push(replica);
             if tried.len() > MAX_RETRIES || !model.retries.spend() {

@@ -10,6 +10,9 @@ mod tokenize;
 
 use std::sync::Arc;
 
+use axum::extract::Request;
+use vlinders_edge::Trace;
+
 use crate::model::{ServedModel, now};
 
 pub(crate) use self::{
@@ -21,6 +24,12 @@ pub(crate) use self::{
     state::state,
     tokenize::{detokenize, tokenize},
 };
+
+/// The trace that the outermost layer began.
+pub(crate) fn trace_of(request: &Request) -> Trace {
+    let begun = request.extensions().get::<Trace>().cloned();
+    begun.unwrap_or_else(|| Trace::of(request.headers(), request.method().to_string()))
+}
 
 /// What every answer and every chunk of it repeats.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use vlinders_edge::ApiError;
+use vlinders_edge::{ApiError, Trace};
 use vlinders_engine::{GenerateRequest, InvalidRequest, SubmitError};
 use vlinders_text::StopStrings;
 
@@ -30,6 +30,7 @@ pub(crate) struct Job<'a> {
     pub(crate) echo: EchoKind,
     pub(crate) names: FieldNames,
     pub(crate) arrival: Instant,
+    pub(crate) trace: &'a Trace,
 }
 
 /// What answers begin with.
@@ -97,7 +98,11 @@ impl Job<'_> {
             echo: self.echo(prompt, &request, logprobs)?,
         };
         let stream = model.engine.submit(request).map_err(|error| self.refused(&error))?;
-        Ok(Choice::new(stream, rules, Timer::new(Arc::clone(&model.metrics), self.arrival, tokens.len())))
+        Ok(Choice::new(
+            stream,
+            rules,
+            Timer::new(Arc::clone(&model.metrics), self.arrival, tokens.len(), self.trace.clone()),
+        ))
     }
 
     fn echo(

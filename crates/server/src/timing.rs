@@ -1,9 +1,10 @@
 //! When things happened in the life of one answer, and what the metrics hear of it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use vlinders_api::FinishReason;
+use vlinders_edge::Trace;
 
 use crate::metrics::{ModelMetrics, Outcome};
 
@@ -17,13 +18,19 @@ pub(crate) struct Timer {
     last_token: Option<Instant>,
     prompt_tokens: usize,
     ended: bool,
+    trace: Trace,
 }
 
 // === impl Timer ===
 
 impl Timer {
     /// For an answer to a request that arrived at `arrival`.
-    pub(crate) fn new(metrics: Arc<ModelMetrics>, arrival: Instant, prompt_tokens: usize) -> Self {
+    pub(crate) fn new(
+        metrics: Arc<ModelMetrics>,
+        arrival: Instant,
+        prompt_tokens: usize,
+        trace: Trace,
+    ) -> Self {
         Self {
             metrics,
             arrival,
@@ -32,6 +39,7 @@ impl Timer {
             last_token: None,
             prompt_tokens,
             ended: false,
+            trace,
         }
     }
 
@@ -82,10 +90,27 @@ impl Timer {
         self.end(Outcome::Failed);
     }
 
+    /// The stages are known when they are over.
+    fn tell_trace(&self) {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let at = |instant: Instant| clock.checked_sub(now - instant).unwrap_or(clock);
+        let stages = [
+            ("queue", Some(self.arrival), self.scheduled),
+            ("prefill", self.scheduled, self.first_token),
+            ("decode", self.first_token, self.last_token),
+        ];
+        for (name, begun, ended) in stages {
+            if let Some(begun) = begun {
+                self.trace.past(name, at(begun), at(ended.unwrap_or(now)));
+            }
+        }
+    }
+
     fn end(&mut self, outcome: Outcome) {
         if !self.ended {
             self.ended = true;
             self.metrics.count(outcome);
+            self.tell_trace();
         }
     }
 }

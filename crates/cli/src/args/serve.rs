@@ -78,6 +78,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "TIME", env = "VLINDERS_SHUTDOWN_GRACE", value_parser = parse_duration)]
     pub(crate) shutdown_grace: Option<Duration>,
 
+    /// Collector of traces (OpenTelemetry, OTLP over HTTP), such as http://collector:4318; without it nothing is sent
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", help_heading = "Tracing")]
+    pub(crate) otlp_endpoint: Option<String>,
+
     /// error, warn, info, debug, trace, or filters such as `info,vlinders_engine=debug` [default: info]
     #[arg(long, value_name = "LEVEL", env = "VLINDERS_LOG_LEVEL", help_heading = "Logging")]
     pub(crate) log_level: Option<String>,

@@ -15,6 +15,7 @@ use vlinders_head::{
 use super::serve::{api_keys, http_runtime};
 use crate::args::HeadArgs;
 use crate::config::{self, PoolSettings, ResolvedHead, WorkerSource};
+use crate::telemetry::Telemetry;
 use crate::{descriptors, logging};
 
 /// Between two lookups of a DNS name.
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &HeadArgs) -> anyhow::Result<ExitCode> {
     let resolved = config::resolve_head(args, Path::new(""))?;
     logging::start(&resolved.server.log)?;
     tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
+    let _telemetry = Telemetry::start("head", resolved.server.otlp_endpoint.as_deref())?;
     let metrics = Arc::new(HeadMetrics::new());
     http_runtime(resolved.server.workers, metrics.cpu_time())?.block_on(serve(resolved, metrics))
 }

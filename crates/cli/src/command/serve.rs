@@ -18,6 +18,7 @@ use vlinders_server::{Server, ServerConfig as HttpConfig, ServerMetrics};
 use self::load::Loaded;
 use crate::args::ServeArgs;
 use crate::config::{self, ModelConfig, Resolved};
+use crate::telemetry::Telemetry;
 use crate::{descriptors, logging};
 
 /// Serve every enabled model.
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 pub(super) fn serve(resolved: Resolved, group: Option<GroupOptions>) -> anyhow::Result<ExitCode> {
     logging::start(&resolved.server.log)?;
     tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
+    let _telemetry = Telemetry::start("worker", resolved.server.otlp_endpoint.as_deref())?;
     let metrics = Arc::new(ServerMetrics::new());
     http_runtime(resolved.server.workers, metrics.cpu_time())?.block_on(async {
         let shutdown = Shutdown::listen().context("cannot listen for signals")?;

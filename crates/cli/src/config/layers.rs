@@ -9,7 +9,7 @@ use super::dtype::{self, Dtype};
 use super::head;
 use super::models::{self, ModelConfig, ModelPath, is_fraction};
 use super::problem::{ConfigError, Problem};
-use super::server::{self, ServerConfig, check_filter};
+use super::server::{self, ServerConfig, check_endpoint, check_filter};
 use crate::args::{ComputeArgs, HeadArgs, ModelArgs, ServerArgs};
 
 /// All that a command needs to know.
@@ -241,6 +241,11 @@ fn resolve_server(args: &ServerArgs, folder: &Path) -> Result<(ServerConfig, Str
     config.api_key_file = args.api_key_file.clone().or(config.api_key_file);
     config.shutdown_grace = args.shutdown_grace.unwrap_or(config.shutdown_grace);
     config.log.format = args.log_format.unwrap_or(config.log.format);
+    if let Some(endpoint) = &args.otlp_endpoint {
+        let checked = check_endpoint(endpoint)
+            .map_err(|remedy| Problem::option("--otlp-endpoint", format!("found `{endpoint}`"), remedy))?;
+        config.otlp_endpoint = Some(checked);
+    }
     if let Some(level) = &args.log_level {
         config.log.filter = check_filter(level)
             .map_err(|remedy| Problem::option("--log-level", format!("found `{level}`"), remedy))?;

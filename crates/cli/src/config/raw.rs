@@ -51,6 +51,13 @@ pub(super) struct RawServerFile {
     pub(super) auth: RawAuth,
     pub(super) shutdown: RawShutdown,
     pub(super) head: RawHead,
+    pub(super) tracing: RawTracing,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTracing {
+    pub(super) otlp_endpoint: Field<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

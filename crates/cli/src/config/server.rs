@@ -35,6 +35,8 @@ pub(crate) struct ServerConfig {
     pub(crate) shutdown_delay: Duration,
     /// How long running requests may go on after SIGTERM.
     pub(crate) shutdown_grace: Duration,
+    /// Collector of traces; without it nothing is sent.
+    pub(crate) otlp_endpoint: Option<String>,
     /// For `vlinders head`.
     pub(crate) head: HeadSettings,
 }
@@ -90,6 +92,7 @@ impl Default for ServerConfig {
             api_key_file: None,
             shutdown_delay: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(30),
+            otlp_endpoint: None,
             head: HeadSettings::default(),
         }
     }
@@ -133,9 +136,22 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
         api_key_file: raw.auth.api_key_file.map(|path| base.join(path.value)),
         shutdown_delay: resolver.duration(&raw.shutdown.delay).unwrap_or(default.shutdown_delay),
         shutdown_grace: resolver.duration(&raw.shutdown.grace).unwrap_or(default.shutdown_grace),
+        otlp_endpoint: resolver.parsed(&raw.tracing.otlp_endpoint, check_endpoint),
         head: head::resolve(&raw.head, &mut resolver, base),
     };
     if resolver.problems.is_empty() { Ok(config) } else { Err(ConfigError(resolver.problems)) }
+}
+
+/// Check the address of a collector; used for the command line too.
+///
+/// # Errors
+/// The remedy.
+pub(super) fn check_endpoint(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("write the address of a collector, such as http://collector:4318".to_owned()),
+    }
 }
 
 /// Check a level or filter; used for the command line too.

@@ -137,6 +137,7 @@ limits: { max_body_bytes: 1MiB, max_total_body_bytes: 2MiB, max_connections: 99,
 cors: { allowed_origins: [\"https://chat.example.org\"] }
 auth: { api_key_file: keys.txt }
 shutdown: { delay: 7s, grace: 2m }
+tracing: { otlp_endpoint: \"http://collector:4318/\" }
 ",
     )
     .unwrap();
@@ -161,6 +162,7 @@ shutdown: { delay: 7s, grace: 2m }
         api_key_file: Some("keys.txt".into()),
         shutdown_delay: Duration::from_secs(7),
         shutdown_grace: Duration::from_secs(120),
+        otlp_endpoint: Some("http://collector:4318".to_owned()),
         head: ServerConfig::default().head,
     };
     assert_eq!(config, expected);

@@ -17,3 +17,4 @@ mod scripted;
 mod stopping;
 mod terminal;
 mod tls;
+mod tracing;

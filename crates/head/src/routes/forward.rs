@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use vlinders_edge::{ApiError, Permit, RequestId, UsageReport};
+use vlinders_edge::{ApiError, Permit, RequestId, Trace, UsageReport};
 
 use crate::account::Account;
 use crate::attempt::{Answer, AnswerBody, Told};
@@ -20,9 +20,9 @@ use crate::model::Model;
 use crate::relay::{Held, Limits, Relay};
 use crate::request::RoutedRequest;
 
-/// What a worker is told of a request besides its body; everything else, credentials first of all, stays here.
-const TO_WORKER: [HeaderName; 3] =
-    [CONTENT_TYPE, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+/// What a worker is told of a request besides its body, its id and its trace; everything else, credentials first of all,
+/// stays here.
+const TO_WORKER: [HeaderName; 1] = [CONTENT_TYPE];
 
 /// What a client is told by a worker.
 const TO_CLIENT: [HeaderName; 4] =
@@ -39,18 +39,23 @@ pub(crate) async fn forward(
     let arrival = Instant::now();
     let config = head.config();
     let headers = worker_headers(&request);
+    let trace = request.extensions().get::<Trace>().cloned();
+    let trace = trace.unwrap_or_else(|| Trace::of(request.headers(), format!("POST {path}")));
+    let receiving = trace.stage("receive");
     let (body, lease) = head.bodies().read_json_text(request).await?;
     let request = RoutedRequest::read(path, headers, body, lease)?;
+    drop(receiving);
     let permit = head.admission().try_admit()?;
     let model = find(&head, request.model.as_deref()).await?;
     let metrics = head.requests(&model);
-    let mut account = Account::open(metrics.clone(), arrival);
+    let mut account = Account::open(metrics.clone(), arrival, trace.clone());
     let deadline = tokio::time::Instant::from_std(arrival + config.request_timeout);
     let dispatch = Dispatch {
         client: head.fleet().client(),
         queue: &config.queue,
         retry_after: config.retry_after,
         metrics: &metrics,
+        trace: &trace,
     };
     let sent = tokio::select! {
         sent = dispatch.send(&model, &request) => sent,

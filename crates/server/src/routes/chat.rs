@@ -7,7 +7,7 @@ use axum::response::Response;
 use vlinders_api::ChatRequest;
 use vlinders_edge::{ApiError, UsageReport};
 
-use super::Envelope;
+use super::{Envelope, trace_of};
 use crate::chat_output::ChatOutput;
 use crate::logprobs::TokenNames;
 use crate::model::ToolParser;
@@ -25,7 +25,10 @@ pub(crate) async fn chat_completions(
     let arrival = Instant::now();
     let config = server.config();
     let tell_usage = UsageReport::is_asked(request.headers());
+    let trace = trace_of(&request);
+    let receiving = trace.stage("receive");
     let (mut request, lease): (ChatRequest, _) = server.bodies().read_json(request).await?;
+    drop(receiving);
     let permit = server.admission().try_admit()?;
     let model = server.model(request.sampling.model.as_deref())?;
 
@@ -40,7 +43,9 @@ pub(crate) async fn chat_completions(
     } else {
         EchoKind::Nothing
     };
+    let encoding = trace.stage("prompt");
     let prompt = encode_chat(model, conversation, lease).await?;
+    drop(encoding);
 
     let names = FieldNames {
         prompt: "messages",
@@ -53,7 +58,18 @@ pub(crate) async fn chat_completions(
     };
     let max_tokens =
         request.max_completion_tokens.or(request.sampling.max_tokens).map(|tokens| tokens as usize);
-    let job = Job { model, config, prompts: vec![prompt], params, max_tokens, tools, echo, names, arrival };
+    let job = Job {
+        model,
+        config,
+        prompts: vec![prompt],
+        params,
+        max_tokens,
+        tools,
+        echo,
+        names,
+        arrival,
+        trace: &trace,
+    };
     let generation = job.submit()?;
     let token_names = logprobs.map(|_| TokenNames {
         text: model.text.clone(),

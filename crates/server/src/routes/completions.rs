@@ -7,7 +7,7 @@ use axum::response::Response;
 use vlinders_api::CompletionRequest;
 use vlinders_edge::{ApiError, UsageReport};
 
-use super::Envelope;
+use super::{Envelope, trace_of};
 use crate::completion_output::CompletionOutput;
 use crate::config::ServerConfig;
 use crate::logprobs::TokenNames;
@@ -30,7 +30,10 @@ pub(crate) async fn completions(
     let arrival = Instant::now();
     let config = server.config();
     let tell_usage = UsageReport::is_asked(request.headers());
+    let trace = trace_of(&request);
+    let receiving = trace.stage("receive");
     let (mut request, lease): (CompletionRequest, _) = server.bodies().read_json(request).await?;
+    drop(receiving);
     let permit = server.admission().try_admit()?;
     let model = server.model(request.sampling.model.as_deref())?;
 
@@ -46,7 +49,9 @@ pub(crate) async fn completions(
     }
     let inputs = request.prompt.take().unwrap_or_default().0;
     let add_special_tokens = request.sampling.add_special_tokens.unwrap_or(true);
+    let encoding = trace.stage("prompt");
     let prompts = encode_texts(model, inputs, add_special_tokens, lease).await?;
+    drop(encoding);
 
     let job = Job {
         model,
@@ -58,6 +63,7 @@ pub(crate) async fn completions(
         echo: if echoes { EchoKind::Prompt } else { EchoKind::Nothing },
         names: NAMES,
         arrival,
+        trace: &trace,
     };
     let generation = job.submit()?;
     let token_names = logprobs.map(|_| TokenNames {
