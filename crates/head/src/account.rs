@@ -7,39 +7,60 @@ use http::StatusCode;
 use vlinders_edge::{Stage, Trace, UsageReport};
 
 use crate::metrics::{Outcome, RequestMetrics};
+use crate::running::{Listed, Running};
 
 /// The account of one request. Dropped before its end, the client has left.
 #[derive(Debug)]
 pub(crate) struct Account {
     metrics: Arc<RequestMetrics>,
-    arrival: Instant,
+    listed: Listed,
     trace: Trace,
     /// From the first byte to the last.
     answering: Option<Stage>,
-    has_begun: bool,
-    pub(crate) usage: Option<UsageReport>,
+    usage: Option<UsageReport>,
     end: Option<(Outcome, StatusCode)>,
 }
 
 // === impl Account ===
 
 impl Account {
-    /// Of a request that arrived at `arrival`.
-    pub(crate) fn open(metrics: Arc<RequestMetrics>, arrival: Instant, trace: Trace) -> Self {
-        Self { metrics, arrival, trace, answering: None, has_begun: false, usage: None, end: None }
+    pub(crate) fn open(metrics: Arc<RequestMetrics>, listed: Listed, trace: Trace) -> Self {
+        Self { metrics, listed, trace, answering: None, usage: None, end: None }
+    }
+
+    /// The request in the list of those that run.
+    pub(crate) fn request(&self) -> &Running {
+        &self.listed.request
     }
 
     /// The first byte of an answer is on its way to the client.
     pub(crate) fn first_byte(&mut self) {
-        if !std::mem::replace(&mut self.has_begun, true) {
+        if self.answering.is_none() {
             self.answering = Some(self.trace.stage("answer"));
-            self.metrics.first_byte.record(self.arrival.elapsed().as_secs_f64());
+            self.request().answered();
+            self.metrics.first_byte.record(self.request().arrival.elapsed().as_secs_f64());
+        }
+    }
+
+    /// The worker has counted so far.
+    pub(crate) fn count(&mut self, usage: Option<UsageReport>) {
+        if let Some(usage) = usage {
+            self.request().count(usage.completion_tokens);
+            self.usage = Some(usage);
         }
     }
 
     /// It has ended; the first end counts.
     pub(crate) fn end(&mut self, outcome: Outcome, status: StatusCode) {
         self.end.get_or_insert((outcome, status));
+    }
+
+    /// It has failed, and the client was told so in these words.
+    pub(crate) fn fail(&mut self, status: StatusCode, message: String) {
+        if self.end.is_none() {
+            self.listed.failed(status.as_u16(), message);
+            self.end(Outcome::Failed, status);
+        }
     }
 }
 
@@ -51,6 +72,6 @@ impl Drop for Account {
             self.trace.note("gen_ai.usage.input_tokens", i64::from(usage.prompt_tokens));
             self.trace.note("gen_ai.usage.output_tokens", i64::from(usage.completion_tokens));
         }
-        self.metrics.ended(outcome, self.arrival.elapsed(), self.usage);
+        self.metrics.ended(outcome, self.request().arrival.elapsed(), self.usage);
     }
 }

@@ -11,6 +11,7 @@ use crate::config::QueueConfig;
 use crate::metrics::RequestMetrics;
 use crate::model::Model;
 use crate::request::RoutedRequest;
+use crate::running::Running;
 use crate::worker::Replica;
 
 /// Further attempts after the first.
@@ -24,6 +25,8 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) retry_after: Duration,
     pub(crate) metrics: &'a RequestMetrics,
     pub(crate) trace: &'a Trace,
+    /// The request in the list of those that run.
+    pub(crate) listed: &'a Running,
 }
 
 // === impl Dispatch ===
@@ -46,6 +49,7 @@ impl Dispatch<'_> {
                 None => self.wait(model, request, &tried).await?,
             };
             drop(routing);
+            self.listed.sent(replica.worker.authority.as_str());
             model.sent(&replica, request);
             let stage = self.trace.stage("attempt");
             stage.note("server.address", replica.worker.authority.to_string());
@@ -78,6 +82,7 @@ impl Dispatch<'_> {
         request: &RoutedRequest,
         tried: &[Arc<Replica>],
     ) -> Result<Arc<Replica>, Told> {
+        self.listed.waits();
         let ready = || model.choose(request, tried).or_else(|| model.choose(request, &[]));
         model.wait(self.queue, self.retry_after, ready).await.map_err(Told::Error)
     }

@@ -12,6 +12,7 @@ use crate::discovery::Discovery;
 use crate::fleet::Fleet;
 use crate::metrics::{HeadMetrics, RequestMetrics};
 use crate::model::Model;
+use crate::running::RunningRequests;
 
 /// A head: its models and workers, its limits, its door. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,6 +27,7 @@ struct Inner {
     bodies: Bodies,
     admission: Admission,
     metrics: Arc<HeadMetrics>,
+    running: RunningRequests,
     requests: RwLock<HashMap<Arc<str>, Arc<RequestMetrics>>>,
     /// The signal to stop has come: readiness is off, and requests are still taken.
     leaving: CancellationToken,
@@ -78,6 +80,7 @@ impl Head {
             bodies: Bodies::new(config.body, config.retry_after),
             admission: Admission::new(config.max_in_flight, config.retry_after),
             metrics,
+            running: RunningRequests::default(),
             requests: RwLock::default(),
             leaving: CancellationToken::new(),
             ending: CancellationToken::new(),
@@ -110,6 +113,10 @@ impl Head {
 
     pub(crate) fn metrics(&self) -> &Arc<HeadMetrics> {
         &self.inner.metrics
+    }
+
+    pub(crate) fn running(&self) -> &RunningRequests {
+        &self.inner.running
     }
 
     /// The series of a model.

@@ -78,15 +78,15 @@ impl Relay {
         let error = match live.poll_events(cx) {
             Poll::Ready(Ok(Some(events))) => return Poll::Ready(Some(events)),
             Poll::Ready(Ok(None)) => {
-                let outcome = if live.events.failed { Outcome::Failed } else { Outcome::Finished };
-                live.end(outcome);
+                live.end();
                 self.live = None;
                 return Poll::Ready(None);
             }
             Poll::Ready(Err(error)) => error,
             Poll::Pending => std::task::ready!(live.poll_limits(cx)),
         };
-        live.end(Outcome::Failed);
+        live.account.count(live.events.usage);
+        live.account.fail(error.kind().status(), error.to_string());
         self.live = None;
         let mut last = SseWriter::default();
         last.error(&error);
@@ -131,7 +131,11 @@ impl Live {
             };
             match self.events.push(data) {
                 Ok(events) if events.is_empty() => {}
-                Ok(events) => return Poll::Ready(Ok(Some(events))),
+                Ok(events) => {
+                    let tokens = self.events.usage.map_or(0, |usage| usage.completion_tokens);
+                    self.account.request().count(tokens);
+                    return Poll::Ready(Ok(Some(events)));
+                }
                 Err(error) => return Poll::Ready(Err(self.broken(&error.to_string()))),
             }
         }
@@ -156,16 +160,19 @@ impl Live {
         ApiError::unavailable(message, "worker_failed", Duration::from_secs(1))
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        self.account.usage = self.events.usage;
-        self.account.end(outcome, StatusCode::OK);
+    fn end(&mut self) {
+        if self.events.failed {
+            self.account.fail(StatusCode::OK, "the stream ended with an error of the worker".to_owned());
+        } else {
+            self.account.end(Outcome::Finished, StatusCode::OK);
+        }
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         // A client that leaves has been sent this much.
-        self.account.usage = self.events.usage;
+        self.account.count(self.events.usage);
     }
 }
 

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::Value;
 use vlinders_edge::{ApiError, Permit, RequestId, Trace, UsageReport};
 
 use crate::account::Account;
@@ -19,6 +20,7 @@ use crate::metrics::Outcome;
 use crate::model::Model;
 use crate::relay::{Held, Limits, Relay};
 use crate::request::RoutedRequest;
+use crate::running::Running;
 
 /// What a worker is told of a request besides its body, its id and its trace; everything else, credentials first of all,
 /// stays here.
@@ -38,7 +40,8 @@ pub(crate) async fn forward(
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = head.config();
-    let headers = worker_headers(&request);
+    let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str).to_owned();
+    let headers = worker_headers(&request, &id);
     let trace = request.extensions().get::<Trace>().cloned();
     let trace = trace.unwrap_or_else(|| Trace::of(request.headers(), format!("POST {path}")));
     let receiving = trace.stage("receive");
@@ -48,7 +51,8 @@ pub(crate) async fn forward(
     let permit = head.admission().try_admit()?;
     let model = find(&head, request.model.as_deref()).await?;
     let metrics = head.requests(&model);
-    let mut account = Account::open(metrics.clone(), arrival, trace.clone());
+    let running = Running::new(id, "anonymous".into(), Arc::clone(&model.offer.name), arrival);
+    let mut account = Account::open(metrics.clone(), head.running().list(running), trace.clone());
     let deadline = tokio::time::Instant::from_std(arrival + config.request_timeout);
     let dispatch = Dispatch {
         client: head.fleet().client(),
@@ -56,6 +60,7 @@ pub(crate) async fn forward(
         retry_after: config.retry_after,
         metrics: &metrics,
         trace: &trace,
+        listed: account.request(),
     };
     let sent = tokio::select! {
         sent = dispatch.send(&model, &request) => sent,
@@ -68,11 +73,11 @@ pub(crate) async fn forward(
         Ok(answer) => answer,
         Err(Told::Answer(answer)) => *answer,
         Err(Told::Error(error)) => {
-            account.end(Outcome::Failed, error.kind().status());
+            account.fail(error.kind().status(), error.to_string());
             return Err(error);
         }
     };
-    account.usage = answer.usage;
+    account.count(answer.usage);
     let limits = || Limits {
         deadline,
         timeout: config.request_timeout,
@@ -102,8 +107,11 @@ fn respond(
     let body = match body {
         AnswerBody::Whole(whole) => {
             account.first_byte();
-            let failed = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-            account.end(if failed { Outcome::Failed } else { Outcome::Finished }, status);
+            if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                account.fail(status, message(&whole));
+            } else {
+                account.end(Outcome::Finished, status);
+            }
             Body::from(whole)
         }
         AnswerBody::Stream { first, events, rest, in_flight } => {
@@ -123,17 +131,20 @@ fn respond(
     response
 }
 
-fn worker_headers(request: &Request) -> HeaderMap {
+/// The sentence of an error answer.
+fn message(body: &Bytes) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    body["error"]["message"].as_str().unwrap_or("the worker said nothing more").to_owned()
+}
+
+fn worker_headers(request: &Request, id: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for name in TO_WORKER {
         if let Some(value) = request.headers().get(&name) {
             headers.insert(name, value.clone());
         }
     }
-    let id = request.extensions().get::<RequestId>();
-    if let Some(id) =
-        id.and_then(|id| HeaderValue::from_maybe_shared(Bytes::copy_from_slice(id.as_str().as_bytes())).ok())
-    {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);
     }
     UsageReport::ask(&mut headers);
