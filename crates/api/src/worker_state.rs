@@ -115,6 +115,38 @@ pub struct HistogramTotals {
     pub counts: Vec<u64>,
 }
 
+// === impl ModelTotals ===
+
+impl ModelTotals {
+    /// Both together.
+    pub fn add(&mut self, other: &Self) {
+        self.prompt_tokens += other.prompt_tokens;
+        self.generation_tokens += other.generation_tokens;
+        self.prefix_queries += other.prefix_queries;
+        self.prefix_hits += other.prefix_hits;
+        self.finished += other.finished;
+        self.aborted += other.aborted;
+        self.failed += other.failed;
+        self.first_token.add(&other.first_token);
+        self.between_tokens.add(&other.between_tokens);
+    }
+}
+
+// === impl HistogramTotals ===
+
+impl HistogramTotals {
+    /// Both together. One with other bounds, which is of another version of the program, can not be added.
+    pub fn add(&mut self, other: &Self) {
+        if self.bounds.is_empty() {
+            *self = other.clone();
+        } else if self.bounds == other.bounds {
+            for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+                *count += more;
+            }
+        }
+    }
+}
+
 // === impl WorkerState ===
 
 impl WorkerState {
@@ -131,5 +163,29 @@ impl ModelState {
     /// Name and aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.name).chain(&self.aliases).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_of_workers_add_up() {
+        let histogram = |counts: [u64; 2]| HistogramTotals { bounds: vec![1.0], counts: counts.to_vec() };
+        let mut sum = ModelTotals::default();
+        for (number, counts) in [(1, [1, 0]), (20, [2, 3])] {
+            let first_token = histogram(counts);
+            sum.add(&ModelTotals {
+                prompt_tokens: number,
+                aborted: 2,
+                first_token,
+                ..ModelTotals::default()
+            });
+        }
+        assert_eq!((sum.prompt_tokens, sum.aborted, sum.failed), (21, 4, 0));
+        assert_eq!(sum.first_token, histogram([3, 3]));
+        sum.first_token.add(&HistogramTotals { bounds: vec![2.0], counts: vec![9, 9] });
+        assert_eq!(sum.first_token, histogram([3, 3]));
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::Gauge;
 use tokio::sync::Notify;
+use vlinders_api::ModelTotals;
 use vlinders_edge::ApiError;
 
 use crate::choose::choose;
@@ -35,6 +36,8 @@ pub(crate) struct Model {
     max_prefix_blocks: usize,
     /// Where the search for the best begins.
     turn: AtomicUsize,
+    /// What workers had counted that are gone.
+    gone: Mutex<ModelTotals>,
 }
 
 /// A replica and the pool it belongs to.
@@ -67,6 +70,7 @@ impl Model {
             prefix: Mutex::default(),
             max_prefix_blocks,
             turn: AtomicUsize::new(0),
+            gone: Mutex::default(),
         }
     }
 
@@ -127,6 +131,7 @@ impl Model {
         }
         for entry in gone {
             entry.replica.set_ready(false);
+            lock(&self.gone).add(&entry.replica.totals());
             self.forget(&entry.replica);
         }
     }
@@ -134,6 +139,15 @@ impl Model {
     /// The cache of a replica is empty.
     pub(crate) fn forget(&self, replica: &Replica) {
         lock(&self.prefix).clear(replica.place);
+    }
+
+    /// What its workers have counted, those that are gone included.
+    pub(crate) fn totals(&self) -> ModelTotals {
+        let mut sum = lock(&self.gone).clone();
+        for entry in self.entries().iter() {
+            sum.add(&entry.replica.totals());
+        }
+        sum
     }
 
     /// Wake requests that wait: a replica may be routable.

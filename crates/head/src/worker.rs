@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::Authority;
 use tokio::sync::Notify;
-use vlinders_api::{ModelCondition, ModelState, WorkerState};
+use vlinders_api::{ModelCondition, ModelState, ModelTotals, WorkerState};
 
 use crate::breaker::{Breaker, Circuit};
 use crate::choose::Candidate;
@@ -54,6 +54,18 @@ pub(crate) struct Replica {
     kv_tokens: AtomicUsize,
     pending_bytes: AtomicU64,
     progress: Mutex<Progress>,
+    totals: Mutex<Totals>,
+    /// When it became ready, or ceased to be.
+    since: Mutex<SystemTime>,
+}
+
+/// What it has counted, over all its processes.
+#[derive(Debug, Default)]
+struct Totals {
+    /// Of processes that are gone.
+    past: ModelTotals,
+    /// Of this one.
+    present: ModelTotals,
 }
 
 /// When its engine last completed a step.
@@ -185,6 +197,8 @@ impl Replica {
             kv_tokens: AtomicUsize::new(0),
             pending_bytes: AtomicU64::new(0),
             progress: Mutex::new(Progress { instance: String::new(), steps: 0, since: Instant::now() }),
+            totals: Mutex::default(),
+            since: Mutex::new(SystemTime::now()),
         }
     }
 
@@ -209,6 +223,13 @@ impl Replica {
         }
         let stalled = now.duration_since(progress.since) > stall_timeout;
         drop(progress);
+        let mut totals = lock(&self.totals);
+        if reborn {
+            let ended = std::mem::take(&mut totals.present);
+            totals.past.add(&ended);
+        }
+        totals.present = model.totals.clone();
+        drop(totals);
         let platform = lock(&self.worker.target).stage == Stage::Ready;
         let ready = platform && worker.open && model.condition == ModelCondition::Ready && !stalled;
         Change { readiness: self.set_ready(ready), reborn }
@@ -216,7 +237,24 @@ impl Replica {
 
     /// Whether that is a change.
     pub(crate) fn set_ready(&self, ready: bool) -> bool {
-        self.ready.swap(ready, Ordering::Relaxed) != ready
+        let changed = self.ready.swap(ready, Ordering::Relaxed) != ready;
+        if changed {
+            *lock(&self.since) = SystemTime::now();
+        }
+        changed
+    }
+
+    /// When it became ready, or ceased to be.
+    pub(crate) fn since(&self) -> SystemTime {
+        *lock(&self.since)
+    }
+
+    /// What it has counted, over all its processes.
+    pub(crate) fn totals(&self) -> ModelTotals {
+        let totals = lock(&self.totals);
+        let mut sum = totals.past.clone();
+        sum.add(&totals.present);
+        sum
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -181,3 +181,20 @@ async fn who_waits_is_woken_counted_and_told_when_it_is_too_late() {
     let late = model.wait(&queue, retry, || None::<()>).await.unwrap_err();
     assert_eq!((late.code(), model.num_waiting()), (Some("no_worker_ready"), 0));
 }
+
+#[tokio::test]
+async fn what_was_counted_is_not_lost_with_who_counted() {
+    let model = model(Stickiness::Prefix);
+    let replica = join(&model, 0, &pool("p", 1));
+    let say = |instance: &str, generation_tokens| {
+        let worker = WorkerState { open: true, instance: instance.into(), ..WorkerState::default() };
+        let totals = ModelTotals { generation_tokens, ..ModelTotals::default() };
+        let state = ModelState { totals, ..ModelState::default() };
+        replica.report(&worker, &state, Instant::now(), Duration::from_secs(9));
+        model.totals().generation_tokens
+    };
+    assert_eq!((say("first", 5), say("first", 7)), (5, 7));
+    assert_eq!((say("second", 1), say("second", 3)), (8, 10), "it began anew");
+    model.leave(&replica.worker);
+    assert_eq!(model.totals().generation_tokens, 10);
+}
