@@ -12,6 +12,7 @@ use crate::discovery::Discovery;
 use crate::fleet::Fleet;
 use crate::metrics::{HeadMetrics, RequestMetrics};
 use crate::model::Model;
+use crate::peers::{Peers, QueueState};
 use crate::running::RunningRequests;
 
 /// A head: its models and workers, its limits, its door. Cheap to clone.
@@ -28,6 +29,9 @@ struct Inner {
     admission: Admission,
     metrics: Arc<HeadMetrics>,
     running: RunningRequests,
+    peers: Peers,
+    /// New with each start.
+    instance: String,
     requests: RwLock<HashMap<Arc<str>, Arc<RequestMetrics>>>,
     /// The signal to stop has come: readiness is off, and requests are still taken.
     leaving: CancellationToken,
@@ -81,12 +85,32 @@ impl Head {
             admission: Admission::new(config.max_in_flight, config.retry_after),
             metrics,
             running: RunningRequests::default(),
+            peers: Peers::default(),
+            instance: uuid::Uuid::new_v4().simple().to_string(),
             requests: RwLock::default(),
             leaving: CancellationToken::new(),
             ending: CancellationToken::new(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Ask the other heads that `discovery` finds how many requests wait in them, for autoscalers. It may find this one, too.
+    pub fn follow_peers(&self, discovery: Box<dyn Discovery>) {
+        let client = self.fleet().client().clone();
+        self.inner.peers.follow(discovery, client, self.inner.instance.clone());
+    }
+
+    /// Requests that wait in this head, by model.
+    pub(crate) fn queue(&self) -> QueueState {
+        let models = self.fleet().models();
+        let waiting = models.iter().map(|model| (model.offer.name.to_string(), model.num_waiting()));
+        QueueState { instance: self.inner.instance.clone(), waiting: waiting.collect() }
+    }
+
+    /// Requests for `model`: those that wait in this head and in others, and those that workers have.
+    pub(crate) fn num_requests(&self, model: &Model) -> usize {
+        model.num_requests() + self.inner.peers.waiting(&model.offer.name)
     }
 
     /// Wait until the workers that are there have been asked once, or until that takes too long. Until then the head

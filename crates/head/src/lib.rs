@@ -27,6 +27,7 @@ mod head;
 pub mod measured;
 mod metrics;
 mod model;
+mod peers;
 mod poll;
 mod prefix_chain;
 mod prefix_index;

@@ -10,10 +10,10 @@ use http::header::CONNECTION;
 use vlinders_edge::{AccessLog, ApiKeys, access_log, catch_panics, cors, method_not_allowed, not_found};
 
 use crate::head::Head;
-use crate::routes::{forward, get_model, health, list_models, ready, render_metrics, version};
+use crate::routes::{forward, get_model, health, list_models, queue, ready, render_metrics, version};
 
 /// Asked every few seconds by the platform.
-const QUIET: &[&str] = &["/health", "/ready", "/metrics"];
+const QUIET: &[&str] = &["/health", "/ready", "/metrics", "/queue"];
 
 /// Routes whose requests go to a worker.
 const FORWARDED: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
@@ -34,6 +34,7 @@ pub fn router(head: Head) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(render_metrics))
+        .route("/queue", get(queue))
         .route("/version", get(version));
     let log = AccessLog::new(head.metrics().registry().clone(), QUIET);
     let cors = cors(&head.config().cors);

@@ -7,5 +7,5 @@ mod probes;
 pub(crate) use self::{
     forward::forward,
     models::{get_model, list_models},
-    probes::{health, ready, render_metrics, version},
+    probes::{health, queue, ready, render_metrics, version},
 };

@@ -1,6 +1,6 @@
 //! KEDA asks here how many workers a model needs, so that the first one can be started by the first request.
 //!
-//! What is counted are requests: those that wait in this head, and those that the workers have, whoever sent them.
+//! What is counted are requests: those that wait in this head and in others, and those that the workers have.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -80,7 +80,8 @@ impl ExternalScaler for Scaler {
         &self,
         object: Request<ScaledObjectRef>,
     ) -> Result<Response<IsActiveResponse>, Status> {
-        let result = self.model(object.get_ref())?.num_requests() > 0;
+        let model = self.model(object.get_ref())?;
+        let result = self.head.num_requests(&model) > 0;
         Ok(Response::new(IsActiveResponse { result }))
     }
 
@@ -91,18 +92,18 @@ impl ExternalScaler for Scaler {
         object: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
         let model = self.model(object.get_ref())?;
-        let leaving = self.head.leaving().clone();
+        let head = self.head.clone();
         let changes = futures::stream::unfold((model, None), move |(model, told)| {
-            let leaving = leaving.clone();
+            let head = head.clone();
             async move {
                 loop {
-                    let active = model.num_requests() > 0;
+                    let active = head.num_requests(&model) > 0;
                     if told != Some(active) {
                         return Some((Ok(IsActiveResponse { result: active }), (model, Some(active))));
                     }
                     tokio::select! {
                         () = tokio::time::sleep(LOOK) => {}
-                        () = leaving.cancelled() => return None,
+                        () = head.leaving().cancelled() => return None,
                     }
                 }
             }
@@ -135,7 +136,7 @@ impl ExternalScaler for Scaler {
         let object = scaled_object_ref
             .as_ref()
             .ok_or_else(|| Status::invalid_argument("the request names no scaled object"))?;
-        let requests = self.model(object)?.num_requests();
+        let requests = self.head.num_requests(&*self.model(object)?);
         let value = MetricValue {
             metric_name: metric_name.clone(),
             metric_value: i64::try_from(requests).unwrap_or(i64::MAX),

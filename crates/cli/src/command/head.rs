@@ -43,6 +43,10 @@ async fn serve(resolved: ResolvedHead, metrics: Arc<HeadMetrics>) -> anyhow::Res
         workers.push(discovery(pool).await?);
     }
     let head = Head::new(head_config(&resolved)?, workers, metrics)?;
+    if let Some(peers) = &resolved.server.head.peers {
+        let pool = Arc::new(Pool { name: "heads".to_owned(), weight: 1 });
+        head.follow_peers(Box::new(DnsDiscovery::new(pool, peers.clone(), DNS_INTERVAL)));
+    }
     if let Some(port) = resolved.server.head.scaler_port {
         let scaler = TcpListener::bind((host, port)).await.with_context(|| {
             format!("cannot listen on {host}:{port}; choose another `head.scaler_port` in server.yaml")

@@ -17,6 +17,8 @@ pub(crate) struct HeadSettings {
     pub(crate) worker_key_file: Option<PathBuf>,
     /// Where KEDA asks; `None` is nowhere.
     pub(crate) scaler_port: Option<u16>,
+    /// A name with an address for each head, this one included; for autoscalers.
+    pub(crate) peers: Option<String>,
     pub(crate) queue: QueueConfig,
     pub(crate) health: HealthConfig,
 }
@@ -57,6 +59,7 @@ impl Default for HeadSettings {
             pools: Vec::new(),
             worker_key_file: None,
             scaler_port: None,
+            peers: None,
             queue: default.queue,
             health: default.health,
         }
@@ -78,6 +81,7 @@ pub(super) fn resolve(raw: &RawHead, resolver: &mut Resolver<'_>, base: &Path) -
         pools,
         worker_key_file: raw.worker_key_file.as_ref().map(|path| base.join(&path.value)),
         scaler_port: resolver.port(&raw.scaler_port),
+        peers: raw.peers.as_ref().map(|peers| authority(peers, resolver)),
         queue: QueueConfig {
             max_waiting: resolver.count(&raw.queue.max_waiting).unwrap_or(queue.max_waiting),
             timeout: resolver.duration(&raw.queue.timeout).unwrap_or(queue.timeout),
@@ -207,6 +211,7 @@ head:
     - kubernetes: { services: [mistral] }
   worker_key_file: key
   scaler_port: 9090
+  peers: heads.example:8000
   queue: { max_waiting: 5, timeout: 2m }
   health: { interval: 1s, timeout: 3s, connect_timeout: 4s, stall_timeout: 5s }
 ";
@@ -229,7 +234,7 @@ head:
         let named: Vec<_> = read.pools.iter().map(|pool| (pool.name.as_str(), pool.weight)).collect();
         assert_eq!(named, [("pool-1", 1), ("canary", 10), ("pool-3", 1), ("pool-4", 1)]);
         assert_eq!(read.worker_key_file, Some(PathBuf::from("/etc/key")));
-        assert_eq!(read.scaler_port, Some(9090));
+        assert_eq!((read.scaler_port, read.peers.as_deref()), (Some(9090), Some("heads.example:8000")));
         assert_eq!((read.queue.max_waiting, read.queue.timeout.as_secs()), (5, 120));
         let times = [
             read.health.interval,

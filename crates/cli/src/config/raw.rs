@@ -115,6 +115,7 @@ pub(super) struct RawHead {
     pub(super) workers: Option<Spanned<Vec<RawPool>>>,
     pub(super) worker_key_file: Field<String>,
     pub(super) scaler_port: Field<u64>,
+    pub(super) peers: Field<String>,
     pub(super) queue: RawQueue,
     pub(super) health: RawHealth,
 }

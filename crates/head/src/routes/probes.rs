@@ -1,4 +1,4 @@
-//! `GET /health`, `/ready`, `/metrics` and `/version`.
+//! `GET /health`, `/ready`, `/metrics`, `/queue` and `/version`.
 
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use vlinders_edge::{ApiError, METRICS_CONTENT_TYPE};
 
 use crate::head::Head;
+use crate::peers::QueueState;
 
 /// The process lives, and this is how many workers each model has.
 pub(crate) async fn health(State(head): State<Head>) -> Json<Value> {
@@ -38,6 +39,11 @@ pub(crate) async fn render_metrics(State(head): State<Head>) -> Response {
     }
     let text = head.metrics().render(head.admission().in_flight(), head.bodies().bytes_held());
     ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()
+}
+
+/// The requests that wait here, for other heads.
+pub(crate) async fn queue(State(head): State<Head>) -> Json<QueueState> {
+    Json(head.queue())
 }
 
 /// The version of this program.

@@ -80,3 +80,45 @@ async fn keda_learns_of_the_first_request() {
     serving.await.unwrap();
     assert!(pushed.next().await.is_none_or(|end| end.is_err()));
 }
+
+#[tokio::test]
+async fn whichever_head_is_asked_knows_what_waits_in_all() {
+    let mut heads = Vec::new();
+    let mut addresses = Vec::new();
+    for _ in 0..2 {
+        let offer = OfferedModel {
+            name: "m".into(),
+            aliases: Vec::new(),
+            max_model_len: None,
+            stickiness: Stickiness::Prefix,
+        };
+        let config = HeadConfig { models: Some(vec![offer]), ..HeadConfig::default() };
+        let pool = Arc::new(Pool { name: "p".into(), weight: 1 });
+        let nobody = FixedDiscovery { pool, addresses: Vec::new() };
+        let head = Head::new(config, vec![Box::new(nobody)], Arc::new(HeadMetrics::new())).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        addresses.push(listener.local_addr().unwrap().to_string());
+        tokio::spawn(crate::serve(listener, head.clone(), std::future::pending()));
+        heads.push(head);
+    }
+    // As a DNS name gives them: all, and one that is gone.
+    addresses.push("127.0.0.1:1".to_owned());
+    for head in &heads {
+        let pool = Arc::new(Pool { name: "heads".into(), weight: 1 });
+        head.follow_peers(Box::new(FixedDiscovery { pool, addresses: addresses.clone() }));
+    }
+    let model = heads[0].fleet().model(Some("m")).unwrap();
+    let waiting = tokio::spawn(async move {
+        let queue = QueueConfig { max_waiting: 9, timeout: Duration::from_secs(60) };
+        model.wait(&queue, Duration::from_secs(1), || None::<()>).await
+    });
+    let count = |head: &Head| head.num_requests(&head.fleet().model(Some("m")).unwrap());
+    while count(&heads[1]) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((count(&heads[0]), count(&heads[1])), (1, 1), "none counts itself twice");
+    waiting.abort();
+    while count(&heads[1]) == 1 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
