@@ -24,14 +24,17 @@ use tokio::net::TcpListener;
 use vlinders_api::{ModelCondition, ModelState, WorkerState};
 use vlinders_head::{FixedDiscovery, Head, HeadConfig, HeadMetrics, Pool};
 
-/// A stream has its first event at once, and further ones at this distance.
+/// Events of a stream, the first of them at once.
 const EVENTS: usize = 4;
-const DISTANCE: Duration = Duration::from_millis(250);
+
+/// Streams that run at the same time, and the milliseconds between two events of one: some hundred streams begin each
+/// second, or 1,300 with a thousand.
+const LOADS: [(usize, u64); 3] = [(1, 3), (64, 50), (1000, 250)];
 
 const ROUNDS: usize = 5;
 
 /// Each round of a way lasts this long.
-const ROUND: Duration = Duration::from_secs(4);
+const ROUND: Duration = Duration::from_secs(3);
 
 const EVENT: &str = "data: {\"id\":\"chatcmpl-0\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n: usage 20 0 1\n\n";
 
@@ -81,19 +84,21 @@ async fn worker(port: &str) {
 
 async fn answer(request: Request) -> Response {
     let body = request.into_body().collect().await.expect("a body").to_bytes();
-    if !body.windows(13).any(|window| window == b"\"stream\":true") {
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("a request");
+    let distance = Duration::from_millis(body["max_tokens"].as_u64().unwrap_or(0));
+    if distance.is_zero() {
         return (
             [("content-type", "application/json"), ("x-vlinders-usage", "usage 20 0 1")],
             "{\"choices\":[]}",
         )
             .into_response();
     }
-    let events = futures::stream::unfold(0, |sent| async move {
+    let events = futures::stream::unfold(0, move |sent| async move {
         match sent {
             0 => {}
             EVENTS => return Some((Ok(Bytes::from_static(b"data: [DONE]\n\n")), EVENTS + 1)),
             number if number > EVENTS => return None,
-            _ => tokio::time::sleep(DISTANCE).await,
+            _ => tokio::time::sleep(distance).await,
         }
         Some((Ok::<_, std::io::Error>(Bytes::from_static(EVENT.as_bytes())), sent + 1))
     });
@@ -114,7 +119,8 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // nginx ends its own processes when it is asked to end.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
 }
@@ -157,9 +163,10 @@ fn client() -> Http {
     Client::builder(TokioExecutor::new()).build(connector)
 }
 
-fn request(port: u16, stream: bool, number: usize) -> http::Request<Full<Bytes>> {
+/// With a distance between events, the answer is a stream.
+fn request(port: u16, distance: u64, number: usize) -> http::Request<Full<Bytes>> {
     let body = format!(
-        "{{\"model\":\"m\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\"{number} {}\"}}]}}",
+        "{{\"model\":\"m\",\"max_tokens\":{distance},\"messages\":[{{\"role\":\"user\",\"content\":\"{number} {}\"}}]}}",
         "a few words ".repeat(40)
     );
     http::Request::post(format!("http://127.0.0.1:{port}/v1/chat/completions"))
@@ -169,7 +176,7 @@ fn request(port: u16, stream: bool, number: usize) -> http::Request<Full<Bytes>>
 }
 
 /// Seconds to the first event of each stream that began within a round.
-async fn streams(http: &Http, port: u16, count: usize) -> Vec<f64> {
+async fn streams(http: &Http, port: u16, (count, distance): (usize, u64)) -> Vec<f64> {
     let end = Instant::now() + ROUND;
     let tasks: Vec<_> = (0..count)
         .map(|client| {
@@ -177,11 +184,12 @@ async fn streams(http: &Http, port: u16, count: usize) -> Vec<f64> {
             tokio::spawn(async move {
                 let mut times = Vec::new();
                 // Clients begin one after the other, so that they do not come in step.
-                let spread = EVENTS as u32 * DISTANCE;
+                let spread = Duration::from_millis(EVENTS as u64 * distance);
                 tokio::time::sleep(spread * client as u32 / count as u32).await;
                 while Instant::now() < end {
                     let begun = Instant::now();
-                    let mut response = http.request(request(port, true, client)).await.expect("an answer");
+                    let mut response =
+                        http.request(request(port, distance, client)).await.expect("an answer");
                     assert_eq!(response.status(), 200);
                     let first = response.body_mut().frame().await;
                     times.push(begun.elapsed().as_secs_f64());
@@ -210,7 +218,7 @@ async fn rate(http: &Http, port: u16) -> f64 {
             tokio::spawn(async move {
                 let mut count = 0;
                 while begun.elapsed() < ROUND {
-                    let response = http.request(request(port, false, client)).await.expect("an answer");
+                    let response = http.request(request(port, 0, client)).await.expect("an answer");
                     assert_eq!(response.status(), 200);
                     response.into_body().collect().await.expect("a whole answer");
                     count += 1;
@@ -228,7 +236,7 @@ async fn rate(http: &Http, port: u16) -> f64 {
 
 async fn until_ready(http: &Http, port: u16) {
     for _ in 0..500 {
-        if http.request(request(port, false, 0)).await.is_ok_and(|response| response.status() == 200) {
+        if http.request(request(port, 0, 0)).await.is_ok_and(|response| response.status() == 200) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -269,11 +277,12 @@ fn compare() {
             "{:>8} {:>8} {:>12} {:>12} {:>12} {:>12}",
             "streams", "way", "p50 us", "p99 us", "+p50 us", "+p99 us"
         );
-        for count in [1, 64, 1000] {
+        for load in LOADS {
+            let count = load.0;
             let mut seen = vec![(Vec::new(), Vec::new()); ways.len()];
             for _ in 0..ROUNDS {
                 for ((_, port), (p50, p99)) in ways.iter().zip(&mut seen) {
-                    let mut times = streams(&http, *port, count).await;
+                    let mut times = streams(&http, *port, load).await;
                     p50.push(percentile(&mut times, 0.5) * 1e6);
                     p99.push(percentile(&mut times, 0.99) * 1e6);
                 }
@@ -310,7 +319,7 @@ fn soak(minutes: u64) {
         let mut total = 0;
         while begun.elapsed() < Duration::from_secs(60 * minutes) {
             for _ in 0..5 {
-                total += streams(&http, ports[1], 1000).await.len();
+                total += streams(&http, ports[1], LOADS[2]).await.len();
             }
             println!("{:>8} {total:>10} {:>12.1}", begun.elapsed().as_secs(), resident(pid));
         }
