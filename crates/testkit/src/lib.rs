@@ -1,10 +1,11 @@
-//! Tiny checkpoints, random checkpoints and golden results: for tests and benches only.
+//! Tiny checkpoints, random checkpoints, golden results and a private PostgreSQL: for tests and benches only.
 
 mod checkpoint;
 mod error;
 mod gguf;
 mod golden;
 mod model;
+mod postgres;
 mod tokenizer;
 
 pub use self::{
@@ -13,5 +14,6 @@ pub use self::{
     gguf::{Encode, GgufData, GgufFile, GgufTensor, GgufValue, gguf_floats},
     golden::{Golden, GoldenPrompt, golden_names, golden_root},
     model::{RandomModel, Shape},
+    postgres::Postgres,
     tokenizer::{chat_files, tokenizer_json},
 };
