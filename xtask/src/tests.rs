@@ -19,6 +19,7 @@ pub(crate) struct TestArgs {
 /// The first part that fails.
 pub(crate) fn run(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     check::run(root)?;
+    tools::ensure(&[tools::POSTGRESQL])?;
     if tools::found("cargo-nextest") {
         crate::run(crate::cargo(root).args(["nextest", "run", "--workspace", "--no-fail-fast"]))?;
     } else {

@@ -45,7 +45,6 @@ async fn fill(
 ) -> Option<()> {
     let limit = until.saturating_sub(batch.len()).max(1);
     tokio::select! {
-        biased;
         count = entries.recv_many(batch, limit) => {
             *open &= count > 0;
             (count > 0).then_some(())

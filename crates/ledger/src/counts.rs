@@ -26,10 +26,8 @@ impl Counts {
             "vlinders_ledger_rows_total",
             "Usage rows that the database has (delivered), or that are lost to it (dropped)",
         );
-        metrics.describe_gauge(
-            "vlinders_ledger_pending_rows",
-            "Usage rows that the database does not have yet",
-        );
+        metrics
+            .describe_gauge("vlinders_ledger_pending_rows", "Usage rows that the database does not have yet");
         metrics.describe_gauge("vlinders_ledger_spool_bytes", "Bytes of usage rows that wait on disk");
         metrics.describe_gauge(
             "vlinders_ledger_database_up",

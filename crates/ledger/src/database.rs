@@ -1,8 +1,10 @@
 //! One connection to the database: tables first, then rows in batches, each row once however often it is sent.
 
+use std::pin::Pin;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::DatabaseUrl;
@@ -10,6 +12,14 @@ use crate::row::Row;
 
 /// Tables of another program in the same database may be migrated by sqlx too.
 const MIGRATIONS_TABLE: &str = "vlinders_migrations";
+
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!();
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    // While an update rolls out, or is rolled back, tables can be newer than this program. They only grow.
+    migrator.set_ignore_missing(true);
+    migrator
+});
 
 const INSERT: &str = "\
 INSERT INTO usage_entries (id, request_id, consumer, model, route, worker, prompt_tokens, cached_tokens, \
@@ -19,6 +29,9 @@ $8::bigint[], $9::bigint[], $10::integer[], $11::text[], $12::timestamptz[], $13
 $14::double precision[]) ON CONFLICT (id) DO NOTHING";
 
 pub(crate) struct Database(PgConnection);
+
+/// Behind a pointer, since the compiler can not see through the lifetimes in sqlx that these are `Send`.
+type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'a>>;
 
 /// The database did not take rows.
 #[derive(Debug)]
@@ -39,7 +52,7 @@ impl Database {
             migrate(&mut connection).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
             Ok(Self(connection))
         };
-        limited(patience, url, connecting).await
+        limited(patience, url, Box::pin(connecting)).await
     }
 
     /// Insert rows, all or none. Those that are there already stay as they are.
@@ -71,28 +84,25 @@ impl Database {
             .bind(of(rows, |row| row.first_byte))
             .bind(of(rows, |row| row.duration))
             .execute(&mut self.0);
-        limited(patience, url, insert).await.map(|_| ())
+        limited(patience, url, Box::pin(insert)).await.map(|_| ())
     }
 
     /// Whether it is still there.
     pub(crate) async fn ping(&mut self, url: &DatabaseUrl, patience: Duration) -> Result<(), Refusal> {
-        limited(patience, url, self.0.ping()).await
+        limited(patience, url, Box::pin(self.0.ping())).await
     }
 }
 
 /// Several processes do this at the same time: all but one wait for a lock of the database.
 async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    let mut migrator = sqlx::migrate!();
-    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
-    // While an update rolls out, or is rolled back, tables can be newer than this program. They only grow.
-    migrator.set_ignore_missing(true);
-    migrator.run(connection).await
+    // `run` is the same, but its future is not `Send` in the eyes of the compiler.
+    MIGRATOR.run_direct(None, connection, false).await
 }
 
 async fn limited<T>(
     patience: Duration,
     url: &DatabaseUrl,
-    work: impl Future<Output = Result<T, sqlx::Error>>,
+    work: Work<'_, T>,
 ) -> Result<T, Refusal> {
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(value)) => Ok(value),

@@ -128,7 +128,9 @@ impl Deliverer {
         self.was_away = true;
         if self.away.raise(1).is_some() {
             let url = &self.config.database_url;
-            tracing::error!("the usage database {url} takes no rows: {reason}; they are kept, and it is tried again");
+            tracing::error!(
+                "the usage database {url} takes no rows: {reason}; they are kept, and it is tried again"
+            );
         }
         sleep(self.backoff).await;
         self.backoff = (self.backoff * 2).min(self.config.max_backoff);

@@ -28,6 +28,8 @@ pub enum LedgerError {
         reason: String,
     },
     /// It is reached, but no ledger has written to it yet.
-    #[error("the database {0} has no usage yet: its tables are made when a server with a ledger first connects")]
+    #[error(
+        "the database {0} has no usage yet: its tables are made when a server with a ledger first connects"
+    )]
     NoTables(String),
 }

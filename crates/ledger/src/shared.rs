@@ -43,7 +43,9 @@ impl Shared {
         if let Some(trouble) = &appended.trouble
             && self.disk.raise(1).is_some()
         {
-            tracing::error!("usage rows do not go to the disk: {trouble}; a few stay in memory, where a crash loses them");
+            tracing::error!(
+                "usage rows do not go to the disk: {trouble}; a few stay in memory, where a crash loses them"
+            );
         }
         self.drop_rows(appended.dropped, "neither disk nor memory has room for them");
         self.arrived.notify_one();
@@ -65,7 +67,10 @@ impl Shared {
         let id = row.id;
         match self.with(move |spool| spool.reject(&row)).await {
             Some(Ok(path)) => {
-                tracing::error!("the database refuses usage row {id}: {reason}; it is kept in {}", path.display());
+                tracing::error!(
+                    "the database refuses usage row {id}: {reason}; it is kept in {}",
+                    path.display()
+                );
             }
             Some(Err(error)) => {
                 tracing::error!("the database refuses usage row {id}: {reason}; it is lost: {error}");

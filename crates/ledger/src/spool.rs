@@ -149,13 +149,16 @@ impl Spool {
 
     /// Forget rows that the database has. A file with rows that can not be read gets another name.
     pub(crate) fn remove(&mut self, front: &Front) {
-        let Some(segment) = self.waiting.pop_front_if(|segment| segment.number == front.number) else { return };
+        let Some(segment) = self.waiting.pop_front_if(|segment| segment.number == front.number) else {
+            return;
+        };
         match segment.place {
             Place::Memory(rows) => self.rows_in_memory -= rows.len(),
             Place::File { bytes } => {
                 self.bytes -= bytes;
                 let path = self.path(front.number, ENDING);
-                let removed = if front.damaged { self.set_aside(front.number) } else { fs::remove_file(&path) };
+                let removed =
+                    if front.damaged { self.set_aside(front.number) } else { fs::remove_file(&path) };
                 if let Err(error) = removed {
                     // The next process delivers it again, which changes nothing.
                     tracing::error!("cannot remove delivered usage rows in {}: {error}", path.display());
@@ -183,7 +186,8 @@ impl Spool {
         if self.bytes + length > self.max_bytes {
             return Err(io::Error::other(format!("the limit of {} bytes is reached", self.max_bytes)));
         }
-        if let Some(Segment { number, place: Place::File { bytes: had }, sealed: false }) = self.waiting.back()
+        if let Some(Segment { number, place: Place::File { bytes: had }, sealed: false }) =
+            self.waiting.back()
             && *had < SEGMENT_BYTES
         {
             let (path, had) = (self.path(*number, ENDING), *had);
@@ -218,7 +222,9 @@ impl Spool {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
-            let Some((number, ending)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
+            let Some((number, ending)) = name.to_str().and_then(|name| name.split_once('.')) else {
+                continue;
+            };
             let Ok(number) = number.parse::<u64>() else { continue };
             self.next = self.next.max(number + 1);
             if ending == ENDING {

@@ -1,6 +1,7 @@
 //! A ledger with a real PostgreSQL: what its tests share.
 
 mod delivery;
+mod logs;
 mod outages;
 mod report;
 mod spool;

@@ -120,7 +120,10 @@ mod tests {
             "postgresql://billing@db.example:5433/usage?password=s3cret%21x",
         ] {
             let url: DatabaseUrl = text.parse().unwrap();
-            assert_eq!(format!("{url:?} {url}"), "postgres://billing@db.example:5433/usage ".repeat(2).trim());
+            assert_eq!(
+                format!("{url:?} {url}"),
+                "postgres://billing@db.example:5433/usage ".repeat(2).trim()
+            );
             let error = std::io::Error::other("refused s3cret!x as s3cret%21x");
             assert_eq!(url.explain(&error), "refused *** as ***");
         }

@@ -16,8 +16,7 @@ coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens, \
 coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens \
 FROM usage_entries WHERE ($1::timestamptz IS NULL OR received_at >= $1) \
 AND ($2::timestamptz IS NULL OR received_at < $2) AND ($3::text IS NULL OR consumer = $3) \
-AND ($4::text IS NULL OR model = $4) GROUP BY 1, 2, 3 \
-ORDER BY 1, 2 COLLATE \"C\", 3 COLLATE \"C\"";
+AND ($4::text IS NULL OR model = $4) GROUP BY 1, 2, 3";
 
 /// Undefined table, in the words of SQLSTATE.
 const NO_TABLE: &str = "42P01";
@@ -97,7 +96,9 @@ pub async fn usage(url: &DatabaseUrl, query: &UsageQuery) -> Result<Vec<UsageRow
         .bind(consumer)
         .bind(model);
     let rows = select.fetch_all(&mut connection).await.map_err(failed)?;
-    let rows = rows.iter().map(UsageRow::read).collect::<Result<_, _>>().map_err(failed)?;
+    let mut rows = rows.iter().map(UsageRow::read).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    // here, since a database orders names by its own rules
+    rows.sort_by(|one, other| one.names().cmp(&other.names()));
     // the rows are here: that a farewell is not heard changes nothing
     let _ = connection.close().await;
     Ok(rows)
@@ -128,6 +129,10 @@ impl UsageRow {
             cached_tokens: number("cached_tokens")?,
             completion_tokens: number("completion_tokens")?,
         })
+    }
+
+    fn names(&self) -> (Option<NaiveDate>, Option<&str>, Option<&str>) {
+        (self.day, self.consumer.as_deref(), self.model.as_deref())
     }
 
     /// Its numbers, in the order of [`NUMBERS`].

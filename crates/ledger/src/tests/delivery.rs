@@ -45,7 +45,9 @@ async fn a_row_says_what_the_entry_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_start_at_once_in_an_empty_database() {
     let world = World::new();
-    let start = |name: &str| world.ledger_with(LedgerConfig { spool: world.folder.path().join(name), ..world.config() });
+    let start = |name: &str| {
+        world.ledger_with(LedgerConfig { spool: world.folder.path().join(name), ..world.config() })
+    };
     let (first, second) = tokio::join!(start("one"), start("two"));
     let ((first, _), (second, _)) = (first.unwrap(), second.unwrap());
     for number in 0..500 {

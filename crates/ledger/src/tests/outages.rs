@@ -45,16 +45,17 @@ fn a_process_that_crashed_leaves_its_rows_to_the_next() {
     let mut world = World::new();
     world.postgres.stop();
     let first = tokio::runtime::Runtime::new().unwrap();
-    first.block_on(async {
+    let ledger = first.block_on(async {
         let (ledger, _) = world.ledger().await;
         for number in 0..1000 {
             ledger.record(entry(number));
         }
         until("all rows on disk", || spooled(&world.spool()) == 1000).await;
-        // nothing is told that the end is near
-        std::mem::forget(ledger);
+        ledger
     });
-    first.shutdown_background();
+    // its tasks are gone before anybody tells them that the end is near
+    first.shutdown_timeout(PATIENCE);
+    drop(ledger);
     world.postgres.restart().unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (ledger, metrics) = world.ledger().await;

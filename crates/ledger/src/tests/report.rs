@@ -53,10 +53,8 @@ async fn usage_is_added_up_by_what_is_asked_for() {
     ];
     check(&world, UsageQuery::default(), &by_all).await;
     let group_by = GroupBy { day: false, consumer: true, model: false };
-    let by_consumer = [
-        (None, anna, None, [4, 1, 1, 0, 8_589_934_620, 4, 11]),
-        (None, bob, None, [2, 0, 0, 1, 1, 1, 1]),
-    ];
+    let by_consumer =
+        [(None, anna, None, [4, 1, 1, 0, 8_589_934_620, 4, 11]), (None, bob, None, [2, 0, 0, 1, 1, 1, 1])];
     check(&world, UsageQuery { group_by, ..UsageQuery::default() }, &by_consumer).await;
     // the end is not part of a span, its beginning is
     let (from, to) = (Some(time("2026-03-01T12:00:00Z")), Some(time("2026-03-02T00:00:00Z")));
