@@ -26,8 +26,11 @@ pub(crate) async fn collect(
         let deadline = Instant::now() + config.interval;
         while batch.len() < batch_rows {
             let more = fill(&mut entries, &mut closing, &mut open, &mut batch, batch_rows);
-            if !matches!(timeout_at(deadline, more).await, Ok(Some(()))) {
-                break;
+            match timeout_at(deadline, more).await {
+                Ok(Some(())) => {}
+                // the end is near, but not all is here
+                Ok(None) if !entries.is_empty() => {}
+                Ok(None) | Err(_) => break,
             }
         }
         let rows = batch.drain(..).map(Row::from).collect();

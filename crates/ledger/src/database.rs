@@ -99,11 +99,7 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
     MIGRATOR.run_direct(None, connection, false).await
 }
 
-async fn limited<T>(
-    patience: Duration,
-    url: &DatabaseUrl,
-    work: Work<'_, T>,
-) -> Result<T, Refusal> {
+async fn limited<T>(patience: Duration, url: &DatabaseUrl, work: Work<'_, T>) -> Result<T, Refusal> {
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) if is_about_rows(&error) => Err(Refusal::Rows(url.explain(&error))),

@@ -115,9 +115,8 @@ impl Postgres {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
         command.args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
-        // the data dies with the test: nothing has to survive the machine
-        for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB"]
-        {
+        // Nothing has to survive the machine; what is committed has to survive the server.
+        for setting in ["fsync=off", "full_page_writes=off", "shared_buffers=16MB"] {
             command.args(["-c", setting]);
         }
         let server = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
