@@ -13,13 +13,13 @@ pub(crate) struct TestArgs {
     skip_clients: bool,
 }
 
-/// Check the rooms, run the Rust tests and the documentation's examples, then the clients.
+/// Check the rooms, get what the Rust tests talk to, run the Rust tests and the documentation's examples, then the clients.
 ///
 /// # Errors
 /// The first part that fails.
 pub(crate) fn run(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     check::run(root)?;
-    tools::ensure(&[tools::POSTGRESQL])?;
+    tools::ensure(&[tools::POSTGRESQL, tools::REDIS, tools::OPENSSL])?;
     if tools::found("cargo-nextest") {
         crate::run(crate::cargo(root).args(["nextest", "run", "--workspace", "--no-fail-fast"]))?;
     } else {

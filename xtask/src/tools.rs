@@ -28,6 +28,12 @@ pub(crate) const NPM: Tool = Tool { program: "npm", package: "npm", probe: &["--
 pub(crate) const POSTGRESQL: Tool =
     Tool { program: "sh", package: "postgresql", probe: &["-c", "ls /usr/lib/postgresql/*/bin/initdb"] };
 
+/// Rate limits that several processes share; brings `redis-cli` too.
+pub(crate) const REDIS: Tool =
+    Tool { program: "redis-server", package: "redis-server", probe: &["--version"] };
+/// Makes the keys that tests sign tokens with.
+pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl", probe: &["version"] };
+
 /// A program of this name is on the PATH.
 pub(crate) fn found(program: &str) -> bool {
     succeeds(Command::new("sh").args(["-c", &format!("command -v {program}")]))

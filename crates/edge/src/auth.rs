@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::error::{ApiError, ErrorKind};
 
@@ -38,17 +38,20 @@ impl ApiKeys {
     /// # Errors
     /// There is no key, or one that could never be sent.
     pub fn parse(text: &str) -> Result<Self, InvalidApiKeys> {
-        let mut hashes = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            let key = line.trim();
-            if key.is_empty() || key.starts_with('#') {
-                continue;
-            }
-            if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(InvalidApiKeys::Characters(number + 1));
-            }
-            hashes.push(hash(key));
-        }
+        Self::from_lines(key_lines(text))
+    }
+
+    /// The keys of numbered lines, each line one key.
+    ///
+    /// # Errors
+    /// As [`ApiKeys::parse`].
+    pub fn from_lines<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Self, InvalidApiKeys> {
+        let hashes = lines
+            .map(|(number, key)| {
+                let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+                if visible { Ok(hash(key)) } else { Err(InvalidApiKeys::Characters(number)) }
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         if hashes.is_empty() { Err(InvalidApiKeys::Empty) } else { Ok(Self { hashes }) }
     }
 
@@ -57,31 +60,26 @@ impl ApiKeys {
     /// # Errors
     /// No key was sent, or an unknown one.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let value = headers.get(AUTHORIZATION).ok_or_else(|| {
-            ApiError::new(
-                ErrorKind::Unauthorized,
-                "this server needs an API key: send the header 'Authorization: Bearer KEY'",
-            )
-            .with_code("missing_api_key")
-        })?;
-        let key = value
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, key)| key.trim());
-        match key {
-            Some(key) if self.contains(key) => Ok(()),
-            _ => Err(ApiError::new(ErrorKind::Unauthorized, "the API key is not known to this server")
-                .with_code("invalid_api_key")),
+        match self.position(bearer(headers)?) {
+            Some(_) => Ok(()),
+            None => Err(unknown_key()),
         }
     }
 
-    /// Compares with every key, whether or not one has matched already.
-    fn contains(&self, key: &str) -> bool {
+    /// Which key this is, counted from 0. Compares with every key, whether or not one has matched already.
+    #[must_use]
+    pub fn position(&self, key: &str) -> Option<usize> {
         let given = hash(key);
-        let found = self.hashes.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&given));
-        found.into()
+        let found = self.hashes.iter().zip(1_u64..).fold(0_u64, |found, (known, number)| {
+            u64::conditional_select(&found, &number, known.ct_eq(&given))
+        });
+        usize::try_from(found).ok()?.checked_sub(1)
+    }
+
+    /// The first hexadecimal digits of the SHA-256 of a key: a name for a key that has none.
+    #[must_use]
+    pub fn fingerprint(key: &str) -> String {
+        hash(key)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Middleware that lets only requests with a known key pass; with `None` all do.
@@ -104,6 +102,42 @@ impl std::fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ApiKeys({})", self.hashes.len())
     }
+}
+
+/// The lines of a text that hold something, trimmed and with their numbers: neither empty nor a `#` comment.
+pub fn key_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(idx, line)| (idx + 1, line.trim()));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// What follows `Bearer` in the only `Authorization` header of a request.
+///
+/// # Errors
+/// There is no such header, there are several, or it has another form.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or_else(|| {
+        ApiError::new(
+            ErrorKind::Unauthorized,
+            "this server needs an API key: send the header 'Authorization: Bearer KEY'",
+        )
+        .with_code("missing_api_key")
+    })?;
+    if values.next().is_some() {
+        // Whoever stands before us may have looked at another one of them.
+        return Err(ApiError::new(ErrorKind::Unauthorized, "send one Authorization header, not several")
+            .with_code("duplicate_authorization"));
+    }
+    let value = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let bearer = value.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    bearer.map(|(_, key)| key.trim()).ok_or_else(unknown_key)
+}
+
+/// The answer to a key that is not one of ours.
+#[must_use]
+pub fn unknown_key() -> ApiError {
+    ApiError::new(ErrorKind::Unauthorized, "the API key is not known to this server")
+        .with_code("invalid_api_key")
 }
 
 fn hash(key: &str) -> [u8; 32] {
@@ -139,6 +173,21 @@ mod tests {
         ] {
             assert_eq!(code(&keys, Some(wrong)), Some("invalid_api_key"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_key_has_its_place_and_several_headers_have_none() {
+        let keys = ApiKeys::parse("sk-one\nsk-two\nsk-three").expect("keys");
+        let places = ["sk-one", "sk-two", "sk-three", "sk-four"].map(|key| keys.position(key));
+        assert_eq!(places, [Some(0), Some(1), Some(2), None]);
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, "Bearer sk-one".parse().expect("a header"));
+        headers.append(AUTHORIZATION, "Bearer sk-one".parse().expect("a header"));
+        assert_eq!(
+            keys.check(&headers).err().and_then(|error| error.code()),
+            Some("duplicate_authorization")
+        );
+        assert_eq!(ApiKeys::fingerprint("sk-one"), "456f1612");
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod write_timeout;
 pub use self::{
     access::{AccessLog, RequestId, access_log},
     admission::{Admission, Permit, Rejected},
-    auth::{ApiKeys, InvalidApiKeys},
+    auth::{ApiKeys, InvalidApiKeys, bearer, key_lines, unknown_key},
     body::{Bodies, BodyLimits},
     budget::BodyLease,
     connection::{ConnectionLimits, Connections},

@@ -1,4 +1,4 @@
-//! Tiny checkpoints, random checkpoints, golden results and a private PostgreSQL: for tests and benches only.
+//! Tiny checkpoints, random checkpoints, golden results and real servers to talk to: for tests and benches only.
 
 mod checkpoint;
 mod error;
@@ -6,6 +6,7 @@ mod gguf;
 mod golden;
 mod model;
 mod postgres;
+mod redis;
 mod tokenizer;
 
 pub use self::{
@@ -15,5 +16,6 @@ pub use self::{
     golden::{Golden, GoldenPrompt, golden_names, golden_root},
     model::{RandomModel, Shape},
     postgres::Postgres,
+    redis::{Redis, RedisCluster},
     tokenizer::{chat_files, tokenizer_json},
 };
