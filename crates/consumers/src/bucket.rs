@@ -44,17 +44,19 @@ pub(crate) struct Decision {
 // === impl Buckets ===
 
 impl Buckets {
-    /// Take `cost` from both buckets, or from none.
+    /// Take `cost` from both buckets, or from none. A refusal leaves no trace.
     pub(crate) fn admit(&mut self, now: u64, limits: Limits, cost: Cost) -> Decision {
-        self.leak(now, limits);
-        let debts = self.debts;
+        let mut next = *self;
+        next.leak(now, limits);
+        let debts = next.debts;
         let admitted = wait(debts.requests, limits.requests_per_minute, cost.requests).is_zero()
             && wait(debts.tokens, limits.tokens_per_minute, cost.tokens).is_zero();
         if admitted {
-            self.debts.requests = owed(debts.requests, limits.requests_per_minute, cost.requests);
-            self.debts.tokens = owed(debts.tokens, limits.tokens_per_minute, cost.tokens);
+            next.debts.requests = owed(debts.requests, limits.requests_per_minute, cost.requests);
+            next.debts.tokens = owed(debts.tokens, limits.tokens_per_minute, cost.tokens);
+            *self = next;
         }
-        Decision { admitted, debts: self.debts }
+        Decision { admitted, debts: next.debts }
     }
 
     /// Take `more` tokens, or give them back if it is negative; nobody is asked.
