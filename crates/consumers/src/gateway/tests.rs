@@ -5,7 +5,9 @@ use super::*;
 const OLD: &str = "0123456789abcdef";
 const NEW: &str = "fedcba9876543210";
 
-fn answer(headers: &[(&'static str, &str)]) -> Result<Option<String>, &'static str> {
+type Headers<'a> = &'a [(&'static str, &'a str)];
+
+fn answer(headers: Headers<'_>) -> Result<Option<String>, &'static str> {
     let gateway = TrustedGateway::parse(&format!("# old\n{OLD}\n{NEW}\n")).expect("secrets");
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -37,7 +39,7 @@ fn who_knows_a_secret_names_the_consumer() {
 fn who_does_not_is_refused() {
     let secret = ("x-internal-secret", NEW);
     let long = "x".repeat(129);
-    let cases: &[(&str, &[(&'static str, &str)], &str)] = &[
+    let cases: &[(&str, Headers<'_>, &str)] = &[
         ("no secret", &[("x-consumer-username", "admin")], "untrusted_gateway"),
         ("no secret, custom id", &[("x-consumer-custom-id", "1")], "untrusted_gateway"),
         ("no secret, credential", &[("x-credential-identifier", "1")], "untrusted_gateway"),
