@@ -194,3 +194,21 @@ async fn a_password_is_needed_and_never_shown() {
         assert_eq!(wrong.refusal().await, Some("rate_limiter_unavailable"));
     }
 }
+
+#[tokio::test]
+async fn tls_is_spoken_with_the_right_authority_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, issued.cert.pem()).expect("a file");
+    std::fs::write(&key, issued.signing_key.serialize_pem()).expect("a file");
+    let redis = Redis::with_tls(&certificate, &key).expect("redis");
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let url = redis.tls_url().expect("an address");
+    for (authority, up) in [(Some(issued.cert.pem()), true), (Some(other.cert.pem()), false), (None, false)] {
+        let options = RedisOptions { authority, when_gone: WhenGone::Closed, ..patient(&url) };
+        let head = head(limits(100, 0), options).await;
+        assert_eq!(head.is_up(), up);
+        assert_eq!(head.refusal().await.is_none(), up);
+    }
+}

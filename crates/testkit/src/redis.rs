@@ -16,6 +16,7 @@ use crate::error::TestkitError;
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
+    tls_port: Option<u16>,
     password: Option<String>,
     extra: Vec<String>,
     folder: TempDir,
@@ -46,11 +47,30 @@ impl Redis {
         Self::launch(Some(password), &[])
     }
 
+    /// Start a server that speaks TLS too, on the port of [`Redis::tls_url`], with this certificate and key in PEM.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn with_tls(certificate: &Path, key: &Path) -> Result<Self, TestkitError> {
+        let port = free_port()?;
+        let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+        let words = [
+            ["--tls-port", &port.to_string()],
+            ["--tls-cert-file", &certificate],
+            ["--tls-key-file", &key],
+            ["--tls-ca-cert-file", &certificate],
+            ["--tls-auth-clients", "no"],
+        ];
+        let mut redis = Self::launch(None, words.as_flattened())?;
+        redis.tls_port = Some(port);
+        Ok(redis)
+    }
+
     fn launch(password: Option<&str>, extra: &[&str]) -> Result<Self, TestkitError> {
         let folder = TempDir::new().map_err(|error| TestkitError::new(std::env::temp_dir(), error))?;
         let password = password.map(str::to_owned);
         let extra = extra.iter().map(|&word| word.to_owned()).collect();
-        let mut redis = Self { port: 0, password, extra, folder, child: None };
+        let mut redis = Self { port: 0, tls_port: None, password, extra, folder, child: None };
         // Somebody else may take a port between its choice and its use.
         let mut outcome = Ok(());
         for _ in 0..5 {
@@ -126,6 +146,12 @@ impl Redis {
             Some(password) => format!("redis://:{password}@{}", self.address()),
             None => format!("redis://{}", self.address()),
         }
+    }
+
+    /// `rediss://…`, if it was started with a certificate.
+    #[must_use]
+    pub fn tls_url(&self) -> Option<String> {
+        self.tls_port.map(|port| format!("rediss://127.0.0.1:{port}"))
     }
 
     /// Where it listens.
