@@ -22,7 +22,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use vlinders_api::{ModelCondition, ModelState, WorkerState};
-use vlinders_head::{FixedDiscovery, Head, HeadConfig, HeadMetrics, Pool};
+use vlinders_head::{FixedDiscovery, Head, HeadConfig, HeadMetrics, HeadParts, Pool};
 
 /// Events of a stream, the first of them at once.
 const EVENTS: usize = 4;
@@ -108,8 +108,8 @@ async fn answer(request: Request) -> Response {
 async fn head(port: &str, worker: &str) {
     let pool = Arc::new(Pool { name: "p".to_owned(), weight: 1 });
     let workers = FixedDiscovery { pool, addresses: vec![worker.to_owned()] };
-    let head = Head::new(HeadConfig::default(), vec![Box::new(workers)], Arc::new(HeadMetrics::new()))
-        .expect("a head");
+    let parts = HeadParts { workers: vec![Box::new(workers)], ..HeadParts::default() };
+    let head = Head::new(HeadConfig::default(), parts, Arc::new(HeadMetrics::new())).expect("a head");
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("a port");
     vlinders_head::serve(listener, head, std::future::pending()).await;
 }

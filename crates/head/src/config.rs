@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vlinders_edge::{ApiKeys, BodyLimits, ConnectionLimits, CorsOrigins, Secret};
+use vlinders_edge::{BodyLimits, ConnectionLimits, CorsOrigins, Secret};
 
 /// Limits and habits of a head.
 #[derive(Debug, Clone)]
@@ -32,8 +32,6 @@ pub struct HeadConfig {
     pub shutdown_grace: Duration,
     /// Which web pages may call.
     pub cors: CorsOrigins,
-    /// Keys of clients; `None` lets everybody in.
-    pub api_keys: Option<ApiKeys>,
     /// Blocks of prompts that are remembered, all workers of a model together.
     pub max_prefix_blocks: usize,
 }
@@ -111,7 +109,6 @@ impl Default for HeadConfig {
             shutdown_delay: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(30),
             cors: CorsOrigins::None,
-            api_keys: None,
             max_prefix_blocks: 1 << 20,
         }
     }

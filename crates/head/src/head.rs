@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use tokio_util::sync::CancellationToken;
+use vlinders_consumers::{Authenticator, RateLimiter};
 use vlinders_edge::{Admission, Bodies};
+use vlinders_ledger::Ledger;
 
 use crate::client::{InvalidWorkerKey, WorkerClient};
 use crate::config::HeadConfig;
@@ -15,19 +17,34 @@ use crate::model::Model;
 use crate::peers::{Peers, QueueState};
 use crate::running::RunningRequests;
 
+/// What a head works with, besides its configuration.
+#[derive(Default)]
+pub struct HeadParts {
+    /// Ways to find workers, at least one.
+    pub workers: Vec<Box<dyn Discovery>>,
+    /// Tells who asks; by default everybody is let in.
+    pub authenticator: Authenticator,
+    /// Limits how much each may.
+    pub limiter: Option<RateLimiter>,
+    /// Where requests are entered when they are over.
+    pub ledger: Option<Ledger>,
+}
+
 /// A head: its models and workers, its limits, its door. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Head {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     config: HeadConfig,
     fleet: Fleet,
     bodies: Bodies,
     admission: Admission,
     metrics: Arc<HeadMetrics>,
+    authenticator: Authenticator,
+    limiter: Option<RateLimiter>,
+    ledger: Option<Ledger>,
     running: RunningRequests,
     peers: Peers,
     /// New with each start.
@@ -56,15 +73,12 @@ pub enum InvalidHead {
 // === impl Head ===
 
 impl Head {
-    /// A head that finds its workers in these ways and begins to watch them. It needs a tokio runtime around it.
+    /// A head with these parts, which begins to watch its workers. It needs a tokio runtime around it.
     ///
     /// # Errors
     /// The configuration contradicts itself.
-    pub fn new(
-        config: HeadConfig,
-        workers: Vec<Box<dyn Discovery>>,
-        metrics: Arc<HeadMetrics>,
-    ) -> Result<Self, InvalidHead> {
+    pub fn new(config: HeadConfig, parts: HeadParts, metrics: Arc<HeadMetrics>) -> Result<Self, InvalidHead> {
+        let HeadParts { workers, authenticator, limiter, ledger } = parts;
         if workers.is_empty() {
             return Err(InvalidHead::NoWorkers);
         }
@@ -84,6 +98,9 @@ impl Head {
             bodies: Bodies::new(config.body, config.retry_after),
             admission: Admission::new(config.max_in_flight, config.retry_after),
             metrics,
+            authenticator,
+            limiter,
+            ledger,
             running: RunningRequests::default(),
             peers: Peers::default(),
             instance: uuid::Uuid::new_v4().simple().to_string(),
@@ -139,6 +156,18 @@ impl Head {
         &self.inner.metrics
     }
 
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.inner.authenticator
+    }
+
+    pub(crate) fn limiter(&self) -> Option<&RateLimiter> {
+        self.inner.limiter.as_ref()
+    }
+
+    pub(crate) fn ledger(&self) -> Option<&Ledger> {
+        self.inner.ledger.as_ref()
+    }
+
     pub(crate) fn running(&self) -> &RunningRequests {
         &self.inner.running
     }
@@ -161,5 +190,17 @@ impl Head {
 
     pub(crate) fn ending(&self) -> &CancellationToken {
         &self.inner.ending
+    }
+}
+
+impl std::fmt::Debug for HeadParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeadParts").field("ways to find workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head").field("config", &self.inner.config).finish_non_exhaustive()
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! ```no_run
 //! use std::{future, sync::Arc};
-//! use vlinders_head::{FixedDiscovery, Head, HeadConfig, HeadMetrics, Pool, serve};
+//! use vlinders_head::{FixedDiscovery, Head, HeadConfig, HeadMetrics, HeadParts, Pool, serve};
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let pool = Arc::new(Pool { name: "static".to_owned(), weight: 1 });
 //! let workers = FixedDiscovery { pool, addresses: vec!["10.0.0.1:8000".to_owned()] };
-//! let head = Head::new(HeadConfig::default(), vec![Box::new(workers)], Arc::new(HeadMetrics::new()))?;
+//! let parts = HeadParts { workers: vec![Box::new(workers)], ..HeadParts::default() };
+//! let head = Head::new(HeadConfig::default(), parts, Arc::new(HeadMetrics::new()))?;
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:8000").await?;
 //! serve(listener, head, future::pending()).await;
 //! # Ok(()) }
@@ -48,7 +49,7 @@ pub use self::{
         Discovery, DnsDiscovery, FixedDiscovery, KubernetesDiscovery, KubernetesError, Pool, ServicePort,
         Stage, Target,
     },
-    head::{Head, InvalidHead},
+    head::{Head, HeadParts, InvalidHead},
     metrics::HeadMetrics,
     router::router,
     scaler::serve_scaler,

@@ -61,6 +61,7 @@ impl HeadMetrics {
             (FIRST_BYTE, buckets::FIRST_TOKEN),
             (WHOLE, buckets::REQUEST),
             (ROUTING, buckets::STEP),
+            vlinders_ledger::DELIVERY_SECONDS,
         ]));
         registry.describe_gauge(IN_FLIGHT, "Requests that were let in and are not answered yet");
         registry.describe_gauge(QUEUE_DEPTH, "Requests that wait for a worker of the model");

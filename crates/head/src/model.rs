@@ -15,7 +15,7 @@ use crate::discovery::Pool;
 use crate::metrics::HeadMetrics;
 use crate::prefix_chain::BLOCK_BYTES;
 use crate::prefix_index::{Place, PrefixIndex};
-use crate::request::RoutedRequest;
+use crate::request::{BYTES_PER_TOKEN, RoutedRequest};
 use crate::retry_budget::RetryBudget;
 use crate::worker::{Replica, Worker, lock};
 
@@ -49,9 +49,6 @@ struct Entry {
 
 /// A place in the queue.
 struct Waiting<'a>(&'a Model);
-
-/// Bytes of JSON that make a token, roughly; only the size of what is remembered depends on it.
-const BYTES_PER_TOKEN: usize = 4;
 
 // === impl Model ===
 

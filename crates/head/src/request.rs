@@ -37,6 +37,9 @@ pub(crate) struct RoutedRequest {
     _lease: BodyLease,
 }
 
+/// Bytes of JSON that make a token, roughly.
+pub(crate) const BYTES_PER_TOKEN: usize = 4;
+
 /// The fields that matter here.
 #[derive(Debug, Deserialize)]
 struct Fields<'a> {
@@ -109,6 +112,13 @@ impl RoutedRequest {
             _lease: lease,
             body,
         })
+    }
+
+    /// Tokens it is likely to take: those of its prompt, and all that its answer may have. An answer without a bound counts
+    /// as nothing until its tokens are known.
+    pub(crate) fn estimated_tokens(&self) -> u64 {
+        let prompt = self.prompt_bytes.div_ceil(BYTES_PER_TOKEN) as u64;
+        prompt.saturating_add(self.max_tokens.unwrap_or(0))
     }
 
     /// Length of the prompt in blocks.

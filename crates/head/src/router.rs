@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::HeaderValue;
 use http::header::CONNECTION;
-use vlinders_edge::{AccessLog, ApiKeys, access_log, catch_panics, cors, method_not_allowed, not_found};
+use vlinders_edge::{AccessLog, ApiError, access_log, catch_panics, cors, method_not_allowed, not_found};
 
 use crate::head::Head;
 use crate::routes::{forward, get_model, health, list_models, queue, ready, render_metrics, version};
@@ -20,7 +20,6 @@ const FORWARDED: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/token
 
 /// The whole API of a head.
 pub fn router(head: Head) -> Router {
-    let keys = head.config().api_keys.clone();
     let mut guarded = Router::new();
     for path in FORWARDED {
         let handler = move |state: State<Head>, request: Request| forward(state, path, request);
@@ -29,7 +28,7 @@ pub fn router(head: Head) -> Router {
     let guarded = guarded
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(get_model))
-        .route_layer(from_fn_with_state(keys, ApiKeys::guard));
+        .route_layer(from_fn_with_state(head.clone(), identify));
     let open = Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
@@ -49,6 +48,13 @@ pub fn router(head: Head) -> Router {
         None => router,
     };
     router.layer(from_fn_with_state(head, let_go)).layer(from_fn_with_state(log, access_log))
+}
+
+/// Find out who asks, before anything of the request is read.
+async fn identify(State(head): State<Head>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let consumer = head.authenticator().identify(request.headers())?;
+    request.extensions_mut().insert(consumer);
+    Ok(next.run(request).await)
 }
 
 /// A head that is about to leave lets go of its connections, so that clients open the next one elsewhere.

@@ -14,6 +14,9 @@ const UPKEEP: Duration = Duration::from_secs(1);
 /// After the grace time, for error events to reach their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// For the database to take the last rows of the ledger; the rest stays on disk.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Serve `head` on `listener` until `shutdown`. Then readiness goes off while requests are still taken for the delay of
 /// the configuration; after it new ones are refused, and running ones finish within the grace time. Those that do not
 /// are ended with an error. Returns whether all finished by themselves.
@@ -30,6 +33,9 @@ pub async fn serve(listener: TcpListener, head: Head, shutdown: impl Future<Outp
         () = upkeep => false,
     };
     connections.close(LAST_WORDS).await;
+    if let Some(ledger) = head.ledger() {
+        ledger.close(LEDGER_PATIENCE).await;
+    }
     finished
 }
 

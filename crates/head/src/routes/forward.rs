@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
+use vlinders_consumers::{Consumer, Refusal};
 use vlinders_edge::{ApiError, Permit, RequestId, Trace, UsageReport};
 
 use crate::account::Account;
@@ -44,6 +45,7 @@ pub(crate) async fn forward(
     let headers = worker_headers(&request, &id);
     let trace = request.extensions().get::<Trace>().cloned();
     let trace = trace.unwrap_or_else(|| Trace::of(request.headers(), format!("POST {path}")));
+    let consumer = request.extensions().get::<Consumer>().cloned().unwrap_or_else(Consumer::anonymous);
     let receiving = trace.stage("receive");
     let (body, lease) = head.bodies().read_json_text(request).await?;
     let request = RoutedRequest::read(path, headers, body, lease)?;
@@ -51,8 +53,15 @@ pub(crate) async fn forward(
     let permit = head.admission().try_admit()?;
     let model = find(&head, request.model.as_deref()).await?;
     let metrics = head.requests(&model);
-    let running = Running::new(id, "anonymous".into(), Arc::clone(&model.offer.name), arrival);
-    let mut account = Account::open(metrics.clone(), head.running().list(running), trace.clone());
+    let running = Running::new(id, consumer.id().into(), Arc::clone(&model.offer.name), arrival);
+    let listed = head.running().list(running);
+    let mut account = Account::open(&head, path, metrics.clone(), listed, trace.clone());
+    if let Some(limiter) = head.limiter() {
+        match limiter.admit(&consumer, request.estimated_tokens()).await {
+            Ok(grant) => account.charge(grant),
+            Err(refusal) => return Ok(refuse(refusal, &mut account)),
+        }
+    }
     let deadline = tokio::time::Instant::from_std(arrival + config.request_timeout);
     let dispatch = Dispatch {
         client: head.fleet().client(),
@@ -74,7 +83,9 @@ pub(crate) async fn forward(
         Err(Told::Answer(answer)) => *answer,
         Err(Told::Error(error)) => {
             account.fail(error.kind().status(), error.to_string());
-            return Err(error);
+            let mut response = error.into_response();
+            account.write_limits(response.headers_mut());
+            return Ok(response);
         }
     };
     account.count(answer.usage);
@@ -97,6 +108,15 @@ async fn find(head: &Head, asked: Option<&str>) -> Result<Arc<Model>, ApiError> 
     }
 }
 
+/// The consumer has had what it may.
+fn refuse(refusal: Refusal, account: &mut Account) -> Response {
+    let (error, headers) = refusal.into_error();
+    account.fail(error.kind().status(), error.to_string());
+    let mut response = error.into_response();
+    response.headers_mut().extend(headers);
+    response
+}
+
 fn respond(
     answer: Answer,
     mut account: Account,
@@ -104,6 +124,8 @@ fn respond(
     limits: impl FnOnce() -> Limits,
 ) -> Response {
     let Answer { status, headers, body, .. } = answer;
+    let mut limits_shown = HeaderMap::new();
+    account.write_limits(&mut limits_shown);
     let body = match body {
         AnswerBody::Whole(whole) => {
             account.first_byte();
@@ -122,6 +144,7 @@ fn respond(
     let mut response = body.into_response();
     *response.status_mut() = status;
     let shown = response.headers_mut();
+    shown.extend(limits_shown);
     shown.remove(CONTENT_TYPE);
     for name in TO_CLIENT {
         if let Some(value) = headers.get(&name) {

@@ -9,6 +9,7 @@ use super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
 use crate::config::{HeadConfig, OfferedModel, QueueConfig, Stickiness};
 use crate::discovery::{FixedDiscovery, Pool};
+use crate::head::HeadParts;
 use crate::metrics::HeadMetrics;
 
 fn object(metadata: &[(&str, &str)]) -> ScaledObjectRef {
@@ -27,7 +28,12 @@ async fn keda_learns_of_the_first_request() {
     let config = HeadConfig { models: Some(vec![offer]), ..HeadConfig::default() };
     let pool = Arc::new(Pool { name: "p".into(), weight: 1 });
     let nobody = FixedDiscovery { pool, addresses: Vec::new() };
-    let head = Head::new(config, vec![Box::new(nobody)], Arc::new(HeadMetrics::new())).unwrap();
+    let head = Head::new(
+        config,
+        HeadParts { workers: vec![Box::new(nobody)], ..HeadParts::default() },
+        Arc::new(HeadMetrics::new()),
+    )
+    .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(serve_scaler(listener, head.clone()));
@@ -95,7 +101,12 @@ async fn whichever_head_is_asked_knows_what_waits_in_all() {
         let config = HeadConfig { models: Some(vec![offer]), ..HeadConfig::default() };
         let pool = Arc::new(Pool { name: "p".into(), weight: 1 });
         let nobody = FixedDiscovery { pool, addresses: Vec::new() };
-        let head = Head::new(config, vec![Box::new(nobody)], Arc::new(HeadMetrics::new())).unwrap();
+        let head = Head::new(
+            config,
+            HeadParts { workers: vec![Box::new(nobody)], ..HeadParts::default() },
+            Arc::new(HeadMetrics::new()),
+        )
+        .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         addresses.push(listener.local_addr().unwrap().to_string());
         tokio::spawn(crate::serve(listener, head.clone(), std::future::pending()));

@@ -6,6 +6,7 @@
     reason = "a test that finds something else than it expects has failed"
 )]
 
+mod consumers;
 mod failures;
 mod health;
 mod leaving;

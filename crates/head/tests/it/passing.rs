@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use vlinders_edge::{ApiKeys, Secret};
+use vlinders_consumers::{Authenticator, NamedKeys};
+use vlinders_edge::Secret;
+use vlinders_head::HeadConfig;
 
 use crate::support::{Act, MODEL, MockWorker, TestHead};
 
@@ -66,11 +68,9 @@ async fn a_stream_whose_client_leaves_is_cancelled_and_counted() {
 #[tokio::test]
 async fn credentials_of_clients_stay_at_the_head() {
     let worker = MockWorker::start("a").await;
-    let head = TestHead::with(&[&worker], |config| {
-        config.api_keys = Some(ApiKeys::parse("sk-client").unwrap());
-        config.worker_key = Some(Secret::new("sk-worker"));
-    })
-    .await;
+    let keys = Authenticator::open().with_keys(NamedKeys::parse("blue sk-client").unwrap());
+    let key = |config: &mut HeadConfig| config.worker_key = Some(Secret::new("sk-worker"));
+    let head = TestHead::equipped(&worker, key, |parts, _| parts.authenticator = keys).await;
     let refused = head.ask("hello").await;
     assert_eq!((refused.0, refused.1["error"]["code"].as_str()), (401, Some("missing_api_key")));
     let asked = head

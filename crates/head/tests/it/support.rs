@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vlinders_head::{
-    Discovery, FixedDiscovery, Head, HeadConfig, HeadMetrics, OfferedModel, Pool, Stickiness, serve,
+    Discovery, FixedDiscovery, Head, HeadConfig, HeadMetrics, HeadParts, OfferedModel, Pool, Stickiness,
+    serve,
 };
 
 pub(crate) use self::worker::{Act, MockWorker};
@@ -41,6 +42,19 @@ impl TestHead {
         head
     }
 
+    /// In front of one worker, with other parts.
+    pub(crate) async fn equipped(
+        worker: &MockWorker,
+        change: impl FnOnce(&mut HeadConfig),
+        equip: impl FnOnce(&mut HeadParts, &HeadMetrics),
+    ) -> Self {
+        let pool = Arc::new(Pool { name: "test".into(), weight: 1 });
+        let found = FixedDiscovery { pool, addresses: vec![worker.address.clone()] };
+        let head = Self::of(vec![Box::new(found)], change, equip).await;
+        head.until_ready(1).await;
+        head
+    }
+
     /// In front of these addresses, whoever is there.
     pub(crate) async fn at(addresses: Vec<String>, change: impl FnOnce(&mut HeadConfig)) -> Self {
         let pool = Arc::new(Pool { name: "test".into(), weight: 1 });
@@ -52,12 +66,24 @@ impl TestHead {
         workers: Vec<Box<dyn Discovery>>,
         change: impl FnOnce(&mut HeadConfig),
     ) -> Self {
+        Self::of(workers, change, |_, _| {}).await
+    }
+
+    /// With other parts, too.
+    pub(crate) async fn of(
+        workers: Vec<Box<dyn Discovery>>,
+        change: impl FnOnce(&mut HeadConfig),
+        equip: impl FnOnce(&mut HeadParts, &HeadMetrics),
+    ) -> Self {
         let mut config =
             HeadConfig { models: Some(vec![offer(MODEL, &["org/parrot-small"])]), ..HeadConfig::default() };
         config.health.interval = Duration::from_millis(50);
         config.shutdown_delay = Duration::ZERO;
         change(&mut config);
-        let head = Head::new(config, workers, Arc::new(HeadMetrics::new())).unwrap();
+        let metrics = Arc::new(HeadMetrics::new());
+        let mut parts = HeadParts { workers, ..HeadParts::default() };
+        equip(&mut parts, &metrics);
+        let head = Head::new(config, parts, metrics).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
