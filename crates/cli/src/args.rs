@@ -12,6 +12,7 @@ mod model;
 mod pack;
 mod quantize;
 mod serve;
+mod usage;
 mod worker;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub(crate) use self::{
     pack::PackArgs,
     quantize::QuantizeArgs,
     serve::{ComputeArgs, CpuPinning, LogFormat, ServeArgs, ServerArgs},
+    usage::{UsageArgs, UsageForm, UsageKey},
     worker::{GroupArgs, WorkerArgs},
 };
 
@@ -67,6 +69,7 @@ pub(crate) enum Command {
     Pack(PackArgs),
     Chat(Box<ChatArgs>),
     Bench(Box<BenchArgs>),
+    Usage(UsageArgs),
     Completions(CompletionsArgs),
     Version(VersionArgs),
 }

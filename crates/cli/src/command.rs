@@ -8,6 +8,7 @@ mod member;
 mod pack;
 mod quantize;
 mod serve;
+mod usage;
 mod version;
 mod worker;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Command::Quantize(args) => quantize::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Usage(args) => usage::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Version(args) => version::run(&args),
     };

@@ -3,6 +3,7 @@
 //! `raw` is what a file says, with the place of every value; `models` and `server` decide what holds. Behind this
 //! module nothing is optional that has a default, and nothing needs to be checked again.
 
+mod access;
 mod dtype;
 mod group;
 mod head;
@@ -16,11 +17,12 @@ mod syntax;
 mod units;
 
 pub(crate) use self::{
+    access::{LedgerSettings, LimitSettings, RedisSettings, database_url},
     dtype::Dtype,
     group::resolve_group,
     head::{PoolSettings, WorkerSource},
-    keys::{first_key, server_keys},
-    layers::{Resolved, ResolvedHead, model_at, resolve, resolve_head},
+    keys::{first_key, secret, server_keys},
+    layers::{Resolved, ResolvedHead, model_at, resolve, resolve_head, resolve_ledger},
     models::{ModelConfig, ModelPath},
     problem::ConfigError,
     server::{LogSettings, ServerConfig},

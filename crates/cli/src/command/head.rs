@@ -1,5 +1,7 @@
 //! `vlinders head`: find workers, listen, route until a signal, drain.
 
+mod access;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,10 +11,11 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use vlinders_edge::{BodyLimits, ConnectionLimits, CorsOrigins, Secret, Shutdown};
 use vlinders_head::{
-    Discovery, DnsDiscovery, FixedDiscovery, Head, HeadConfig, HeadMetrics, KubernetesDiscovery, Pool,
+    Discovery, DnsDiscovery, FixedDiscovery, Head, HeadConfig, HeadMetrics, HeadParts, KubernetesDiscovery,
+    Pool,
 };
 
-use super::serve::{api_keys, http_runtime};
+use super::serve::http_runtime;
 use crate::args::HeadArgs;
 use crate::config::{self, PoolSettings, ResolvedHead, WorkerSource};
 use crate::telemetry::Telemetry;
@@ -38,11 +41,16 @@ async fn serve(resolved: ResolvedHead, metrics: Arc<HeadMetrics>) -> anyhow::Res
         format!("cannot listen on {host}:{port}; choose another one with --host and --port")
     })?;
     let address = listener.local_addr().context("cannot tell the address listened on")?;
-    let mut workers = Vec::new();
+    let mut parts = HeadParts {
+        authenticator: access::authenticator(&resolved.server)?,
+        limiter: access::limiter(&resolved.server.access.limits, &metrics).await?,
+        ledger: access::ledger(&resolved.server.access.ledger, &metrics).await?,
+        workers: Vec::new(),
+    };
     for pool in &resolved.server.head.pools {
-        workers.push(discovery(pool).await?);
+        parts.workers.push(discovery(pool).await?);
     }
-    let head = Head::new(head_config(&resolved)?, workers, metrics)?;
+    let head = Head::new(head_config(&resolved)?, parts, metrics)?;
     if let Some(peers) = &resolved.server.head.peers {
         let pool = Arc::new(Pool { name: "heads".to_owned(), weight: 1 });
         head.follow_peers(Box::new(DnsDiscovery::new(pool, peers.clone(), DNS_INTERVAL)));
@@ -109,7 +117,6 @@ fn head_config(resolved: &ResolvedHead) -> anyhow::Result<HeadConfig> {
         shutdown_delay: settings.shutdown_delay,
         shutdown_grace: settings.shutdown_grace,
         cors: CorsOrigins::parse(settings.allowed_origins.iter().map(String::as_str))?,
-        api_keys: api_keys(settings)?,
         ..default
     })
 }

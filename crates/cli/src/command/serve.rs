@@ -99,8 +99,10 @@ pub(super) fn http_runtime(threads: usize, cpu_time: &CpuTime) -> anyhow::Result
 }
 
 /// The keys that clients may use; `None` lets everybody in.
-pub(super) fn api_keys(settings: &config::ServerConfig) -> anyhow::Result<Option<ApiKeys>> {
+fn api_keys(settings: &config::ServerConfig) -> anyhow::Result<Option<ApiKeys>> {
     let keys = config::server_keys(settings.api_key_file.as_deref()).map_err(config::ConfigError::from)?;
+    // A head tells consumers apart by names before the keys; here only the keys count.
+    let keys: Vec<_> = keys.iter().filter_map(|line| line.split_whitespace().last()).collect();
     let api_keys = if keys.is_empty() { None } else { Some(ApiKeys::parse(&keys.join("\n"))?) };
     if api_keys.is_none() {
         tracing::warn!("no API keys are configured: whoever reaches this address is served");
@@ -110,6 +112,15 @@ pub(super) fn api_keys(settings: &config::ServerConfig) -> anyhow::Result<Option
 
 fn http_config(settings: &config::ServerConfig) -> anyhow::Result<HttpConfig> {
     let default = HttpConfig::default();
+    let access = &settings.access;
+    if access.jwt.is_some() || access.gateway.is_some() {
+        bail!(
+            "`auth.jwt` and `auth.gateway` are checked by `vlinders head` alone; put one before this server, or remove them"
+        );
+    }
+    if access.limits.is_limited() {
+        tracing::warn!("`rate_limits` hold at `vlinders head` alone; this server does not know them");
+    }
     let limits = &settings.limits;
     let body = BodyLimits {
         max_bytes: limits.max_body_bytes,

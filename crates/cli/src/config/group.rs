@@ -1,10 +1,10 @@
 //! The group of processes that share a model, as resolved.
 
-use std::path::Path;
 use std::time::Duration;
 
 use vlinders_runner::{GroupOptions, GroupSecret};
 
+use super::keys::secret;
 use super::models::ModelConfig;
 use super::problem::{ConfigError, Problem};
 use crate::args::GroupArgs;
@@ -51,10 +51,11 @@ pub(crate) fn resolve_group(
         let remedy = "give 500ms or more";
         problems.push(Problem::option("--rank-timeout", format!("found {silence:?}"), remedy));
     }
-    let secret = secret(args.group_secret_file.as_deref()).unwrap_or_else(|problem| {
-        problems.push(problem);
-        None
-    });
+    let secret =
+        secret(args.group_secret_file.as_deref(), "VLINDERS_GROUP_SECRET").unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
     if !problems.is_empty() {
         return Err(ConfigError(problems));
     }
@@ -64,24 +65,6 @@ pub(crate) fn resolve_group(
         silence,
         ..default
     }))
-}
-
-/// That of the file, else that of `VLINDERS_GROUP_SECRET`. It never appears in errors or logs.
-fn secret(file: Option<&Path>) -> Result<Option<String>, Problem> {
-    let Some(file) = file else {
-        #[allow(clippy::disallowed_methods, reason = "this is the room that may read the environment")]
-        let secret = std::env::var("VLINDERS_GROUP_SECRET").ok();
-        return Ok(secret.map(|secret| secret.trim().to_owned()).filter(|secret| !secret.is_empty()));
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Problem::file(file, format!("cannot be read: {error}"), "check path and permissions")
-    })?;
-    match text.trim() {
-        "" => {
-            Err(Problem::file(file, "is empty", "write a long random text, such as `openssl rand -hex 32`"))
-        }
-        secret => Ok(Some(secret.to_owned())),
-    }
 }
 
 #[cfg(test)]

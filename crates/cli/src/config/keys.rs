@@ -34,6 +34,26 @@ pub(crate) fn first_key(file: Option<&Path>) -> Result<Option<String>, Problem> 
     Ok(key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()))
 }
 
+/// The text of `file`, else of the variable `name`: a secret, which never appears in errors or logs.
+pub(crate) fn secret(file: Option<&Path>, name: &str) -> Result<Option<String>, Problem> {
+    let Some(file) = file else {
+        #[allow(clippy::disallowed_methods, reason = "this is the room that may read the environment")]
+        let secret = std::env::var(name).ok();
+        return Ok(secret.map(|secret| secret.trim().to_owned()).filter(|secret| !secret.is_empty()));
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Problem::file(file, format!("cannot be read: {error}"), "check path and permissions")
+    })?;
+    match text.trim() {
+        "" => Err(Problem::file(
+            file,
+            "is empty",
+            format!("write the secret, or leave the file out and set {name}"),
+        )),
+        secret => Ok(Some(secret.to_owned())),
+    }
+}
+
 fn read(file: &Path) -> Result<Vec<String>, Problem> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Problem::file(file, format!("cannot be read: {error}"), "check path and permissions")

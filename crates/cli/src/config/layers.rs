@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use vlinders_head::OfferedModel;
 use vlinders_runner::{KvDtype, Quantization};
 
+use super::access::LedgerSettings;
 use super::dtype::{self, Dtype};
 use super::head;
 use super::models::{self, ModelConfig, ModelPath, is_fraction};
@@ -104,6 +105,14 @@ pub(crate) fn resolve_head(args: &HeadArgs, folder: &Path) -> Result<ResolvedHea
     }
     let origin = Origin { models: models_origin, server: server_origin };
     Ok(ResolvedHead { models, server, origin })
+}
+
+/// Where a head that is configured like this enters requests.
+///
+/// # Errors
+/// The file is wrong.
+pub(crate) fn resolve_ledger(args: &ServerArgs, folder: &Path) -> Result<LedgerSettings, ConfigError> {
+    Ok(resolve_server(args, folder)?.0.access.ledger)
 }
 
 fn resolve_models(

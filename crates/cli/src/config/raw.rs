@@ -1,5 +1,7 @@
 //! What models.yaml and server.yaml say, with the place of every value, before any decision.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -52,6 +54,8 @@ pub(super) struct RawServerFile {
     pub(super) shutdown: RawShutdown,
     pub(super) head: RawHead,
     pub(super) tracing: RawTracing,
+    pub(super) rate_limits: RawRateLimits,
+    pub(super) ledger: RawLedger,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +104,59 @@ pub(super) struct RawCors {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawAuth {
     pub(super) api_key_file: Field<String>,
+    pub(super) jwt: Option<Spanned<RawJwt>>,
+    pub(super) gateway: Option<Spanned<RawGateway>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawJwt {
+    pub(super) public_key_file: Field<String>,
+    pub(super) audiences: Option<Vec<Spanned<String>>>,
+    pub(super) issuers: Option<Vec<Spanned<String>>>,
+    pub(super) leeway: Field<String>,
+    pub(super) consumer_claim: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawGateway {
+    pub(super) secret_file: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRateLimits {
+    pub(super) requests_per_minute: Field<u64>,
+    pub(super) tokens_per_minute: Field<u64>,
+    pub(super) consumers: BTreeMap<String, RawLimit>,
+    pub(super) redis: Option<Spanned<RawRedis>>,
+}
+
+/// Limits of one consumer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimit {
+    pub(super) requests_per_minute: Field<u64>,
+    pub(super) tokens_per_minute: Field<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRedis {
+    pub(super) url_file: Field<String>,
+    pub(super) cluster: Field<bool>,
+    pub(super) authority_file: Field<String>,
+    pub(super) timeout: Field<String>,
+    pub(super) when_gone: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLedger {
+    pub(super) database_url_file: Field<String>,
+    pub(super) spool: Field<String>,
+    pub(super) max_spool_bytes: Field<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

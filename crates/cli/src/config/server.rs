@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
+use super::access::{self, AccessSettings};
 use super::head::{self, HeadSettings};
 use super::problem::{ConfigError, Problem};
 use super::raw::{Field, RawServerFile};
@@ -37,6 +38,8 @@ pub(crate) struct ServerConfig {
     pub(crate) shutdown_grace: Duration,
     /// Collector of traces; without it nothing is sent.
     pub(crate) otlp_endpoint: Option<String>,
+    /// Who may ask a head and how much, and where that is entered.
+    pub(crate) access: AccessSettings,
     /// For `vlinders head`.
     pub(crate) head: HeadSettings,
 }
@@ -93,6 +96,7 @@ impl Default for ServerConfig {
             shutdown_delay: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(30),
             otlp_endpoint: None,
+            access: AccessSettings::default(),
             head: HeadSettings::default(),
         }
     }
@@ -133,10 +137,11 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
         allowed_origins: resolver
             .origins(raw.cors.allowed_origins.as_deref())
             .unwrap_or(default.allowed_origins),
-        api_key_file: raw.auth.api_key_file.map(|path| base.join(path.value)),
+        api_key_file: raw.auth.api_key_file.as_ref().map(|path| base.join(&path.value)),
         shutdown_delay: resolver.duration(&raw.shutdown.delay).unwrap_or(default.shutdown_delay),
         shutdown_grace: resolver.duration(&raw.shutdown.grace).unwrap_or(default.shutdown_grace),
         otlp_endpoint: resolver.parsed(&raw.tracing.otlp_endpoint, check_endpoint),
+        access: access::resolve(&raw, &mut resolver, base),
         head: head::resolve(&raw.head, &mut resolver, base),
     };
     if resolver.problems.is_empty() { Ok(config) } else { Err(ConfigError(resolver.problems)) }
@@ -184,7 +189,11 @@ impl Resolver<'_> {
         self.problems.push(self.source.problem(at, found, remedy));
     }
 
-    fn parsed<T>(&mut self, field: &Field<String>, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn parsed<T>(
+        &mut self,
+        field: &Field<String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let field = field.as_ref()?;
         parse(&field.value)
             .map_err(|remedy| self.report(field, format!("found `{}`", field.value), remedy))
@@ -195,7 +204,7 @@ impl Resolver<'_> {
         self.parsed(field, parse_duration)
     }
 
-    fn bytes(&mut self, field: &Field<String>) -> Option<usize> {
+    pub(super) fn bytes(&mut self, field: &Field<String>) -> Option<usize> {
         self.parsed(field, |text| {
             let bytes = parse_bytes(text)?;
             usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or("write a size above 0".to_owned())

@@ -163,6 +163,7 @@ tracing: { otlp_endpoint: \"http://collector:4318/\" }
         shutdown_delay: Duration::from_secs(7),
         shutdown_grace: Duration::from_secs(120),
         otlp_endpoint: Some("http://collector:4318".to_owned()),
+        access: ServerConfig::default().access,
         head: ServerConfig::default().head,
     };
     assert_eq!(config, expected);

@@ -50,6 +50,76 @@ fn a_head_that_is_not_told_where_workers_are_says_what_to_do() {
     assert!(err.contains("`--worker`: found `http://a`") && err.contains("without http://"), "{err}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_consumers_used_is_reported() {
+    let worker = Server::start();
+    let database = vlinders_testkit::Postgres::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    write("keys", "blue sk-blue\nred sk-red\n");
+    write("url", &database.url());
+    let settings = write(
+        "server.yaml",
+        "auth: { api_key_file: keys }\nledger: { database_url_file: url, spool: spool }\n\
+         rate_limits: { consumers: { red: { requests_per_minute: 1 } } }\n",
+    );
+    let head =
+        Server::start_head(&["--server", &settings, "--worker", worker.address(), "--shutdown-delay", "0s"]);
+    let ask = async |key: &str| {
+        let body = json!({ "model": vlinders_demo::MODEL_NAME, "prompt": "butterflies", "max_tokens": 4, "ignore_eos": true });
+        let asked = http().post(format!("{}/v1/completions", head.url)).json(&body).bearer_auth(key);
+        asked.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(
+        [ask("sk-blue").await, ask("sk-blue").await, ask("sk-red").await, ask("sk-red").await],
+        [200, 200, 200, 429]
+    );
+    assert_eq!(ask("sk-green").await, 401);
+    head.signal("TERM");
+    let (status, log) = tokio::task::spawn_blocking(move || head.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{log:?}");
+    let told = log.join("\n");
+    assert!(!told.contains(database.password()) && !told.contains("sk-"), "{told}");
+
+    let report = |args: &[&str]| {
+        let command = &mut vlinders(folder.path());
+        let (done, out, err) = output(command.arg("usage").args(args));
+        assert_eq!(done.status.code(), Some(0), "{err}");
+        out
+    };
+    let rows: Value = serde_json::from_str(&report(&["--by", "consumer", "--format", "json"])).unwrap();
+    let counted = |row: &Value| {
+        let number = |name: &str| row[name].as_u64().unwrap();
+        (
+            row["consumer"].as_str().unwrap().to_owned(),
+            number("requests"),
+            number("refused"),
+            number("completion_tokens"),
+        )
+    };
+    let rows: Vec<_> = rows.as_array().unwrap().iter().map(counted).collect();
+    assert_eq!(rows, [("blue".to_owned(), 2, 0, 8), ("red".to_owned(), 2, 1, 4)]);
+    let csv = report(&["--format", "csv", "--consumer", "red"]);
+    assert_eq!(csv.lines().count(), 2, "{csv}");
+    assert!(csv.lines().nth(1).unwrap().contains(",red,vlinders-demo,2,"), "{csv}");
+    assert!(report(&[]).contains("vlinders-demo"));
+    assert!(!report(&["--to", "2001-01-01"]).contains("vlinders-demo"));
+}
+
+#[test]
+fn a_server_alone_does_not_pretend_to_check_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "auth: { jwt: { public_key_file: key.pem, audiences: [a] } }\n";
+    std::fs::write(folder.path().join("server.yaml"), text).unwrap();
+    let (done, _, err) = output(vlinders(folder.path()).args(["serve", "--port", "0"]));
+    assert_eq!(done.status.code(), Some(1));
+    assert!(err.contains("`auth.jwt`") && err.contains("vlinders head"), "{err}");
+}
+
 /// 200 clients never stop asking while every worker, and then a head, is ended and replaced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_no_request() {
