@@ -2,6 +2,7 @@
 
 mod check;
 mod clients;
+mod dashboard;
 mod edges;
 mod rooms;
 mod sources;
@@ -23,12 +24,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run every test: Rust, documentation, and the official API clients against a started server
+    /// Run every test: Rust, documentation, the official API clients against a started server, the dashboard in a browser
     Test(tests::TestArgs),
     /// Assert what no compiler asserts: dependency edges, rooms of `unsafe` and CUDA, file headers, licences
     Check,
     /// Run the official Python and Node clients against a freshly built server
     Clients,
+    /// Look at the dashboard with a browser
+    Dashboard,
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Task::Test(args) => tests::run(&root, &args),
         Task::Check => check::run(&root),
         Task::Clients => clients::run(&root),
+        Task::Dashboard => dashboard::run(&root),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,16 +4,20 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::{check, clients, tools};
+use crate::{check, clients, dashboard, tools};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
     /// Leave out the Python and Node clients, which need those languages and their package registries
     #[arg(long)]
     skip_clients: bool,
+    /// Leave out the browser that looks at the dashboard, which needs Chromium and Python's package registry
+    #[arg(long)]
+    skip_browser: bool,
 }
 
-/// Check the rooms, get what the Rust tests talk to, run the Rust tests and the documentation's examples, then the clients.
+/// Check the rooms, get what the Rust tests talk to, run them and the documentation's examples, then the clients and the
+/// browser.
 ///
 /// # Errors
 /// The first part that fails.
@@ -28,7 +32,12 @@ pub(crate) fn run(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     crate::run(crate::cargo(root).args(["test", "--workspace", "--doc"]))?;
     if args.skip_clients {
         eprintln!("the Python and Node clients were left out");
+    } else {
+        clients::run(root)?;
+    }
+    if args.skip_browser {
+        eprintln!("the browser was left out");
         return Ok(());
     }
-    clients::run(root)
+    dashboard::run(root)
 }

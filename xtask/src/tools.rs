@@ -34,6 +34,10 @@ pub(crate) const REDIS: Tool =
 /// Makes the keys that tests sign tokens with.
 pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl", probe: &["version"] };
 
+/// The browser that looks at the dashboard.
+pub(crate) const CHROMIUM: Tool =
+    Tool { program: "chromium", package: "chromium", probe: &["--version"] };
+
 /// A program of this name is on the PATH.
 pub(crate) fn found(program: &str) -> bool {
     succeeds(Command::new("sh").args(["-c", &format!("command -v {program}")]))
@@ -61,7 +65,9 @@ pub(crate) fn ensure(tools: &[Tool]) -> anyhow::Result<()> {
     }
     let packages: Vec<_> = still.iter().map(|tool| tool.package).collect();
     bail!(
-        "the tests need {0}, which cannot be installed from here.\n  Debian, Ubuntu:  sudo apt-get install {0}\n  or leave out those of the clients, which need Python and Node:  cargo xtask test --skip-clients",
+        "the tests need {0}, which cannot be installed from here.
+  Debian, Ubuntu:  sudo apt-get install {0}
+  Those of clients and dashboard can be left out:  cargo xtask test --skip-clients --skip-browser",
         packages.join(" ")
     )
 }

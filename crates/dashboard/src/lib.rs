@@ -1,1 +1,22 @@
 //! Live pages of a head or a server: what they show, and the hour of history behind them.
+
+mod assets;
+mod dashboard;
+mod format;
+mod histogram;
+mod history;
+mod pages;
+mod plot;
+mod range;
+mod router;
+mod source;
+mod wire;
+
+pub use self::{
+    dashboard::{Dashboard, DashboardOptions},
+    histogram::HistogramTotals,
+    source::{
+        Circuit, ErrorView, ModelView, RequestView, Role, Snapshot, Source, Stage, Totals, WorkerState,
+        WorkerView,
+    },
+};
