@@ -35,8 +35,7 @@ pub(crate) const REDIS: Tool =
 pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl", probe: &["version"] };
 
 /// The browser that looks at the dashboard.
-pub(crate) const CHROMIUM: Tool =
-    Tool { program: "chromium", package: "chromium", probe: &["--version"] };
+pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium", probe: &["--version"] };
 
 /// A program of this name is on the PATH.
 pub(crate) fn found(program: &str) -> bool {

@@ -157,7 +157,7 @@
         take(JSON.parse(data));
       }
       if (!ended) throw Object.assign(new Error("The answer broke off."), { told: true });
-      if (ending === "length") note = "cut off: most tokens reached";
+      if (ending === "length") note = "cut off at the max tokens";
     } catch (error) {
       if (abort.signal.aborted) note = "stopped";
       else {

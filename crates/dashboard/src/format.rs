@@ -36,16 +36,6 @@ impl Unit {
             Self::Share => format!("{} %", number(value * 100.0)),
         }
     }
-
-    /// What stands at the axis.
-    pub(crate) fn axis(self) -> &'static str {
-        match self {
-            Self::TokensPerSecond => "tokens per second",
-            Self::Seconds => "time",
-            Self::Requests => "requests",
-            Self::Share => "per cent",
-        }
-    }
 }
 
 /// Three digits that say something: 0.25, 2.5, 250, 12.5 k, 3.1 M.

@@ -137,14 +137,19 @@ fn newest(values: &[Option<f64>]) -> Option<f64> {
 fn scale(highest: f64, whole: bool) -> (f64, f64) {
     let rough = if highest > 0.0 { highest / 4.0 } else { 0.25 };
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough * 0.999);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough * 0.999);
     let step = step.unwrap_or(10.0 * power);
     let step = if whole { step.max(1.0) } else { step };
     ((highest / step).ceil().max(1.0) * step, step)
 }
 
 fn y_tick(value: f64, top: f64) -> Tick {
-    Tick { at: coordinate(FRAME.bottom - (FRAME.bottom - FRAME.top) * value / top), text: number(value), anchor: "end" }
+    Tick {
+        at: coordinate(FRAME.bottom - (FRAME.bottom - FRAME.top) * value / top),
+        text: number(value),
+        anchor: "end",
+    }
 }
 
 fn x_tick(minutes: u64, range: Range) -> Tick {
@@ -199,7 +204,11 @@ fn table(spec: &PlotSpec, range: Range, rows: &[Option<Slot>]) -> Vec<Row> {
     let step = range.row();
     let ago = |idx: usize| {
         let seconds = idx as u64 * step;
-        if step < 60 { format!("{seconds}\u{2013}{} s", seconds + step) } else { format!("{}\u{2013}{} min", seconds / 60, (seconds + step) / 60) }
+        if step < 60 {
+            format!("{seconds}\u{2013}{} s", seconds + step)
+        } else {
+            format!("{}\u{2013}{} min", seconds / 60, (seconds + step) / 60)
+        }
     };
     let known = rows.iter().rev().enumerate().filter_map(|(idx, bin)| bin.as_ref().map(|bin| (idx, bin)));
     known

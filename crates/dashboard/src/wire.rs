@@ -55,7 +55,8 @@ impl HistoryView {
             let bins = history.bins(name, range.seconds(), SLOT_SECONDS);
             let first = history.end().saturating_sub((bins.len() as u64 - 1) * SLOT_SECONDS);
             let times = (0..).map(|idx| first + idx * SLOT_SECONDS);
-            let points = times.zip(&bins).filter_map(|(time, bin)| bin.as_ref().map(|bin| Point::new(time, bin)));
+            let points =
+                times.zip(&bins).filter_map(|(time, bin)| bin.as_ref().map(|bin| Point::new(time, bin)));
             ModelHistory { name: name.to_owned(), points: points.collect() }
         });
         Self { step_seconds: SLOT_SECONDS, models: models.collect() }

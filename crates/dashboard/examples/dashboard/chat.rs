@@ -24,7 +24,8 @@ pub(crate) fn router(key: Option<String>) -> Router {
 }
 
 async fn models() -> Json<Value> {
-    let data = MODELS.map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "vlinders"}));
+    let data =
+        MODELS.map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "vlinders"}));
     Json(json!({"object": "list", "data": data.to_vec()}))
 }
 

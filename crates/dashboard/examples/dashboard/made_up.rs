@@ -23,7 +23,8 @@ impl MadeUp {
     pub(crate) fn with_an_hour() -> (Self, Vec<(SystemTime, Vec<ModelView>)>) {
         let now = SystemTime::now();
         let started = now - Duration::from_secs(3600);
-        let mut models: Vec<ModelView> = MODELS.iter().enumerate().map(|(idx, name)| new(idx, name)).collect();
+        let mut models: Vec<ModelView> =
+            MODELS.iter().enumerate().map(|(idx, name)| new(idx, name)).collect();
         let mut past = Vec::new();
         for second in 0..3600 {
             let at = started + Duration::from_secs(second);
@@ -72,7 +73,8 @@ fn new(idx: usize, name: &str) -> ModelView {
 fn load(idx: usize, at: f64) -> f64 {
     let wave = |period: f64, phase: f64| (at / period * TAU + phase + idx as f64).sin();
     let noise = ((at * 12.9898 + idx as f64 * 78.233).sin() * 43758.5453).fract();
-    (0.5 + 0.27 * wave(1900.0, 0.3) + 0.12 * wave(420.0, 1.0) + 0.06 * wave(37.0, 2.0) + 0.05 * noise).clamp(0.0, 1.0)
+    (0.5 + 0.27 * wave(1900.0, 0.3) + 0.12 * wave(420.0, 1.0) + 0.06 * wave(37.0, 2.0) + 0.05 * noise)
+        .clamp(0.0, 1.0)
 }
 
 fn go_on(idx: usize, model: &mut ModelView, at: f64, passed: f64) {
@@ -100,7 +102,8 @@ fn go_on(idx: usize, model: &mut ModelView, at: f64, passed: f64) {
 
 fn workers(now: SystemTime, models: &[ModelView]) -> Vec<WorkerView> {
     let phases = |scale: f64| {
-        let parts = [("container", 1.9), ("weights", 14.2), ("pack", 0.4), ("kernels", 2.6), ("warm-up", 1.1)];
+        let parts =
+            [("container", 1.9), ("weights", 14.2), ("pack", 0.4), ("kernels", 2.6), ("warm-up", 1.1)];
         parts.map(|(name, time)| (name.to_owned(), Duration::from_secs_f64(time * scale))).to_vec()
     };
     let states = [
@@ -110,7 +113,12 @@ fn workers(now: SystemTime, models: &[ModelView]) -> Vec<WorkerView> {
         (0, WorkerState::Loading, None, Circuit::Closed),
         (0, WorkerState::Ready, Some("answered 3 of 5 requests with 500"), Circuit::HalfOpen),
         (1, WorkerState::Ready, None, Circuit::Closed),
-        (1, WorkerState::Stalled, Some("no step for 21 s; the group of ranks waits for rank 3"), Circuit::Open),
+        (
+            1,
+            WorkerState::Stalled,
+            Some("no step for 21 s; the group of ranks waits for rank 3"),
+            Circuit::Open,
+        ),
         (2, WorkerState::Unreachable, Some("connection refused"), Circuit::Open),
         (2, WorkerState::Failed, Some("rank 1 ended: out of memory"), Circuit::Open),
     ];
@@ -147,9 +155,18 @@ fn requests(now: SystemTime) -> Vec<RequestView> {
         let lives = 20.0 + idx as f64;
         let number = (at / lives).floor();
         let age = at - number * lives;
-        let stage = if age < 0.8 { Stage::Queued } else if age < 2.0 { Stage::Prefill } else { Stage::Decode };
+        let stage = if age < 0.8 {
+            Stage::Queued
+        } else if age < 2.0 {
+            Stage::Prefill
+        } else {
+            Stage::Decode
+        };
         RequestView {
-            id: format!("chatcmpl-{:08x}", (number as u64).wrapping_mul(2_654_435_761) % 0xffff_ffff + idx as u64),
+            id: format!(
+                "chatcmpl-{:08x}",
+                (number as u64).wrapping_mul(2_654_435_761) % 0xffff_ffff + idx as u64
+            ),
             model: MODELS[model].to_owned(),
             consumer: ["search", "support-bot", "batch \u{2013} nightly", "anonymous"][idx % 4].to_owned(),
             worker: (stage != Stage::Queued).then(|| format!("{}-{}", MODELS[model], idx % 3)),
@@ -168,7 +185,10 @@ fn errors(now: SystemTime) -> Vec<ErrorView> {
         (503, "no worker of 'embeddings' is ready"),
         (400, "max_tokens is 65536, and the prompt of 4096 tokens leaves room for 28672"),
         (504, "the request took longer than 600 s and was ended"),
-        (404, "the model 'gpt-5<script>alert(1)</script>' does not exist; this server has 'qwen3-30b-a3b', 'llama-3.1-8b-instruct'"),
+        (
+            404,
+            "the model 'gpt-5<script>alert(1)</script>' does not exist; this server has 'qwen3-30b-a3b', 'llama-3.1-8b-instruct'",
+        ),
     ];
     let error = |number: u64| {
         let (status, message) = kinds[(number % 5) as usize];

@@ -96,7 +96,10 @@ impl OverviewLive {
                     is_current: other == range,
                 })
                 .into(),
-            plots: chosen.as_deref().map(|name| plots(snapshot.role, history, range, name)).unwrap_or_default(),
+            plots: chosen
+                .as_deref()
+                .map(|name| plots(snapshot.role, history, range, name))
+                .unwrap_or_default(),
             model: chosen,
         }
     }
@@ -132,7 +135,10 @@ impl ModelRow {
 }
 
 fn rate(value: Option<f64>) -> String {
-    value.map_or_else(|| Unit::Requests.write(None), |value| format!("{} /s", Unit::Requests.write(Some(value))))
+    value.map_or_else(
+        || Unit::Requests.write(None),
+        |value| format!("{} /s", Unit::Requests.write(Some(value))),
+    )
 }
 
 fn link(range: Range, model: Option<&str>) -> String {
@@ -180,7 +186,12 @@ fn specs(role: Role) -> Vec<PlotSpec> {
             ],
         },
         PlotSpec { id: "queue", title: "Requests", unit: Unit::Requests, lines: queue },
-        PlotSpec { id: "kv", title: "KV cache in use", unit: Unit::Share, lines: vec![("in use", Slot::kv_usage)] },
+        PlotSpec {
+            id: "kv",
+            title: "KV cache in use",
+            unit: Unit::Share,
+            lines: vec![("in use", Slot::kv_usage)],
+        },
         PlotSpec {
             id: "prefix",
             title: "Prefix cache hits",

@@ -82,7 +82,8 @@ impl WorkerRow {
             sign,
             state,
             why: worker.why.clone().unwrap_or_default(),
-            progress: progress.map(|share| (format!("{:.3}", share.clamp(0.0, 1.0)), Unit::Share.write(Some(share)))),
+            progress: progress
+                .map(|share| (format!("{:.3}", share.clamp(0.0, 1.0)), Unit::Share.write(Some(share)))),
             since: moment(worker.since),
             since_machine: machine_moment(worker.since),
             age: duration(since(worker.since)),
@@ -104,7 +105,9 @@ impl WorkerRow {
 impl Start {
     fn new(id: &str, phases: &[(String, Duration)]) -> Self {
         let total: Duration = phases.iter().map(|(_, time)| *time).sum();
-        let share = |time: Duration| if total.is_zero() { 0.0 } else { 100.0 * time.as_secs_f64() / total.as_secs_f64() };
+        let share = |time: Duration| {
+            if total.is_zero() { 0.0 } else { 100.0 * time.as_secs_f64() / total.as_secs_f64() }
+        };
         let mut before = Duration::ZERO;
         let phases = phases.iter().enumerate().map(|(idx, (name, time))| {
             let phase = Phase {

@@ -19,7 +19,10 @@ fn axes_end_just_above_what_they_show() {
         (2400.0, false, (3000.0, 1000.0)),
     ] {
         let (top, step) = scale(highest, whole);
-        assert!((top - expected.0).abs() < 1e-9 && (step - expected.1).abs() < 1e-9, "{highest}: {top}, {step}");
+        assert!(
+            (top - expected.0).abs() < 1e-9 && (step - expected.1).abs() < 1e-9,
+            "{highest}: {top}, {step}"
+        );
     }
 }
 

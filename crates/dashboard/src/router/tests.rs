@@ -111,12 +111,17 @@ async fn no_text_of_others_becomes_markup() {
     let router = router_of(snapshot_of(EVIL));
     let paths = PAGES.map(str::to_owned).into_iter();
     let paths = paths.chain(FRAGMENTS.map(|page| format!("fragment/{page}")));
-    for path in paths.chain(["?model=%3Cscript%3Ealert(1)%3C/script%3E%22&range=%3Cscript%3Ealert(1)".to_owned()]) {
+    for path in
+        paths.chain(["?model=%3Cscript%3Ealert(1)%3C/script%3E%22&range=%3Cscript%3Ealert(1)".to_owned()])
+    {
         let (status, _, body) = get(&router, &format!("/dashboard/{path}")).await;
         assert_eq!(status, 200, "{path}");
         assert!(!body.contains("<script>"), "{path}:\n{body}");
         assert!(!body.contains("\"'&"), "{path}:\n{body}");
-        assert!(body.contains("&#60;script&#62;alert(1)") || body.contains("%3Cscript%3E"), "{path}:\n{body}");
+        assert!(
+            body.contains("&#60;script&#62;alert(1)") || body.contains("%3Cscript%3E"),
+            "{path}:\n{body}"
+        );
     }
 }
 
@@ -159,7 +164,9 @@ async fn assets_are_named_after_their_content() {
         assert_eq!((status, body.is_empty()), (StatusCode::OK, false), "{link}");
         assert_eq!(headers[CACHE_CONTROL], "private, max-age=31536000, immutable");
         let tag = headers[ETAG].to_str().expect("text").to_owned();
-        for (sent, expected) in [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("\"x\"".to_owned(), 200)] {
+        for (sent, expected) in
+            [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("\"x\"".to_owned(), 200)]
+        {
             let request = Request::get(&path).header(IF_NONE_MATCH, &sent).body(Body::empty());
             let (status, headers, _) = send(&router, request.expect("a request")).await;
             assert_eq!(status, expected, "{sent}");
@@ -198,7 +205,11 @@ async fn pages_lie_where_the_host_wants_them() {
         let router = Dashboard::new(Arc::new(Still(snapshot_of("a"))), options).router();
         let (status, headers, _) = get(&router, at).await;
         let location = headers.get(LOCATION).map(|value| value.to_str().expect("text"));
-        assert_eq!((status.as_u16(), location), (if expected.is_some() { 308 } else { 200 }, expected), "{base}");
+        assert_eq!(
+            (status.as_u16(), location),
+            (if expected.is_some() { 308 } else { 200 }, expected),
+            "{base}"
+        );
         let (status, _, body) = get(&router, &format!("{}/playground", at.trim_end_matches('/'))).await;
         assert_eq!(status, 200, "{base}");
         assert!(body.contains(&format!("{api}chat/completions")), "{base}:\n{body}");
