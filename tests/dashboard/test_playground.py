@@ -20,7 +20,7 @@ def play(open_page, key):
 
 
 def done(page):
-    page.wait_for_function("!document.getElementById('send').disabled", timeout=120_000)
+    page.wait_for_function("() => !document.getElementById('send').disabled", timeout=120_000)
 
 
 def answer(page):
@@ -115,7 +115,7 @@ def test_stop_ends_an_answer(play):
     page.locator("#max-tokens").fill("4000")
     page.locator("#prompt").fill("Tell me a long story. " * 20)
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.turn.assistant .said')?.textContent.length > 0")
+    page.wait_for_function("() => document.querySelector('.turn.assistant .said')?.textContent.length > 0")
     page.locator("#stop").click()
     done(page)
     assert answer(page).locator(".note").inner_text().startswith("stopped")

@@ -39,8 +39,8 @@
     const wanted = [...fresh.childNodes];
     let at = old.firstChild;
     for (const node of wanted) {
-      // something above may be gone: look a little further for what has the same id
-      if (at && node.id && !alike(at, node)) {
+      // something before it may be gone: look further
+      if (at && node.nodeType === Node.ELEMENT_NODE && !alike(at, node)) {
         let found = at.nextSibling;
         while (found && !alike(found, node)) found = found.nextSibling;
         while (found && at !== found) {

@@ -37,7 +37,7 @@
 
   // a turn in the list, with places for what comes
   const turn = (role, who) => {
-    const item = element("li", `turn ${role}`);
+    const item = element("div", `turn ${role}`);
     const parts = { item, said: element("div", "said"), note: element("div", "note") };
     item.append(element("div", "who", who), parts.said, parts.note);
     answers.append(item);

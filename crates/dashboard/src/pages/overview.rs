@@ -1,8 +1,10 @@
 //! The overview: models now, and the last minutes of one of them.
 
+use std::time::SystemTime;
+
 use askama::Template;
 
-use crate::format::{Unit, duration, machine_moment, moment, query, since};
+use crate::format::{Unit, duration, machine_moment, moment, query, since, time_of_day};
 use crate::history::{History, Slot};
 use crate::plot::{Plot, PlotSpec};
 use crate::range::Range;
@@ -21,6 +23,8 @@ pub(crate) struct Shown {
 #[template(path = "overview.html")]
 pub(crate) struct OverviewLive {
     is_head: bool,
+    now: String,
+    now_machine: String,
     started: String,
     started_machine: String,
     up: String,
@@ -77,11 +81,13 @@ impl OverviewLive {
     pub(crate) fn new(snapshot: &Snapshot, history: &History, shown: &Shown) -> Self {
         let chosen = snapshot.models.iter().find(|model| Some(&model.name) == shown.model.as_ref());
         let chosen = chosen.or(snapshot.models.first()).map(|model| model.name.clone());
-        let range = shown.range;
+        let (range, now) = (shown.range, SystemTime::now());
         let ready = snapshot.workers.iter().filter(|worker| worker.state == WorkerState::Ready);
         let models = snapshot.models.iter();
         Self {
             is_head: snapshot.role == Role::Head,
+            now: time_of_day(now),
+            now_machine: machine_moment(now),
             started: moment(snapshot.started),
             started_machine: machine_moment(snapshot.started),
             up: duration(since(snapshot.started)),
