@@ -77,6 +77,11 @@ pub(crate) fn moment(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// Date and time in UTC without seconds, for people.
+pub(crate) fn minute(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).format("%Y-%m-%d %H:%M").to_string()
+}
+
 /// Time in UTC, for people.
 pub(crate) fn time_of_day(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).format("%H:%M:%S").to_string()

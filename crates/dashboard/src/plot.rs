@@ -76,7 +76,7 @@ pub(crate) struct FrameBox {
 }
 
 const FRAME: FrameBox =
-    FrameBox { width: 380.0, height: 168.0, left: 40.0, right: 372.0, top: 10.0, bottom: 144.0 };
+    FrameBox { width: 380.0, height: 176.0, left: 40.0, right: 372.0, top: 18.0, bottom: 152.0 };
 const CLASSES: [&str; 3] = ["a", "b", "c"];
 
 // === impl Plot ===

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use askama::Template;
 
-use crate::format::{Unit, duration, machine_moment, moment, since};
+use crate::format::{Unit, duration, machine_moment, minute, since};
 use crate::source::{Circuit, Snapshot, WorkerState, WorkerView};
 
 /// Content of the page.
@@ -84,7 +84,7 @@ impl WorkerRow {
             why: worker.why.clone().unwrap_or_default(),
             progress: progress
                 .map(|share| (format!("{:.3}", share.clamp(0.0, 1.0)), Unit::Share.write(Some(share)))),
-            since: moment(worker.since),
+            since: minute(worker.since),
             since_machine: machine_moment(worker.since),
             age: duration(since(worker.since)),
             ranks: worker.ranks,

@@ -29,13 +29,13 @@ fn axes_end_just_above_what_they_show() {
 #[test]
 fn lines_are_interrupted_where_nothing_is_known() {
     let drawn = path(&[Some(0.0), Some(1.0), None, Some(0.5)], 1.0);
-    assert_eq!(drawn, "M123 144h0L206 10M372 77h0");
+    assert_eq!(drawn, "M123 152h0L206 18M372 85h0");
     assert_eq!(path(&[None, None], 1.0), "");
 }
 
 #[test]
 fn what_is_too_high_stays_inside() {
-    assert_eq!(path(&[Some(7.0)], 1.0), "M372 10h0");
+    assert_eq!(path(&[Some(7.0)], 1.0), "M372 18h0");
 }
 
 #[test]
