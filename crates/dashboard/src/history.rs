@@ -58,23 +58,31 @@ impl History {
         self.models.retain(|track| track.last.is_some() || !track.slots.is_empty());
     }
 
-    /// The last `seconds` of a model in bins of `step` seconds, oldest first, the newest slot last; bins without a
-    /// sample are `None`. Both are multiples of [`SLOT_SECONDS`].
+    /// The last `seconds` of a model in bins of `step` seconds that end now, oldest first; bins without a sample are
+    /// `None`. Both are multiples of [`SLOT_SECONDS`].
     pub(crate) fn bins(&self, model: &str, seconds: u64, step: u64) -> Vec<Option<Slot>> {
-        let per_bin = (step / SLOT_SECONDS).max(1);
-        let num_bins = (seconds / SLOT_SECONDS / per_bin) as usize;
-        let mut bins: Vec<Option<Slot>> = vec![None; num_bins];
+        let per_bin = slots(step);
+        self.binned(model, slots(seconds) / per_bin, |idx| (self.latest - idx) / per_bin)
+    }
+
+    /// As [`History::bins`], with bins that end at multiples of `step`: what lies in a bin stays there while time goes
+    /// on, so a line moves without changing its form. The newest bin is not full yet.
+    pub(crate) fn steady_bins(&self, model: &str, seconds: u64, step: u64) -> Vec<Option<Slot>> {
+        let per_bin = slots(step);
+        self.binned(model, slots(seconds) / per_bin, |idx| self.latest / per_bin - idx / per_bin)
+    }
+
+    /// `age` says how many bins before the newest one a slot lies.
+    fn binned(&self, model: &str, num_bins: u64, age: impl Fn(u64) -> u64) -> Vec<Option<Slot>> {
+        let mut bins: Vec<Option<Slot>> = vec![None; num_bins as usize];
         let Some(track) = self.models.iter().find(|track| track.name == model) else {
             return bins;
         };
-        for slot in &track.slots {
-            let age = (self.latest.saturating_sub(slot.idx) / per_bin) as usize;
-            if slot.idx > self.latest || age >= num_bins {
-                continue;
-            }
-            match &mut bins[num_bins - 1 - age] {
-                Some(bin) => bin.merge(slot),
-                empty => *empty = Some(slot.clone()),
+        for slot in track.slots.iter().filter(|slot| slot.idx <= self.latest) {
+            match bins.iter_mut().rev().nth(age(slot.idx) as usize) {
+                Some(Some(bin)) => bin.merge(slot),
+                Some(empty) => *empty = Some(slot.clone()),
+                None => {}
             }
         }
         bins
@@ -133,4 +141,8 @@ impl Track {
             self.slots.pop_front();
         }
     }
+}
+
+fn slots(seconds: u64) -> u64 {
+    (seconds / SLOT_SECONDS).max(1)
 }

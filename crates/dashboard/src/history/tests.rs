@@ -37,6 +37,24 @@ fn rates_are_rises_over_time() {
 }
 
 #[test]
+fn lines_keep_their_form_while_time_goes_on() {
+    let mut history = History::default();
+    let mut known: Vec<Option<f64>> = Vec::new();
+    for second in 0..200 {
+        history.record(at(second), &[model("a", second * second)]);
+        let bins = history.steady_bins("a", 60, 20);
+        let rates: Vec<_> = bins.iter().map(|bin| bin.as_ref().and_then(Slot::generation_rate)).collect();
+        // START is a multiple of 20, so is every change of bins
+        match second % 20 {
+            0 if second > 0 => assert_eq!(rates[..2], known[1..], "second {second}"),
+            1.. => assert_eq!(rates[..2], known[..2], "second {second}"),
+            _ => {}
+        }
+        known = rates;
+    }
+}
+
+#[test]
 fn the_first_sample_says_nothing_about_rates() {
     let mut history = History::default();
     history.record(at(0), &[model("a", 1_000_000)]);

@@ -153,7 +153,7 @@ fn link(range: Range, model: Option<&str>) -> String {
 }
 
 fn plots(role: Role, history: &History, range: Range, model: &str) -> Vec<Plot> {
-    let bins = history.bins(model, range.seconds(), range.step());
+    let bins = history.steady_bins(model, range.seconds(), range.step());
     let rows = history.bins(model, range.seconds(), range.row());
     specs(role).iter().map(|spec| Plot::new(spec, range, &bins, &rows)).collect()
 }
