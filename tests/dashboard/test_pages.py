@@ -109,6 +109,15 @@ def test_a_lost_connection_is_said_and_found_again(open_page):
     page.wrong[:] = [one for one in page.wrong if "ERR_FAILED" not in one]
 
 
+def test_a_refusal_is_no_lost_connection(open_page):
+    page = open_page("errors")
+    heading = page.locator("h1").element_handle()
+    page.route("**/fragment/errors", lambda route: route.fulfill(status=401, body="<h1>Sign in</h1>"))
+    page.wait_for_function("() => document.getElementById('connection').textContent.includes('answered 401')")
+    assert heading.inner_text() == "Errors", "what was there stays"
+    page.wrong[:] = [one for one in page.wrong if "401" not in one]
+
+
 def test_pausing_stops_asking(open_page):
     page = open_page("requests")
     page.locator("#pause").click()

@@ -69,7 +69,10 @@
     busy = true;
     try {
       const answer = await fetch(address, { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
-      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      if (!answer.ok) {
+        say(`The server answered ${answer.status}, trying again`, true);
+        return;
+      }
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (!paused) {
         morphChildren(main, fresh.body);
