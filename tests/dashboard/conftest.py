@@ -36,7 +36,7 @@ def browser():
 
 
 @pytest.fixture
-def open_page(browser, base):
+def open_page(browser, base, key):
     """Open a page of the dashboard; at the end nothing may have gone wrong in any of them."""
     contexts = []
     wrong = []
@@ -53,6 +53,9 @@ def open_page(browser, base):
             wrong.append(f"{message.type}: {message.text}")
 
     def open_it(path="", size=DESKTOP, scheme="light", **options):
+        if key:
+            # As typed into the question of the browser; sent only if the server asks.
+            options.setdefault("http_credentials", {"username": "dashboard", "password": key})
         context = browser.new_context(viewport=size, color_scheme=scheme, **options)
         contexts.append(context)
         page = context.new_page()

@@ -2,6 +2,7 @@
 # Looks at the dashboard with a browser.
 #
 #   tests/dashboard/run.sh --example PROGRAM [ARGUMENTS OF PYTEST]            start the example, with a key
+#   tests/dashboard/run.sh --head VLINDERS [ARGUMENTS OF PYTEST]              start a worker and a head, with a key
 #   tests/dashboard/run.sh http://127.0.0.1:8000/dashboard/ [API_KEY] [ARGUMENTS OF PYTEST]
 #
 # Needs Debian's chromium. Installs the remote control into target/dashboard, where pictures of all pages go too.
@@ -12,7 +13,7 @@ die() {
     exit 1
 }
 
-[ $# -ge 1 ] || die "give an address, or --example PROGRAM"
+[ $# -ge 1 ] || die "give an address, --example PROGRAM or --head VLINDERS"
 here=$(cd "$(dirname "$0")" && pwd)
 work=$here/../../target/dashboard
 mkdir -p "$work"
@@ -30,11 +31,23 @@ if [ ! -f "$stamp" ] || [ "$(cksum < "$here/requirements.txt")" != "$(cat "$stam
     cksum < "$here/requirements.txt" > "$stamp"
 fi
 
-pid=
+pids=()
 cleanup() {
-    [ -z "$pid" ] || kill "$pid" 2> /dev/null || true
+    [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2> /dev/null || true
 }
 trap cleanup EXIT
+
+# Wait for what a log says: said LOG PROCESS SED_EXPRESSION
+said() {
+    for _ in $(seq 600); do
+        found=$(sed -n "$3" "$1" | head -n 1)
+        [ -z "$found" ] || { echo "$found"; return; }
+        kill -0 "$2" 2> /dev/null || { cat "$1" >&2; die "it ended at once"; }
+        sleep 0.1
+    done
+    cat "$1" >&2
+    die "it never said where it listens"
+}
 
 key=
 if [ "$1" = --example ]; then
@@ -43,15 +56,26 @@ if [ "$1" = --example ]; then
     shift 2
     key=$(python3 -c 'import secrets; print("sk-" + secrets.token_hex(16))')
     "$program" 127.0.0.1:0 "$key" > "$work/example.log" 2>&1 &
-    pid=$!
-    url=
-    for _ in $(seq 300); do
-        kill -0 "$pid" 2> /dev/null || { cat "$work/example.log" >&2; die "the example ended at once"; }
-        url=$(head -n 1 "$work/example.log")
-        [ -z "$url" ] || break
-        sleep 0.1
-    done
-    [ -n "$url" ] || die "the example does not say where it listens"
+    pids+=($!)
+    url=$(said "$work/example.log" $! '1p')
+    export VLINDERS_DASHBOARD_EXAMPLE=1
+elif [ "$1" = --head ]; then
+    [ $# -ge 2 ] && [ -x "$2" ] || die "give the program vlinders"
+    program=$(realpath "$2")
+    shift 2
+    folder=$work/head
+    rm -rf "$folder" && mkdir -p "$folder"
+    cd "$folder"
+    key=$(python3 -c 'import secrets; print("sk-" + secrets.token_hex(16))')
+    echo "browser $key" > keys
+    listening='s/.*ready: .*address=\([0-9.:]*\).*/\1/p'
+    "$program" serve --host 127.0.0.1 --port 0 2> worker.log &
+    pids+=($!)
+    worker=$(said worker.log $! "$listening")
+    "$program" head --host 127.0.0.1 --port 0 --dashboard-port 0 --api-key-file keys --worker "$worker" 2> head.log &
+    pids+=($!)
+    said head.log $! "$listening" > /dev/null
+    url=http://$(said head.log $! 's/.*dashboard: .*address=\([0-9.:]*\).*/\1/p')/dashboard/
 else
     url=$1
     shift

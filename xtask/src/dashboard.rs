@@ -1,24 +1,23 @@
-//! A browser that looks at the dashboard, with made-up data behind it.
+//! A browser that looks at the dashboard: with made-up data behind it, and with a head and a worker.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::tools;
 
-/// Build the example, then run `tests/dashboard/run.sh` with it.
+/// Build example and binary, then run `tests/dashboard/run.sh` with each.
 ///
 /// # Errors
 /// A missing tool with its remedy, a failed build, or a failed test.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     tools::ensure(&[tools::PYTHON, tools::CHROMIUM])?;
-    crate::run(crate::cargo(root).args([
-        "build",
-        "--package",
-        "vlinders-dashboard",
-        "--example",
-        "dashboard",
-    ]))?;
+    let example = ["build", "--package", "vlinders-dashboard", "--example", "dashboard"];
+    crate::run(crate::cargo(root).args(example))?;
+    crate::run(crate::cargo(root).args(["build", "--package", "vlinders"]))?;
     let script = root.join("tests").join("dashboard").join("run.sh");
     let example = root.join("target").join("debug").join("examples").join("dashboard");
-    crate::run(Command::new("bash").arg(script).arg("--example").arg(example).current_dir(root))
+    for (kind, program) in [("--example", example), ("--head", tools::built_binary(root))] {
+        crate::run(Command::new("bash").arg(&script).arg(kind).arg(program).current_dir(root))?;
+    }
+    Ok(())
 }

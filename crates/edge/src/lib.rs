@@ -4,6 +4,7 @@ mod access;
 mod admission;
 mod auth;
 mod body;
+mod browser;
 mod budget;
 mod connection;
 mod cors;
@@ -23,6 +24,7 @@ pub use self::{
     admission::{Admission, Permit, Rejected},
     auth::{ApiKeys, InvalidApiKeys, bearer, key_lines, unknown_key},
     body::{Bodies, BodyLimits},
+    browser::browser_credentials,
     budget::BodyLease,
     connection::{ConnectionLimits, Connections},
     cors::{CorsOrigins, InvalidOrigin, cors},

@@ -81,19 +81,6 @@ impl Breaker {
     }
 }
 
-// === impl Circuit ===
-
-impl Circuit {
-    /// The word for dashboards.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::HalfOpen => "half-open",
-            Self::Open => "open",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 use vlinders_consumers::{Authenticator, RateLimiter};
@@ -49,6 +50,7 @@ struct Inner {
     peers: Peers,
     /// New with each start.
     instance: String,
+    started: SystemTime,
     requests: RwLock<HashMap<Arc<str>, Arc<RequestMetrics>>>,
     /// The signal to stop has come: readiness is off, and requests are still taken.
     leaving: CancellationToken,
@@ -103,6 +105,7 @@ impl Head {
             ledger,
             running: RunningRequests::default(),
             peers: Peers::default(),
+            started: SystemTime::now(),
             instance: uuid::Uuid::new_v4().simple().to_string(),
             requests: RwLock::default(),
             leaving: CancellationToken::new(),
@@ -134,6 +137,11 @@ impl Head {
     /// is not ready: without a list of models, it does not know any.
     pub async fn settled(&self) {
         self.fleet().settled().cancelled().await;
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> SystemTime {
+        self.inner.started
     }
 
     pub(crate) fn config(&self) -> &HeadConfig {

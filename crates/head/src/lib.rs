@@ -15,6 +15,7 @@
 
 mod account;
 mod attempt;
+mod board;
 mod breaker;
 mod choose;
 mod client;
@@ -53,5 +54,5 @@ pub use self::{
     metrics::HeadMetrics,
     router::router,
     scaler::serve_scaler,
-    serve::serve,
+    serve::{serve, serve_dashboard},
 };

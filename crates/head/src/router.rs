@@ -1,13 +1,18 @@
 //! Which path goes where, and through which layers.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use http::HeaderValue;
 use http::header::CONNECTION;
-use vlinders_edge::{AccessLog, ApiError, access_log, catch_panics, cors, method_not_allowed, not_found};
+use vlinders_dashboard::{Dashboard, DashboardOptions};
+use vlinders_edge::{
+    AccessLog, ApiError, access_log, browser_credentials, catch_panics, cors, method_not_allowed, not_found,
+};
 
 use crate::head::Head;
 use crate::routes::{forward, get_model, health, list_models, queue, ready, render_metrics, version};
@@ -17,6 +22,19 @@ const QUIET: &[&str] = &["/health", "/ready", "/metrics", "/queue"];
 
 /// Routes whose requests go to a worker.
 const FORWARDED: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
+
+/// The whole API of a head, and its pages: the playground asks the API at the same address.
+pub(crate) fn dashboard_router(head: Head) -> Router {
+    let options =
+        DashboardOptions { api_needs_key: !head.authenticator().is_open(), ..DashboardOptions::default() };
+    let pages = Dashboard::new(Arc::new(head.clone()), options).router();
+    let pages = pages
+        .route("/", get(async || Redirect::temporary("dashboard/")))
+        .layer(from_fn_with_state(head.clone(), identify))
+        .layer(from_fn(browser_credentials))
+        .layer(catch_panics());
+    router(head).merge(pages)
+}
 
 /// The whole API of a head.
 pub fn router(head: Head) -> Router {

@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use vlinders_edge::Connections;
 
 use crate::head::Head;
-use crate::router::router;
+use crate::router::{dashboard_router, router};
 
 /// How often values recorded for histograms are sorted into buckets.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -37,6 +37,13 @@ pub async fn serve(listener: TcpListener, head: Head, shutdown: impl Future<Outp
         ledger.close(LEDGER_PATIENCE).await;
     }
     finished
+}
+
+/// Serve the dashboard of `head` on `listener`, until the head leaves.
+pub async fn serve_dashboard(listener: TcpListener, head: Head) {
+    let connections = Connections::serve(listener, dashboard_router(head.clone()), head.config().connections);
+    head.leaving().cancelled().await;
+    connections.close(LAST_WORDS).await;
 }
 
 async fn drain(head: &Head) -> bool {

@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+mod board;
 mod chat_output;
 mod choice;
 mod completion_output;

@@ -47,6 +47,10 @@ pub(crate) struct HeadArgs {
     #[arg(long, value_name = "FILE", env = "VLINDERS_WORKER_KEY_FILE")]
     pub(crate) worker_key_file: Option<PathBuf>,
 
+    /// Port of the dashboard; 0 takes any free one [default: 8265]
+    #[arg(long, value_name = "PORT", env = "VLINDERS_DASHBOARD_PORT")]
+    pub(crate) dashboard_port: Option<u16>,
+
     /// How long requests are still taken after SIGTERM, before running ones are waited for [default: 5s]
     #[arg(long, value_name = "TIME", env = "VLINDERS_SHUTDOWN_DELAY", value_parser = parse_duration)]
     pub(crate) shutdown_delay: Option<Duration>,

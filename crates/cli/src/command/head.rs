@@ -62,6 +62,21 @@ async fn serve(resolved: ResolvedHead, metrics: Arc<HeadMetrics>) -> anyhow::Res
         tracing::info!(port, "KEDA is answered");
         tokio::spawn(vlinders_head::serve_scaler(scaler, head.clone()));
     }
+    if let Some(port) = resolved.server.dashboard_port {
+        // Requests are served without a dashboard too.
+        match TcpListener::bind((host, port))
+            .await
+            .and_then(|listener| Ok((listener.local_addr()?, listener)))
+        {
+            Ok((address, listener)) => {
+                tracing::info!(%address, "dashboard: http://127.0.0.1:{}", address.port());
+                tokio::spawn(vlinders_head::serve_dashboard(listener, head.clone()));
+            }
+            Err(error) => {
+                tracing::error!(%error, port, "there is no dashboard; choose another --dashboard-port")
+            }
+        }
+    }
     let settled = head.clone();
     vlinders_head::serve(listener, head, async {
         let ready = async {

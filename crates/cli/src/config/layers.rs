@@ -86,6 +86,7 @@ pub(crate) fn resolve_head(args: &HeadArgs, folder: &Path) -> Result<ResolvedHea
         Err(problem) => problems.push(problem),
     }
     server.head.worker_key_file = args.worker_key_file.clone().or(server.head.worker_key_file);
+    server.dashboard_port = args.dashboard_port.or(server.dashboard_port);
     server.shutdown_delay = args.shutdown_delay.unwrap_or(server.shutdown_delay);
     let (mut models, mut models_origin) = (None, "what workers serve, since no --models is given".to_owned());
     if let Some(file) = &args.models {

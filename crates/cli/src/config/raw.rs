@@ -56,6 +56,14 @@ pub(super) struct RawServerFile {
     pub(super) tracing: RawTracing,
     pub(super) rate_limits: RawRateLimits,
     pub(super) ledger: RawLedger,
+    pub(super) dashboard: RawDashboard,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDashboard {
+    pub(super) port: Field<u64>,
+    pub(super) enabled: Field<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

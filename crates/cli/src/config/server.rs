@@ -13,6 +13,9 @@ use super::syntax::{Source, suggest};
 use super::units::{format_bytes, parse_bytes, parse_duration};
 use crate::args::{CpuPinning, LogFormat};
 
+/// Where Ray has its dashboard, and many bookmarks point.
+const DASHBOARD_PORT: u16 = 8265;
+
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 /// How the process serves.
@@ -38,6 +41,8 @@ pub(crate) struct ServerConfig {
     pub(crate) shutdown_grace: Duration,
     /// Collector of traces; without it nothing is sent.
     pub(crate) otlp_endpoint: Option<String>,
+    /// Of the dashboard of a head; `None` is without one.
+    pub(crate) dashboard_port: Option<u16>,
     /// Who may ask a head and how much, and where that is entered.
     pub(crate) access: AccessSettings,
     /// For `vlinders head`.
@@ -96,6 +101,7 @@ impl Default for ServerConfig {
             shutdown_delay: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(30),
             otlp_endpoint: None,
+            dashboard_port: Some(DASHBOARD_PORT),
             access: AccessSettings::default(),
             head: HeadSettings::default(),
         }
@@ -141,6 +147,10 @@ pub(super) fn read(file: &Path, text: &str) -> Result<ServerConfig, ConfigError>
         shutdown_delay: resolver.duration(&raw.shutdown.delay).unwrap_or(default.shutdown_delay),
         shutdown_grace: resolver.duration(&raw.shutdown.grace).unwrap_or(default.shutdown_grace),
         otlp_endpoint: resolver.parsed(&raw.tracing.otlp_endpoint, check_endpoint),
+        dashboard_port: match raw.dashboard.enabled.as_ref().is_none_or(|enabled| enabled.value) {
+            true => resolver.port(&raw.dashboard.port).or(default.dashboard_port),
+            false => None,
+        },
         access: access::resolve(&raw, &mut resolver, base),
         head: head::resolve(&raw.head, &mut resolver, base),
     };

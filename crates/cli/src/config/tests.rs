@@ -137,6 +137,7 @@ limits: { max_body_bytes: 1MiB, max_total_body_bytes: 2MiB, max_connections: 99,
 cors: { allowed_origins: [\"https://chat.example.org\"] }
 auth: { api_key_file: keys.txt }
 shutdown: { delay: 7s, grace: 2m }
+dashboard: { enabled: false }
 tracing: { otlp_endpoint: \"http://collector:4318/\" }
 ",
     )
@@ -163,6 +164,7 @@ tracing: { otlp_endpoint: \"http://collector:4318/\" }
         shutdown_delay: Duration::from_secs(7),
         shutdown_grace: Duration::from_secs(120),
         otlp_endpoint: Some("http://collector:4318".to_owned()),
+        dashboard_port: None,
         access: ServerConfig::default().access,
         head: ServerConfig::default().head,
     };

@@ -82,6 +82,9 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = vlinders(folder.path());
         command.arg(role).args(args);
+        if role == "head" {
+            command.args(["--dashboard-port", "0"]);
+        }
         Self::listen(command, port, folder, "ready")
     }
 

@@ -1,0 +1,163 @@
+//! What the dashboard of a head shows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vlinders_api::{HistogramTotals, ModelCondition, ModelState};
+use vlinders_dashboard::{
+    ErrorView, ModelView, RequestView, Role, Snapshot, Source, Stage, Totals, WorkerState, WorkerView,
+};
+
+use crate::breaker::Circuit;
+use crate::discovery::Stage as TargetStage;
+use crate::head::Head;
+use crate::model::Model;
+use crate::running::{RequestStage, Running};
+use crate::worker::{Known, Replica};
+
+/// Requests that are shown.
+const MAX_REQUESTS: usize = 200;
+
+impl Source for Head {
+    fn snapshot(&self) -> Snapshot {
+        let models = self.fleet().models();
+        Snapshot {
+            role: Role::Head,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started(),
+            models: models.iter().map(|model| model_view(model)).collect(),
+            workers: models.iter().flat_map(|model| worker_views(model)).collect(),
+            requests: self
+                .running()
+                .oldest(MAX_REQUESTS)
+                .iter()
+                .map(|request| request_view(request))
+                .collect(),
+            errors: self.running().failed().into_iter().map(error_view).collect(),
+        }
+    }
+}
+
+fn model_view(model: &Model) -> ModelView {
+    let now = Instant::now();
+    let replicas = model.replicas();
+    let states: Vec<_> = replicas.iter().filter_map(|replica| state_of(replica, model)).collect();
+    let sum = |count: fn(&ModelState) -> usize| states.iter().map(count).sum();
+    let usage: f64 = states.iter().map(|state| state.kv_usage).sum();
+    let totals = model.totals();
+    ModelView {
+        name: model.offer.name.to_string(),
+        aliases: model.offer.aliases.clone(),
+        ready_workers: replicas.iter().filter(|replica| replica.is_routable(now)).count(),
+        workers: replicas.len(),
+        queued: model.num_waiting(),
+        running: sum(|state| state.running),
+        waiting: sum(|state| state.waiting),
+        kv_usage: if states.is_empty() { 0.0 } else { usage / states.len() as f64 },
+        totals: Totals {
+            prompt_tokens: totals.prompt_tokens,
+            generation_tokens: totals.generation_tokens,
+            prefix_queries: totals.prefix_queries,
+            prefix_hits: totals.prefix_hits,
+            requests_ok: totals.finished,
+            requests_failed: totals.failed,
+            first_token: histogram(totals.first_token),
+            between_tokens: histogram(totals.between_tokens),
+        },
+    }
+}
+
+fn worker_views(model: &Model) -> Vec<WorkerView> {
+    model.replicas().iter().map(|replica| worker_view(replica, model)).collect()
+}
+
+fn worker_view(replica: &Replica, model: &Model) -> WorkerView {
+    let worker = &replica.worker;
+    let target = worker.target();
+    let Known { state, silence } = worker.known();
+    let reported = state_of(replica, model).unwrap_or_default();
+    let open = state.as_ref().is_some_and(|state| state.open);
+    let shown = match reported.condition {
+        _ if silence.is_some() => WorkerState::Unreachable,
+        ModelCondition::Ready if !open || target.stage == TargetStage::Terminating => WorkerState::Draining,
+        ModelCondition::Ready if !replica.is_ready() && target.stage == TargetStage::Ready => {
+            WorkerState::Stalled
+        }
+        condition => worker_state(condition),
+    };
+    let stalled = (shown == WorkerState::Stalled).then(|| "it has work and completes no step".to_owned());
+    let phases = reported.load_phases.iter();
+    WorkerView {
+        id: target.name.unwrap_or_else(|| target.address.clone()),
+        address: target.address,
+        model: model.offer.name.to_string(),
+        state: shown,
+        why: silence.or(reported.why).or(stalled),
+        ranks: reported.ranks.max(1),
+        running: reported.running,
+        waiting: reported.waiting,
+        kv_usage: reported.kv_usage,
+        in_flight: replica.in_flight() as usize,
+        circuit: match worker.circuit(Instant::now()) {
+            Circuit::Closed => vlinders_dashboard::Circuit::Closed,
+            Circuit::HalfOpen => vlinders_dashboard::Circuit::HalfOpen,
+            Circuit::Open => vlinders_dashboard::Circuit::Open,
+        },
+        load_progress: (shown == WorkerState::Loading).then_some(reported.load_progress),
+        phases: phases.map(|phase| (phase.name.clone(), seconds(phase.seconds))).collect(),
+        version: state.map_or_else(String::new, |state| state.version.clone()),
+        since: replica.since(),
+    }
+}
+
+fn request_view(request: &Arc<Running>) -> RequestView {
+    RequestView {
+        id: request.request_id.clone(),
+        model: request.model.to_string(),
+        consumer: request.consumer.to_string(),
+        worker: request.worker(),
+        age: request.arrival.elapsed(),
+        stage: match request.stage() {
+            RequestStage::Queued => Stage::Queued,
+            RequestStage::Prefill => Stage::Prefill,
+            RequestStage::Decode => Stage::Decode,
+        },
+        tokens: u64::from(request.tokens()),
+    }
+}
+
+fn error_view(failed: crate::running::FailedRequest) -> ErrorView {
+    ErrorView {
+        time: failed.time,
+        model: Some(failed.model.to_string()),
+        worker: failed.worker,
+        request_id: failed.request_id,
+        status: failed.status,
+        message: failed.message,
+    }
+}
+
+/// What the worker of a replica last said of the model.
+fn state_of(replica: &Replica, model: &Model) -> Option<ModelState> {
+    replica.worker.known().state?.model(&model.offer.name).cloned()
+}
+
+/// As a worker says it.
+fn worker_state(condition: ModelCondition) -> WorkerState {
+    match condition {
+        ModelCondition::Loading => WorkerState::Loading,
+        ModelCondition::Ready => WorkerState::Ready,
+        ModelCondition::Draining => WorkerState::Draining,
+        ModelCondition::Stalled => WorkerState::Stalled,
+        ModelCondition::Failed => WorkerState::Failed,
+    }
+}
+
+fn histogram(totals: HistogramTotals) -> vlinders_dashboard::HistogramTotals {
+    vlinders_dashboard::HistogramTotals { bounds: totals.bounds, counts: totals.counts }
+}
+
+/// A peer may say anything.
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or_default()
+}
