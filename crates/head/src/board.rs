@@ -27,12 +27,7 @@ impl Source for Head {
             started: self.started(),
             models: models.iter().map(|model| model_view(model)).collect(),
             workers: models.iter().flat_map(|model| worker_views(model)).collect(),
-            requests: self
-                .running()
-                .oldest(MAX_REQUESTS)
-                .iter()
-                .map(|request| request_view(request))
-                .collect(),
+            requests: self.running().oldest(MAX_REQUESTS).iter().map(request_view).collect(),
             errors: self.running().failed().into_iter().map(error_view).collect(),
         }
     }

@@ -5,6 +5,8 @@ use tokio::sync::mpsc;
 
 use crate::support::{Act, MockWorker, TestHead};
 
+type Kind = fn() -> Act;
+
 /// Two workers, of which the one that gets the next request does `act`.
 async fn two(act: impl Fn() -> Act) -> (TestHead, [MockWorker; 2]) {
     let workers = [MockWorker::start("a").await, MockWorker::start("b").await];
@@ -19,7 +21,7 @@ async fn two(act: impl Fn() -> Act) -> (TestHead, [MockWorker; 2]) {
 
 #[tokio::test]
 async fn what_has_no_byte_yet_is_asked_of_another() {
-    let kinds: [(fn() -> Act, &str); 8] = [
+    let kinds: [(Kind, &str); 8] = [
         (|| Act::Hang, "broken"),
         (|| Act::Cut(""), "broken"),
         (|| Act::Cut(": usage 1 0 0\n\ndata: {\"half"), "broken"),

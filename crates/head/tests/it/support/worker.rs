@@ -130,16 +130,18 @@ impl Drop for MockWorker {
 }
 
 /// Notices when the stream it is in is dropped before its end.
-struct Leave {
-    shared: Arc<Shared>,
-    ended: bool,
+struct Leave(Arc<Shared>);
+
+impl Leave {
+    /// The end has come first.
+    fn end(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        if !self.ended {
-            *self.shared.left.lock().unwrap() += 1;
-        }
+        *self.0.left.lock().unwrap() += 1;
     }
 }
 
@@ -174,10 +176,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             sse(Body::from_stream(pieces))
         }
         Act::Told(told) => {
-            let leave = Leave { shared: Arc::clone(&shared), ended: false };
-            let pieces = futures::stream::unfold((told, leave), |(mut told, mut leave)| async move {
+            let leave = Leave(Arc::clone(&shared));
+            let pieces = futures::stream::unfold((told, leave), |(mut told, leave)| async move {
                 let Some(piece) = told.recv().await else {
-                    leave.ended = true;
+                    leave.end();
                     return None;
                 };
                 Some((Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())), (told, leave)))
