@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("edge", &["api"]),
     ("consumers", &["edge"]),
     ("ledger", &["edge"]),
-    ("dashboard", &["edge"]),
+    ("dashboard", &["api", "edge"]),
     ("server", &["api", "dashboard", "edge", "engine", "text"]),
     ("head", &["api", "consumers", "dashboard", "edge", "ledger"]),
     (

@@ -8,6 +8,7 @@ mod history;
 mod pages;
 mod plot;
 mod range;
+mod reported;
 mod router;
 mod source;
 mod wire;
@@ -15,6 +16,7 @@ mod wire;
 pub use self::{
     dashboard::{Dashboard, DashboardOptions},
     histogram::HistogramTotals,
+    reported::phases,
     source::{
         Circuit, ErrorView, ModelView, RequestView, Role, Snapshot, Source, Stage, Totals, WorkerState,
         WorkerView,

@@ -1,11 +1,11 @@
 //! What the dashboard of a head shows.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use vlinders_api::{HistogramTotals, ModelCondition, ModelState};
+use vlinders_api::{ModelCondition, ModelState};
 use vlinders_dashboard::{
-    ErrorView, ModelView, RequestView, Role, Snapshot, Source, Stage, Totals, WorkerState, WorkerView,
+    ErrorView, ModelView, RequestView, Role, Snapshot, Source, Stage, WorkerState, WorkerView, phases,
 };
 
 use crate::breaker::Circuit;
@@ -49,16 +49,7 @@ fn model_view(model: &Model) -> ModelView {
         running: sum(|state| state.running),
         waiting: sum(|state| state.waiting),
         kv_usage: if states.is_empty() { 0.0 } else { usage / states.len() as f64 },
-        totals: Totals {
-            prompt_tokens: totals.prompt_tokens,
-            generation_tokens: totals.generation_tokens,
-            prefix_queries: totals.prefix_queries,
-            prefix_hits: totals.prefix_hits,
-            requests_ok: totals.finished,
-            requests_failed: totals.failed,
-            first_token: histogram(totals.first_token),
-            between_tokens: histogram(totals.between_tokens),
-        },
+        totals: totals.into(),
     }
 }
 
@@ -78,10 +69,9 @@ fn worker_view(replica: &Replica, model: &Model) -> WorkerView {
         ModelCondition::Ready if !replica.is_ready() && target.stage == TargetStage::Ready => {
             WorkerState::Stalled
         }
-        condition => worker_state(condition),
+        condition => condition.into(),
     };
     let stalled = (shown == WorkerState::Stalled).then(|| "it has work and completes no step".to_owned());
-    let phases = reported.load_phases.iter();
     WorkerView {
         id: target.name.unwrap_or_else(|| target.address.clone()),
         address: target.address,
@@ -99,7 +89,7 @@ fn worker_view(replica: &Replica, model: &Model) -> WorkerView {
             Circuit::Open => vlinders_dashboard::Circuit::Open,
         },
         load_progress: (shown == WorkerState::Loading).then_some(reported.load_progress),
-        phases: phases.map(|phase| (phase.name.clone(), seconds(phase.seconds))).collect(),
+        phases: phases(&reported.load_phases),
         version: state.map_or_else(String::new, |state| state.version.clone()),
         since: replica.since(),
     }
@@ -135,24 +125,4 @@ fn error_view(failed: crate::running::FailedRequest) -> ErrorView {
 /// What the worker of a replica last said of the model.
 fn state_of(replica: &Replica, model: &Model) -> Option<ModelState> {
     replica.worker.known().state?.model(&model.offer.name).cloned()
-}
-
-/// As a worker says it.
-fn worker_state(condition: ModelCondition) -> WorkerState {
-    match condition {
-        ModelCondition::Loading => WorkerState::Loading,
-        ModelCondition::Ready => WorkerState::Ready,
-        ModelCondition::Draining => WorkerState::Draining,
-        ModelCondition::Stalled => WorkerState::Stalled,
-        ModelCondition::Failed => WorkerState::Failed,
-    }
-}
-
-fn histogram(totals: HistogramTotals) -> vlinders_dashboard::HistogramTotals {
-    vlinders_dashboard::HistogramTotals { bounds: totals.bounds, counts: totals.counts }
-}
-
-/// A peer may say anything.
-fn seconds(number: f64) -> Duration {
-    Duration::try_from_secs_f64(number).unwrap_or_default()
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use vlinders_api::{HistogramTotals, ModelCondition, ModelState, WorkerState as Reported};
-use vlinders_dashboard::{Circuit, ModelView, Role, Snapshot, Source, Totals, WorkerState, WorkerView};
+use vlinders_api::{ModelCondition, ModelState, WorkerState as Reported};
+use vlinders_dashboard::{Circuit, ModelView, Role, Snapshot, Source, WorkerView, phases};
 
 use crate::server::Server;
 
@@ -35,32 +35,16 @@ fn model_view(model: ModelState) -> ModelView {
         running: model.running,
         waiting: model.waiting,
         kv_usage: model.kv_usage,
-        totals: Totals {
-            prompt_tokens: totals.prompt_tokens,
-            generation_tokens: totals.generation_tokens,
-            prefix_queries: totals.prefix_queries,
-            prefix_hits: totals.prefix_hits,
-            requests_ok: totals.finished,
-            requests_failed: totals.failed,
-            first_token: histogram(totals.first_token),
-            between_tokens: histogram(totals.between_tokens),
-        },
+        totals: totals.into(),
     }
 }
 
 fn worker_view(server: &Reported, model: &ModelState, started: SystemTime) -> WorkerView {
-    let phases = model.load_phases.iter();
     WorkerView {
         id: model.name.clone(),
         address: "this server".to_owned(),
         model: model.name.clone(),
-        state: match model.condition {
-            ModelCondition::Loading => WorkerState::Loading,
-            ModelCondition::Ready => WorkerState::Ready,
-            ModelCondition::Draining => WorkerState::Draining,
-            ModelCondition::Stalled => WorkerState::Stalled,
-            ModelCondition::Failed => WorkerState::Failed,
-        },
+        state: model.condition.into(),
         why: model.why.clone(),
         ranks: model.ranks.max(1),
         running: model.running,
@@ -69,12 +53,8 @@ fn worker_view(server: &Reported, model: &ModelState, started: SystemTime) -> Wo
         in_flight: model.running + model.waiting,
         circuit: Circuit::Closed,
         load_progress: (model.condition == ModelCondition::Loading).then_some(model.load_progress),
-        phases: phases.map(|phase| (phase.name.clone(), Duration::from_secs_f64(phase.seconds))).collect(),
+        phases: phases(&model.load_phases),
         version: server.version.clone(),
         since: started,
     }
-}
-
-fn histogram(totals: HistogramTotals) -> vlinders_dashboard::HistogramTotals {
-    vlinders_dashboard::HistogramTotals { bounds: totals.bounds, counts: totals.counts }
 }

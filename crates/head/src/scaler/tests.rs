@@ -17,8 +17,8 @@ fn object(metadata: &[(&str, &str)]) -> ScaledObjectRef {
     ScaledObjectRef { name: "workers".into(), namespace: "vlinders".into(), scaler_metadata: pairs.collect() }
 }
 
-#[tokio::test]
-async fn keda_learns_of_the_first_request() {
+/// A head that offers a model and has no workers.
+fn head() -> Head {
     let offer = OfferedModel {
         name: "m".into(),
         aliases: Vec::new(),
@@ -28,12 +28,17 @@ async fn keda_learns_of_the_first_request() {
     let config = HeadConfig { models: Some(vec![offer]), ..HeadConfig::default() };
     let pool = Arc::new(Pool { name: "p".into(), weight: 1 });
     let nobody = FixedDiscovery { pool, addresses: Vec::new() };
-    let head = Head::new(
+    Head::new(
         config,
         HeadParts { workers: vec![Box::new(nobody)], ..HeadParts::default() },
         Arc::new(HeadMetrics::new()),
     )
-    .unwrap();
+    .unwrap()
+}
+
+#[tokio::test]
+async fn keda_learns_of_the_first_request() {
+    let head = head();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(serve_scaler(listener, head.clone()));
@@ -92,21 +97,7 @@ async fn whichever_head_is_asked_knows_what_waits_in_all() {
     let mut heads = Vec::new();
     let mut addresses = Vec::new();
     for _ in 0..2 {
-        let offer = OfferedModel {
-            name: "m".into(),
-            aliases: Vec::new(),
-            max_model_len: None,
-            stickiness: Stickiness::Prefix,
-        };
-        let config = HeadConfig { models: Some(vec![offer]), ..HeadConfig::default() };
-        let pool = Arc::new(Pool { name: "p".into(), weight: 1 });
-        let nobody = FixedDiscovery { pool, addresses: Vec::new() };
-        let head = Head::new(
-            config,
-            HeadParts { workers: vec![Box::new(nobody)], ..HeadParts::default() },
-            Arc::new(HeadMetrics::new()),
-        )
-        .unwrap();
+        let head = head();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         addresses.push(listener.local_addr().unwrap().to_string());
         tokio::spawn(crate::serve(listener, head.clone(), std::future::pending()));
