@@ -73,8 +73,22 @@ pub(crate) async fn attempt(
     request: &RoutedRequest,
     stage: &Stage,
 ) -> Result<Answer, Failure> {
+    let in_flight = replica.begin(request.prompt_bytes);
+    let lost = in_flight.lost.clone();
+    tokio::select! {
+        answered = ask(client, in_flight, request, stage) => answered,
+        () = lost.cancelled() => Err(broken(replica, &WorkerError::Lost)),
+    }
+}
+
+async fn ask(
+    client: &WorkerClient,
+    mut in_flight: InFlight,
+    request: &RoutedRequest,
+    stage: &Stage,
+) -> Result<Answer, Failure> {
+    let replica = &Arc::clone(&in_flight.replica);
     let worker = &replica.worker;
-    let mut in_flight = replica.begin(request.prompt_bytes);
     worker.sending(Instant::now());
     let (mut headers, body) = (request.headers.clone(), request.body.clone());
     stage.inject(&mut headers);

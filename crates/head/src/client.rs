@@ -29,6 +29,8 @@ pub(crate) enum WorkerError {
     Send(#[from] ClientError),
     #[error("the answer broke off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the worker is lost")]
+    Lost,
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
     #[error("status {0}")]

@@ -70,6 +70,9 @@ pub struct HealthConfig {
     pub connect_timeout: Duration,
     /// A worker that has work and completes no step for this long gets no requests.
     pub stall_timeout: Duration,
+    /// What a worker has is given up when it has said nothing for this long: requests without a byte are sent to another
+    /// one, streams are ended with an error.
+    pub lost_timeout: Duration,
 }
 
 /// How requests wait for a worker.
@@ -91,6 +94,7 @@ impl Default for HeadConfig {
                 timeout: Duration::from_secs(2),
                 connect_timeout: Duration::from_secs(2),
                 stall_timeout: Duration::from_secs(30),
+                lost_timeout: Duration::from_secs(15),
             },
             queue: QueueConfig { max_waiting: 1024, timeout: Duration::from_secs(60) },
             body: BodyLimits {

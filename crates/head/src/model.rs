@@ -178,7 +178,8 @@ impl Model {
         };
         let mut able: Vec<&Entry> = entries.iter().filter(is_free).collect();
         keep_one_pool(&mut able, request.conversation);
-        if let (Stickiness::User, Some(user)) = (self.offer.stickiness, request.user) {
+        let is_sticky = request.is_sticky || self.offer.stickiness == Stickiness::User;
+        if let Some(user) = request.user.filter(|_| is_sticky) {
             let weight = |entry: &&&Entry| rendezvous(user, entry.replica.worker.authority.as_str());
             return able.iter().max_by_key(weight).map(|entry| Arc::clone(&entry.replica));
         }

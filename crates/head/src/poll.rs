@@ -1,7 +1,7 @@
 //! Asks one worker how it is, again and again: that is what routing knows, and how a dead one is noticed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use vlinders_api::WorkerState;
@@ -39,6 +39,7 @@ pub(crate) async fn poll(fleet: Fleet, worker: Arc<Worker>, health: HealthConfig
             }
             Err(error) => {
                 silences += 1;
+                worker.is_silent(Instant::now(), health.lost_timeout);
                 if silences >= MAX_SILENCES || !error.is_timeout() {
                     fleet.not_heard(&worker, error.to_string());
                 }

@@ -32,6 +32,8 @@ struct Live {
     _permit: Permit,
     deadline: Pin<Box<Sleep>>,
     timeout: Duration,
+    /// The worker is lost.
+    lost: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The head ends.
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -57,6 +59,7 @@ impl Relay {
     pub(crate) fn new(first: Bytes, events: Events, rest: Incoming, held: Held, limits: Limits) -> Self {
         let Held { in_flight, mut account, permit } = held;
         account.first_byte();
+        let lost = Box::pin(in_flight.lost.clone().cancelled_owned());
         let live = Live {
             rest,
             events,
@@ -65,6 +68,7 @@ impl Relay {
             _permit: permit,
             deadline: Box::pin(tokio::time::sleep_until(limits.deadline)),
             timeout: limits.timeout,
+            lost,
             ending: Box::pin(limits.ending),
         };
         Self { first: Some(first), live: Some(live) }
@@ -145,6 +149,9 @@ impl Live {
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<ApiError> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(ApiError::deadline_exceeded(self.timeout));
+        }
+        if self.lost.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(self.broken("it is lost"));
         }
         self.ending.as_mut().poll(cx).map(|()| {
             ApiError::unavailable("the server is shutting down", "shutting_down", Duration::from_secs(1))

@@ -33,6 +33,8 @@ pub(crate) struct RoutedRequest {
     pub(crate) conversation: u64,
     /// Hash of the `user` that the client names.
     pub(crate) user: Option<u64>,
+    /// It is to go where requests of this user go, whatever the model says.
+    pub(crate) is_sticky: bool,
     /// Counts the body while it is at hand.
     _lease: BodyLease,
 }
@@ -108,6 +110,7 @@ impl RoutedRequest {
             max_tokens: limit.map(|limit| limit.saturating_mul(answers)),
             conversation,
             user: user.map(|user| xxh3_64(user.get().as_bytes())),
+            is_sticky: false,
             headers,
             _lease: lease,
             body,

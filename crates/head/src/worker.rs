@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::Authority;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use vlinders_api::{ModelCondition, ModelState, ModelTotals, WorkerState};
 
 use crate::breaker::{Breaker, Circuit};
@@ -19,6 +20,7 @@ pub(crate) struct Worker {
     pub(crate) authority: Authority,
     target: Mutex<Target>,
     known: Mutex<Known>,
+    life: Mutex<Life>,
     breaker: Mutex<Breaker>,
     /// The breaker is closed; spares most decisions its lock.
     closed: AtomicBool,
@@ -35,6 +37,13 @@ pub(crate) struct Known {
     pub(crate) state: Option<Arc<WorkerState>>,
     /// Why it does not answer; `None` while it does.
     pub(crate) silence: Option<String>,
+}
+
+/// How long ago it spoke, and what ends when that is too long.
+#[derive(Debug)]
+struct Life {
+    heard: Instant,
+    lost: CancellationToken,
 }
 
 /// A model at a worker.
@@ -89,6 +98,8 @@ pub(crate) struct Change {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) replica: Arc<Replica>,
+    /// The worker is lost.
+    pub(crate) lost: CancellationToken,
     pending_bytes: u64,
 }
 
@@ -100,6 +111,7 @@ impl Worker {
             authority,
             target: Mutex::new(target),
             known: Mutex::default(),
+            life: Mutex::new(Life { heard: Instant::now(), lost: CancellationToken::new() }),
             breaker: Mutex::default(),
             closed: AtomicBool::new(true),
             refuses: AtomicBool::new(false),
@@ -119,8 +131,24 @@ impl Worker {
         lock(&self.known).clone()
     }
 
+    /// It says nothing: give up what it has if that is longer than `lost_timeout`.
+    pub(crate) fn is_silent(&self, now: Instant, lost_timeout: Duration) {
+        let life = lock(&self.life);
+        if now.duration_since(life.heard) >= lost_timeout && !life.lost.is_cancelled() {
+            tracing::warn!(worker = %self.authority, "the worker is lost, and what it had is given up");
+            life.lost.cancel();
+        }
+    }
+
     /// Keep what it said, or that it says nothing.
     pub(crate) fn tell(&self, heard: Result<Arc<WorkerState>, String>) {
+        if heard.is_ok() {
+            let mut life = lock(&self.life);
+            life.heard = Instant::now();
+            if life.lost.is_cancelled() {
+                life.lost = CancellationToken::new();
+            }
+        }
         let mut known = lock(&self.known);
         match heard {
             Ok(state) => *known = Known { state: Some(state), silence: None },
@@ -295,7 +323,7 @@ impl Replica {
         let pending_bytes = prompt_bytes as u64;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.pending_bytes.fetch_add(pending_bytes, Ordering::Relaxed);
-        InFlight { replica: Arc::clone(self), pending_bytes }
+        InFlight { replica: Arc::clone(self), lost: lock(&self.worker.life).lost.clone(), pending_bytes }
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) fn resolve(raw: &RawHead, resolver: &mut Resolver<'_>, base: &Path) -
             timeout: resolver.duration(&raw.health.timeout).unwrap_or(health.timeout),
             connect_timeout: resolver.duration(&raw.health.connect_timeout).unwrap_or(health.connect_timeout),
             stall_timeout: resolver.duration(&raw.health.stall_timeout).unwrap_or(health.stall_timeout),
+            lost_timeout: resolver.duration(&raw.health.lost_timeout).unwrap_or(health.lost_timeout),
         },
     }
 }
@@ -213,7 +214,7 @@ head:
   scaler_port: 9090
   peers: heads.example:8000
   queue: { max_waiting: 5, timeout: 2m }
-  health: { interval: 1s, timeout: 3s, connect_timeout: 4s, stall_timeout: 5s }
+  health: { interval: 1s, timeout: 3s, connect_timeout: 4s, stall_timeout: 5s, lost_timeout: 6s }
 ";
         let read = settings(text).unwrap();
         let sources: Vec<_> = read.pools.iter().map(|pool| pool.source.clone()).collect();
@@ -241,8 +242,9 @@ head:
             read.health.timeout,
             read.health.connect_timeout,
             read.health.stall_timeout,
+            read.health.lost_timeout,
         ];
-        assert_eq!(times.map(|time| time.as_secs()), [1, 3, 4, 5]);
+        assert_eq!(times.map(|time| time.as_secs()), [1, 3, 4, 5, 6]);
         assert_eq!(settings("server: { port: 1 }").unwrap(), HeadSettings::default());
     }
 

@@ -218,4 +218,5 @@ pub(super) struct RawHealth {
     pub(super) timeout: Field<String>,
     pub(super) connect_timeout: Field<String>,
     pub(super) stall_timeout: Field<String>,
+    pub(super) lost_timeout: Field<String>,
 }

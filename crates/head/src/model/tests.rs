@@ -152,6 +152,13 @@ async fn a_user_stays_at_a_worker_if_the_model_is_sticky() {
         assert!(Arc::ptr_eq(&chosen, &model.choose(&ask(&user, "b").await, &[]).unwrap()));
         before.insert(user, chosen.place);
     }
+    let prefix = self::model(Stickiness::Prefix);
+    let others: Vec<_> = (0..5).map(|number| join(&prefix, number, &pool)).collect();
+    let mut sticky = ask("user-1", "a").await;
+    sticky.is_sticky = true;
+    let chosen: std::collections::HashSet<_> =
+        (0..5).map(|_| prefix.choose(&sticky, &[]).unwrap().place).collect();
+    assert_eq!((chosen.len(), others.len()), (1, 5), "a request can ask for it, too");
     replicas[3].set_ready(false);
     for (user, place) in before {
         let after = model.choose(&ask(&user, "c").await, &[]).unwrap().place;

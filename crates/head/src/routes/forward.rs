@@ -31,6 +31,9 @@ const TO_WORKER: [HeaderName; 1] = [CONTENT_TYPE];
 const TO_CLIENT: [HeaderName; 4] =
     [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER, HeaderName::from_static("x-accel-buffering")];
 
+/// `user` keeps requests that name the same `user` at one worker.
+const STICKY: HeaderName = HeaderName::from_static("x-vlinders-sticky");
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Send a request that came to `path` to the best worker, and its answer back.
@@ -47,8 +50,10 @@ pub(crate) async fn forward(
     let trace = trace.unwrap_or_else(|| Trace::of(request.headers(), format!("POST {path}")));
     let consumer = request.extensions().get::<Consumer>().cloned().unwrap_or_else(Consumer::anonymous);
     let receiving = trace.stage("receive");
+    let is_sticky = request.headers().get(&STICKY).is_some_and(|by| by == "user");
     let (body, lease) = head.bodies().read_json_text(request).await?;
-    let request = RoutedRequest::read(path, headers, body, lease)?;
+    let mut request = RoutedRequest::read(path, headers, body, lease)?;
+    request.is_sticky = is_sticky;
     drop(receiving);
     let permit = head.admission().try_admit()?;
     let model = find(&head, request.model.as_deref()).await?;

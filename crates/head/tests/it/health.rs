@@ -1,5 +1,8 @@
 //! Which workers are asked: by what they say, and by what they do.
 
+use std::time::Duration;
+
+use tokio::sync::mpsc;
 use vlinders_api::ModelCondition;
 
 use crate::support::{Act, MockWorker, TestHead};
@@ -35,7 +38,7 @@ async fn only_workers_that_say_they_are_ready_are_asked() {
 async fn a_worker_with_work_and_no_steps_is_left_alone() {
     let workers = [MockWorker::start("a").await, MockWorker::start("b").await];
     let head = TestHead::with(&[&workers[0], &workers[1]], |config| {
-        config.health.stall_timeout = std::time::Duration::from_millis(200);
+        config.health.stall_timeout = Duration::from_millis(200);
     })
     .await;
     workers[0].says(|state| state.models[0].has_work = true);
@@ -95,4 +98,35 @@ async fn load_of_others_is_seen_in_what_workers_say() {
     while after < 8 {
         after = if head.ask("hello").await.1["worker"] == "a" { after + 1 } else { 0 };
     }
+}
+
+#[tokio::test]
+async fn what_a_silent_worker_has_is_given_up() {
+    let workers = [MockWorker::start("a").await, MockWorker::start("b").await];
+    let head = TestHead::with(&[&workers[0], &workers[1]], |config| {
+        config.health.timeout = Duration::from_millis(100);
+        config.health.lost_timeout = Duration::from_millis(300);
+    })
+    .await;
+    // One request has no byte yet, and one stream has begun.
+    let (tell, told) = mpsc::channel(4);
+    tell.send("data: {\"a\":1}\n\n").await.unwrap();
+    workers[1].says(|state| state.models[0].condition = ModelCondition::Loading);
+    head.until_ready(1).await;
+    workers[0].will([Act::Told(told), Act::Silence]);
+    let stream = tokio::spawn(head.chat("stream", true).send());
+    while workers[0].count() < 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let request = tokio::spawn(head.chat("request", false).send());
+    while workers[0].count() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    workers[1].says(|state| state.models[0].condition = ModelCondition::Ready);
+    workers[0].freeze();
+    let answer: serde_json::Value = request.await.unwrap().unwrap().json().await.unwrap();
+    assert_eq!(answer["worker"], "b");
+    let heard = stream.await.unwrap().unwrap().text().await.unwrap();
+    assert!(heard.starts_with("data: {\"a\":1}\n\n") && heard.contains("worker_failed"), "{heard}");
+    drop(tell);
 }

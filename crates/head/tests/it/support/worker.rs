@@ -1,6 +1,7 @@
 //! A worker made of nothing but HTTP: it says it is ready, and answers as it is told.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(crate) enum Act {
     Hang,
     /// Sends the head of a stream and these bytes, then closes the connection.
     Cut(&'static str),
+    /// Takes the request and never answers.
+    Silence,
     /// Streams what the test sends, until its end of the channel is dropped.
     Told(mpsc::Receiver<&'static str>),
 }
@@ -48,6 +51,8 @@ struct Shared {
     seen: Mutex<Vec<(HeaderMap, Bytes)>>,
     /// Connections are closed.
     cut: Notify,
+    /// It does not say how it is.
+    frozen: AtomicBool,
     /// A client of its has left before the end.
     left: Mutex<usize>,
 }
@@ -75,19 +80,14 @@ impl MockWorker {
             state: Mutex::new(state),
             seen: Mutex::default(),
             cut: Notify::new(),
+            frozen: AtomicBool::new(false),
             left: Mutex::default(),
         });
-        let router =
-            Router::new()
-                .route(
-                    "/state",
-                    get(|State(shared): State<Arc<Shared>>| async move {
-                        Json(shared.state.lock().unwrap().clone())
-                    }),
-                )
-                .route("/v1/chat/completions", post(answer))
-                .route("/tokenize", post(answer))
-                .with_state(Arc::clone(&shared));
+        let router = Router::new()
+            .route("/state", get(say))
+            .route("/v1/chat/completions", post(answer))
+            .route("/tokenize", post(answer))
+            .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -102,6 +102,11 @@ impl MockWorker {
     /// Change what it says of itself.
     pub(crate) fn says(&self, change: impl FnOnce(&mut WorkerState)) {
         change(&mut self.shared.state.lock().unwrap());
+    }
+
+    /// Let it say nothing of itself any more, as a process that is stopped.
+    pub(crate) fn freeze(&self) {
+        self.shared.frozen.store(true, Ordering::SeqCst);
     }
 
     /// How many requests it has got.
@@ -145,6 +150,14 @@ impl Drop for Leave {
     }
 }
 
+async fn say(State(shared): State<Arc<Shared>>) -> Json<WorkerState> {
+    if shared.frozen.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
+    let state = shared.state.lock().unwrap().clone();
+    Json(state)
+}
+
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -175,6 +188,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             });
             sse(Body::from_stream(pieces))
         }
+        Act::Silence => std::future::pending().await,
         Act::Told(told) => {
             let leave = Leave(Arc::clone(&shared));
             let pieces = futures::stream::unfold((told, leave), |(mut told, leave)| async move {
