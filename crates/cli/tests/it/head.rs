@@ -2,6 +2,11 @@
 
 mod traffic;
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use self::traffic::Traffic;
@@ -108,6 +113,69 @@ async fn what_consumers_used_is_reported() {
     assert!(csv.lines().nth(1).unwrap().contains(",red,vlinders-demo,2,"), "{csv}");
     assert!(report(&[]).contains("vlinders-demo"));
     assert!(!report(&["--to", "2001-01-01"]).contains("vlinders-demo"));
+}
+
+/// Make a key pair with openssl, as an operator does.
+fn key_pair(folder: &Path) {
+    for words in [
+        "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out private.pem",
+        "pkey -in private.pem -pubout -out public.pem",
+    ] {
+        let mut command = Command::new("openssl");
+        let done = command.args(words.split(' ')).current_dir(folder).stderr(Stdio::null()).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+/// A token with these claims, signed with the private key.
+fn token(folder: &Path, claims: &Value) -> String {
+    let encode = |text: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let header = json!({ "alg": "RS256", "typ": "JWT" });
+    let signed =
+        format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+    std::fs::write(folder.join("signed"), &signed).unwrap();
+    let mut command = Command::new("openssl");
+    let words = "dgst -sha256 -sign private.pem signed";
+    let signature = command.args(words.split(' ')).current_dir(folder).output().unwrap().stdout;
+    format!("{signed}.{}", encode(&signature))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_and_a_gateway_are_believed_for_what_they_prove() {
+    let worker = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    key_pair(folder.path());
+    let settings = folder.path().join("server.yaml");
+    std::fs::write(folder.path().join("secret"), "a-secret-of-the-gateway").unwrap();
+    let text = "auth: { jwt: { public_key_file: public.pem, audiences: [vlinders] }, gateway: { secret_file: secret } }\n";
+    std::fs::write(&settings, text).unwrap();
+    let head = Server::start_head(&["--server", settings.to_str().unwrap(), "--worker", worker.address()]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let ask = async |headers: &[(&str, &str)]| {
+        let asked = http().get(format!("{}/v1/models", head.url));
+        let asked = headers.iter().fold(asked, |asked, (name, value)| asked.header(*name, *value));
+        let answer = asked.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await.unwrap();
+        (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let with = async |claims: Value| {
+        let bearer = format!("Bearer {}", token(folder.path(), &claims));
+        ask(&[("authorization", &bearer)]).await
+    };
+    let valid = json!({ "sub": "blue", "aud": "vlinders", "exp": now + 600 });
+    assert_eq!(with(valid.clone()).await.0, 200);
+    let other = |name: &str, value: Value| {
+        let mut claims = valid.clone();
+        claims[name] = value;
+        claims
+    };
+    assert_eq!(with(other("exp", json!(now - 600))).await, (401, "token_expired".to_owned()));
+    assert_eq!(with(other("aud", json!("elsewhere"))).await, (401, "invalid_audience".to_owned()));
+    let (secret, name) = (("x-internal-secret", "a-secret-of-the-gateway"), ("x-consumer-username", "red"));
+    assert_eq!(ask(&[secret, name]).await.0, 200);
+    assert_eq!(ask(&[("x-internal-secret", "guessed"), name]).await, (401, "untrusted_gateway".to_owned()));
+    assert_eq!(ask(&[]).await, (401, "missing_api_key".to_owned()));
 }
 
 #[test]
