@@ -141,7 +141,7 @@ async fn a_request_is_not_lost_when_its_only_worker_starts_anew() {
 async fn a_stream_that_takes_too_long_is_ended_with_an_error_event() {
     let worker = MockWorker::start("a").await;
     let head = TestHead::with(&[&worker], |config| {
-        config.request_timeout = std::time::Duration::from_millis(300);
+        config.request_timeout = std::time::Duration::from_millis(1500);
     })
     .await;
     let (tell, told) = mpsc::channel(4);

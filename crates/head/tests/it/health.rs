@@ -1,6 +1,6 @@
 //! Which workers are asked: by what they say, and by what they do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use vlinders_api::ModelCondition;
@@ -54,16 +54,21 @@ async fn a_worker_that_keeps_failing_rests_and_gets_another_chance() {
     let head = TestHead::start(&[&workers[0], &workers[1]]).await;
     workers[0].will((0..4).map(|_| Act::Refuse(500, "internal_error")));
     // It fails three times, and the fourth time when it is tried again after a second; then it has recovered.
-    let mut asked = 0;
+    let (mut asked, mut opened) = (0, Instant::now());
     while workers[0].count() < 3 {
+        opened = Instant::now();
         assert_eq!(head.ask(&format!("{asked}")).await.0, 200);
         asked += 1;
     }
     head.until_ready(1).await;
     for number in 0..10 {
-        assert_eq!(head.ask(&format!("rest {number}")).await.1["worker"], "b");
+        let (_, answer) = head.ask(&format!("rest {number}")).await;
+        let count = workers[0].count();
+        // On a machine that is very busy the rest may be over.
+        if opened.elapsed() < Duration::from_secs(1) {
+            assert_eq!((answer["worker"].as_str(), count), (Some("b"), 3), "its breaker is open");
+        }
     }
-    assert_eq!(workers[0].count(), 3, "its breaker is open");
     head.until_ready(2).await;
     while workers[0].count() < 4 {
         assert_eq!(head.ask(&format!("trial {asked}")).await.0, 200);

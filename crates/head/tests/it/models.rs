@@ -96,7 +96,7 @@ async fn the_queue_has_an_end_in_length_and_time() {
     let head = Arc::new(
         TestHead::at(vec![nobody().await], |config| {
             config.queue.max_waiting = 1;
-            config.queue.timeout = Duration::from_millis(500);
+            config.queue.timeout = Duration::from_secs(3);
             config.retry_after = Duration::from_secs(7);
         })
         .await,
