@@ -1,11 +1,12 @@
-//! What workers report, in the words of the pages.
+//! What workers report and servers note, in the words of the pages.
 
 use std::time::Duration;
 
 use vlinders_api::{LoadPhase, ModelCondition, ModelTotals};
+use vlinders_edge::{FailedRequest, RequestStage, Running};
 
 use crate::histogram::HistogramTotals;
-use crate::source::{Totals, WorkerState};
+use crate::source::{ErrorView, RequestView, Stage, Totals, WorkerState};
 
 impl From<ModelTotals> for Totals {
     fn from(totals: ModelTotals) -> Self {
@@ -36,6 +37,37 @@ impl From<ModelCondition> for WorkerState {
             ModelCondition::Draining => Self::Draining,
             ModelCondition::Stalled => Self::Stalled,
             ModelCondition::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<&Running> for RequestView {
+    fn from(request: &Running) -> Self {
+        Self {
+            id: request.request_id.clone(),
+            model: request.model.to_string(),
+            consumer: request.consumer.to_string(),
+            worker: request.worker(),
+            age: request.arrival.elapsed(),
+            stage: match request.stage() {
+                RequestStage::Queued => Stage::Queued,
+                RequestStage::Prefill => Stage::Prefill,
+                RequestStage::Decode => Stage::Decode,
+            },
+            tokens: u64::from(request.tokens()),
+        }
+    }
+}
+
+impl From<FailedRequest> for ErrorView {
+    fn from(failed: FailedRequest) -> Self {
+        Self {
+            time: failed.time,
+            model: Some(failed.model.to_string()),
+            worker: failed.worker,
+            request_id: failed.request_id,
+            status: failed.status,
+            message: failed.message,
         }
     }
 }

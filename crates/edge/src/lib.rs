@@ -11,6 +11,7 @@ mod cors;
 mod cpu_time;
 mod error;
 mod metrics;
+mod running;
 mod secret;
 mod shutdown;
 mod sse;
@@ -31,6 +32,7 @@ pub use self::{
     cpu_time::CpuTime,
     error::{ApiError, ErrorKind, catch_panics, method_not_allowed, not_found},
     metrics::{Labels, METRICS_CONTENT_TYPE, Metrics, buckets},
+    running::{FailedRequest, Listed, RequestStage, Running, RunningRequests},
     secret::Secret,
     shutdown::{Shutdown, ShutdownCause},
     sse::{Progress, SseBody, SseOptions, SseSource, SseWriter, sse_response},

@@ -5,12 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 use vlinders_consumers::Grant;
-use vlinders_edge::{Stage, Trace, UsageReport};
+use vlinders_edge::{Listed, Running, Stage, Trace, UsageReport};
 use vlinders_ledger::Entry;
 
 use crate::head::Head;
 use crate::metrics::{Outcome, RequestMetrics};
-use crate::running::{Listed, Running};
 
 /// The account of one request. Dropped before its end, the client has left.
 #[derive(Debug)]

@@ -1,18 +1,14 @@
 //! What the dashboard of a head shows.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use vlinders_api::{ModelCondition, ModelState};
-use vlinders_dashboard::{
-    ErrorView, ModelView, RequestView, Role, Snapshot, Source, Stage, WorkerState, WorkerView, phases,
-};
+use vlinders_dashboard::{ModelView, Role, Snapshot, Source, WorkerState, WorkerView, phases};
 
 use crate::breaker::Circuit;
 use crate::discovery::Stage as TargetStage;
 use crate::head::Head;
 use crate::model::Model;
-use crate::running::{RequestStage, Running};
 use crate::worker::{Known, Replica};
 
 /// Requests that are shown.
@@ -27,8 +23,13 @@ impl Source for Head {
             started: self.started(),
             models: models.iter().map(|model| model_view(model)).collect(),
             workers: models.iter().flat_map(|model| worker_views(model)).collect(),
-            requests: self.running().oldest(MAX_REQUESTS).iter().map(request_view).collect(),
-            errors: self.running().failed().into_iter().map(error_view).collect(),
+            requests: self
+                .running()
+                .oldest(MAX_REQUESTS)
+                .iter()
+                .map(|request| request.as_ref().into())
+                .collect(),
+            errors: self.running().failed().into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -92,33 +93,6 @@ fn worker_view(replica: &Replica, model: &Model) -> WorkerView {
         phases: phases(&reported.load_phases),
         version: state.map_or_else(String::new, |state| state.version.clone()),
         since: replica.since(),
-    }
-}
-
-fn request_view(request: &Arc<Running>) -> RequestView {
-    RequestView {
-        id: request.request_id.clone(),
-        model: request.model.to_string(),
-        consumer: request.consumer.to_string(),
-        worker: request.worker(),
-        age: request.arrival.elapsed(),
-        stage: match request.stage() {
-            RequestStage::Queued => Stage::Queued,
-            RequestStage::Prefill => Stage::Prefill,
-            RequestStage::Decode => Stage::Decode,
-        },
-        tokens: u64::from(request.tokens()),
-    }
-}
-
-fn error_view(failed: crate::running::FailedRequest) -> ErrorView {
-    ErrorView {
-        time: failed.time,
-        model: Some(failed.model.to_string()),
-        worker: failed.worker,
-        request_id: failed.request_id,
-        status: failed.status,
-        message: failed.message,
     }
 }
 

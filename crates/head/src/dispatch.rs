@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vlinders_edge::Trace;
+use vlinders_edge::{Running, Trace};
 
 use crate::attempt::{Answer, Failure, FailureKind, Told, attempt};
 use crate::client::WorkerClient;
@@ -11,7 +11,6 @@ use crate::config::QueueConfig;
 use crate::metrics::RequestMetrics;
 use crate::model::Model;
 use crate::request::RoutedRequest;
-use crate::running::Running;
 use crate::worker::Replica;
 
 /// Further attempts after the first.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 use vlinders_consumers::{Authenticator, RateLimiter};
-use vlinders_edge::{Admission, Bodies};
+use vlinders_edge::{Admission, Bodies, RunningRequests};
 use vlinders_ledger::Ledger;
 
 use crate::client::{InvalidWorkerKey, WorkerClient};
@@ -16,7 +16,6 @@ use crate::fleet::Fleet;
 use crate::metrics::{HeadMetrics, RequestMetrics};
 use crate::model::Model;
 use crate::peers::{Peers, QueueState};
-use crate::running::RunningRequests;
 
 /// What a head works with, besides its configuration.
 #[derive(Default)]

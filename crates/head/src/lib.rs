@@ -38,7 +38,6 @@ mod request;
 mod retry_budget;
 mod router;
 mod routes;
-mod running;
 mod scaler;
 mod serve;
 mod worker;

@@ -7,6 +7,9 @@ use vlinders_dashboard::{Circuit, ModelView, Role, Snapshot, Source, WorkerView,
 
 use crate::server::Server;
 
+/// Requests that are shown.
+const MAX_REQUESTS: usize = 200;
+
 impl Source for Server {
     fn snapshot(&self) -> Snapshot {
         let state = self.state();
@@ -18,8 +21,13 @@ impl Source for Server {
             started,
             workers,
             models: state.models.into_iter().map(model_view).collect(),
-            requests: Vec::new(),
-            errors: Vec::new(),
+            requests: self
+                .running()
+                .oldest(MAX_REQUESTS)
+                .iter()
+                .map(|request| request.as_ref().into())
+                .collect(),
+            errors: self.running().failed().into_iter().map(Into::into).collect(),
         }
     }
 }

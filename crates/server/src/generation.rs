@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use vlinders_api::Usage;
-use vlinders_edge::ApiError;
+use vlinders_edge::{ApiError, Listed};
 
 use crate::choice::{Choice, Delta};
 
@@ -15,6 +15,8 @@ pub(crate) struct Generation {
     /// Choices for each prompt.
     n: usize,
     prompt_tokens: usize,
+    /// In the list of those that run, until it ends.
+    listed: Listed,
     /// Where to look first, so that no choice waits behind a busy one.
     next: usize,
 }
@@ -23,8 +25,8 @@ pub(crate) struct Generation {
 
 impl Generation {
     /// `prompt_tokens` counts each prompt once.
-    pub(crate) fn new(choices: Vec<Choice>, n: usize, prompt_tokens: usize) -> Self {
-        Self { choices, n, prompt_tokens, next: 0 }
+    pub(crate) fn new(choices: Vec<Choice>, n: usize, prompt_tokens: usize, listed: Listed) -> Self {
+        Self { choices, n, prompt_tokens, listed, next: 0 }
     }
 
     /// How many answers there are.
@@ -44,6 +46,9 @@ impl Generation {
             match self.choices[index].poll_delta(cx) {
                 Poll::Ready(Some(delta)) => {
                     self.next = index + 1;
+                    if let Err(error) = &delta {
+                        self.listed.failed(error.kind().status().as_u16(), error.to_string());
+                    }
                     return Poll::Ready(Some((index, delta)));
                 }
                 Poll::Ready(None) => ended += 1,

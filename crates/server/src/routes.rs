@@ -9,11 +9,13 @@ mod state;
 mod tokenize;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::Request;
-use vlinders_edge::Trace;
+use vlinders_edge::{Listed, RequestId, Running, Trace};
 
 use crate::model::{ServedModel, now};
+use crate::server::Server;
 
 pub(crate) use self::{
     chat::chat_completions,
@@ -29,6 +31,12 @@ pub(crate) use self::{
 pub(crate) fn trace_of(request: &Request) -> Trace {
     let begun = request.extensions().get::<Trace>().cloned();
     begun.unwrap_or_else(|| Trace::of(request.headers(), request.method().to_string()))
+}
+
+/// Put a request for `model` into the list of those that run.
+pub(crate) fn list(server: &Server, id: Option<RequestId>, model: &ServedModel, arrival: Instant) -> Listed {
+    let id = id.as_ref().map_or("", RequestId::as_str).to_owned();
+    server.running().list(Running::new(id, "anybody".into(), model.name().into(), arrival))
 }
 
 /// What every answer and every chunk of it repeats.

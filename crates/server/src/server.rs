@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vlinders_edge::{Admission, ApiError, Bodies};
+use vlinders_edge::{Admission, ApiError, Bodies, RunningRequests};
 
 use crate::config::ServerConfig;
 use crate::metrics::ServerMetrics;
@@ -24,6 +24,7 @@ struct Inner {
     bodies: Bodies,
     admission: Admission,
     metrics: Arc<ServerMetrics>,
+    running: RunningRequests,
     /// New with each start.
     instance: String,
     /// Seconds since 1970.
@@ -71,7 +72,16 @@ impl Server {
         let admission = Admission::new(config.max_in_flight, config.retry_after);
         let bodies = Bodies::new(config.body, config.retry_after);
         let instance = uuid::Uuid::new_v4().simple().to_string();
-        let inner = Inner { config, slots, bodies, admission, metrics, instance, started: now() };
+        let inner = Inner {
+            config,
+            slots,
+            bodies,
+            admission,
+            metrics,
+            running: RunningRequests::default(),
+            instance,
+            started: now(),
+        };
         Ok((Self { inner: Arc::new(inner) }, loading))
     }
 
@@ -90,6 +100,10 @@ impl Server {
 
     pub(crate) fn admission(&self) -> &Admission {
         &self.inner.admission
+    }
+
+    pub(crate) fn running(&self) -> &RunningRequests {
+        &self.inner.running
     }
 
     pub(crate) fn metrics(&self) -> &Arc<ServerMetrics> {

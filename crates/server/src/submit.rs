@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use vlinders_edge::{ApiError, Trace};
+use vlinders_edge::{ApiError, Listed, Trace};
 use vlinders_engine::{GenerateRequest, InvalidRequest, SubmitError};
 use vlinders_text::StopStrings;
 
@@ -31,6 +31,8 @@ pub(crate) struct Job<'a> {
     pub(crate) names: FieldNames,
     pub(crate) arrival: Instant,
     pub(crate) trace: &'a Trace,
+    /// The request in the list of those that run.
+    pub(crate) listed: Listed,
 }
 
 /// What answers begin with.
@@ -69,7 +71,7 @@ impl Job<'_> {
                 choices.push(self.choice(prompt, i)?);
             }
         }
-        Ok(Generation::new(choices, self.params.n, prompt_tokens))
+        Ok(Generation::new(choices, self.params.n, prompt_tokens, self.listed))
     }
 
     fn choice(&self, prompt: &EncodedPrompt, i: usize) -> Result<Choice, ApiError> {
@@ -101,7 +103,13 @@ impl Job<'_> {
         Ok(Choice::new(
             stream,
             rules,
-            Timer::new(Arc::clone(&model.metrics), self.arrival, tokens.len(), self.trace.clone()),
+            Timer::new(
+                Arc::clone(&model.metrics),
+                self.arrival,
+                tokens.len(),
+                self.trace.clone(),
+                Arc::clone(&self.listed.request),
+            ),
         ))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use vlinders_api::FinishReason;
-use vlinders_edge::Trace;
+use vlinders_edge::{Running, Trace};
 
 use crate::metrics::{ModelMetrics, Outcome};
 
@@ -19,6 +19,8 @@ pub(crate) struct Timer {
     prompt_tokens: usize,
     ended: bool,
     trace: Trace,
+    /// The request in the list of those that run.
+    running: Arc<Running>,
 }
 
 // === impl Timer ===
@@ -30,6 +32,7 @@ impl Timer {
         arrival: Instant,
         prompt_tokens: usize,
         trace: Trace,
+        running: Arc<Running>,
     ) -> Self {
         Self {
             metrics,
@@ -40,6 +43,7 @@ impl Timer {
             prompt_tokens,
             ended: false,
             trace,
+            running,
         }
     }
 
@@ -47,12 +51,14 @@ impl Timer {
     pub(crate) fn scheduled(&mut self) {
         let now = Instant::now();
         self.scheduled = Some(now);
+        self.running.computes();
         self.metrics.queue.record((now - self.arrival).as_secs_f64());
     }
 
     /// A token has come.
     pub(crate) fn token(&mut self) {
         let now = Instant::now();
+        self.running.token();
         match self.last_token.replace(now) {
             Some(last) => self.metrics.between_tokens.record((now - last).as_secs_f64()),
             None => {

@@ -11,7 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 use vlinders_consumers::{Consumer, Refusal};
-use vlinders_edge::{ApiError, Permit, RequestId, Trace, UsageReport};
+use vlinders_edge::{ApiError, Permit, RequestId, Running, Trace, UsageReport};
 
 use crate::account::Account;
 use crate::attempt::{Answer, AnswerBody, Told};
@@ -21,7 +21,6 @@ use crate::metrics::Outcome;
 use crate::model::Model;
 use crate::relay::{Held, Limits, Relay};
 use crate::request::RoutedRequest;
-use crate::running::Running;
 
 /// What a worker is told of a request besides its body, its id and its trace; everything else, credentials first of all,
 /// stays here.

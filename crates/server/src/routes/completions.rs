@@ -5,9 +5,9 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use vlinders_api::CompletionRequest;
-use vlinders_edge::{ApiError, UsageReport};
+use vlinders_edge::{ApiError, RequestId, UsageReport};
 
-use super::{Envelope, trace_of};
+use super::{Envelope, list, trace_of};
 use crate::completion_output::CompletionOutput;
 use crate::config::ServerConfig;
 use crate::logprobs::TokenNames;
@@ -31,11 +31,13 @@ pub(crate) async fn completions(
     let config = server.config();
     let tell_usage = UsageReport::is_asked(request.headers());
     let trace = trace_of(&request);
+    let id = request.extensions().get::<RequestId>().cloned();
     let receiving = trace.stage("receive");
     let (mut request, lease): (CompletionRequest, _) = server.bodies().read_json(request).await?;
     drop(receiving);
     let permit = server.admission().try_admit()?;
     let model = server.model(request.sampling.model.as_deref())?;
+    let listed = list(&server, id, model, arrival);
 
     check(&request, config)?;
     let logprobs = request.logprobs;
@@ -64,6 +66,7 @@ pub(crate) async fn completions(
         names: NAMES,
         arrival,
         trace: &trace,
+        listed,
     };
     let generation = job.submit()?;
     let token_names = logprobs.map(|_| TokenNames {

@@ -85,3 +85,36 @@ async fn a_stream_says_what_it_took_so_far() {
     // A client that does not ask sees nothing of it.
     assert!(!server.chat_stream("abc", json!({})).await.contains(": usage"));
 }
+
+#[tokio::test]
+async fn the_dashboard_shows_what_runs_and_what_failed() {
+    let server = TestServer::start().await;
+    server.gate.allow(2);
+    let body = chat_body("hold", json!({ "stream": true }));
+    let asked =
+        server.request(Method::POST, "/v1/chat/completions").header("x-request-id", "id-7").json(&body);
+    let running = asked.send().await.unwrap();
+    // Pages are of the second before.
+    let shown = async |part: &str, wanted: &dyn Fn(&Value) -> bool| loop {
+        let (status, snapshot) = server.get("/dashboard/api/snapshot").await;
+        assert_eq!(status, 200);
+        if wanted(&snapshot[part]) {
+            return snapshot;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let snapshot = shown("requests", &|requests| requests[0]["stage"] == "decode").await;
+    let request = &snapshot["requests"][0];
+    assert_eq!((request["id"].as_str(), request["model"].as_str()), (Some("id-7"), Some(MODEL)));
+    assert!(request["tokens"].as_u64().unwrap() >= 1, "{request}");
+    assert_eq!(snapshot["workers"][0]["state"], "ready");
+    server.gate.set_open();
+    running.text().await.unwrap();
+    shown("requests", &|requests| requests.as_array().unwrap().is_empty()).await;
+    assert_eq!(server.post("/v1/chat/completions", &chat_body("BREAK THE ENGINE", json!({}))).await.0, 500);
+    let snapshot = shown("errors", &|errors| errors[0]["status"] == 500).await;
+    assert!(
+        snapshot["errors"][0]["message"].as_str().unwrap().contains("could not be completed"),
+        "{snapshot}"
+    );
+}

@@ -1,15 +1,13 @@
-//! The requests that a head has now, and the last ones that failed: what a dashboard shows of them.
+//! The requests that a server has now, and the last ones that failed: what a dashboard shows of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
-
-use crate::worker::lock;
 
 /// All requests that are not answered yet, in the order they came.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RunningRequests {
+pub struct RunningRequests {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -22,11 +20,15 @@ struct Inner {
 
 /// A request that is not answered yet.
 #[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) request_id: String,
-    pub(crate) consumer: Arc<str>,
-    pub(crate) model: Arc<str>,
-    pub(crate) arrival: Instant,
+pub struct Running {
+    /// What the client knows it as.
+    pub request_id: String,
+    /// Who asked.
+    pub consumer: Arc<str>,
+    /// The model that was asked for.
+    pub model: Arc<str>,
+    /// When it came.
+    pub arrival: Instant,
     worker: Mutex<Option<String>>,
     stage: AtomicU8,
     tokens: AtomicU32,
@@ -34,7 +36,7 @@ pub(crate) struct Running {
 
 /// How far a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RequestStage {
+pub enum RequestStage {
     /// It waits for a worker.
     Queued,
     /// A worker has it, and has sent nothing yet.
@@ -45,21 +47,28 @@ pub(crate) enum RequestStage {
 
 /// A request that failed.
 #[derive(Debug, Clone)]
-pub(crate) struct FailedRequest {
-    pub(crate) time: SystemTime,
-    pub(crate) request_id: String,
-    pub(crate) model: Arc<str>,
-    pub(crate) worker: Option<String>,
-    pub(crate) status: u16,
-    pub(crate) message: String,
+pub struct FailedRequest {
+    /// When it failed.
+    pub time: SystemTime,
+    /// What the client knows it as.
+    pub request_id: String,
+    /// The model that was asked for.
+    pub model: Arc<str>,
+    /// The worker it was sent to last, if any.
+    pub worker: Option<String>,
+    /// HTTP status that it was, or would have been, answered with.
+    pub status: u16,
+    /// What the client was told.
+    pub message: String,
 }
 
 /// A request in the list; it leaves when dropped.
 #[derive(Debug)]
-pub(crate) struct Listed {
+pub struct Listed {
     all: RunningRequests,
     number: u64,
-    pub(crate) request: Arc<Running>,
+    /// The request.
+    pub request: Arc<Running>,
 }
 
 /// Failures that are kept.
@@ -69,7 +78,8 @@ const MAX_FAILED: usize = 100;
 
 impl RunningRequests {
     /// A request has come.
-    pub(crate) fn list(&self, request: Running) -> Listed {
+    #[must_use]
+    pub fn list(&self, request: Running) -> Listed {
         let request = Arc::new(request);
         let mut inner = lock(&self.inner);
         let number = inner.next;
@@ -79,12 +89,14 @@ impl RunningRequests {
     }
 
     /// The oldest ones, up to `most`.
-    pub(crate) fn oldest(&self, most: usize) -> Vec<Arc<Running>> {
+    #[must_use]
+    pub fn oldest(&self, most: usize) -> Vec<Arc<Running>> {
         lock(&self.inner).running.values().take(most).cloned().collect()
     }
 
     /// The last failures.
-    pub(crate) fn failed(&self) -> Vec<FailedRequest> {
+    #[must_use]
+    pub fn failed(&self) -> Vec<FailedRequest> {
         lock(&self.inner).failed.iter().cloned().collect()
     }
 }
@@ -92,7 +104,9 @@ impl RunningRequests {
 // === impl Running ===
 
 impl Running {
-    pub(crate) fn new(request_id: String, consumer: Arc<str>, model: Arc<str>, arrival: Instant) -> Self {
+    /// A request of a consumer for a model, which waits.
+    #[must_use]
+    pub fn new(request_id: String, consumer: Arc<str>, model: Arc<str>, arrival: Instant) -> Self {
         Self {
             request_id,
             consumer,
@@ -105,36 +119,52 @@ impl Running {
     }
 
     /// It waits.
-    pub(crate) fn waits(&self) {
+    pub fn waits(&self) {
         self.stage.store(0, Ordering::Relaxed);
     }
 
     /// It is sent to this worker.
-    pub(crate) fn sent(&self, worker: &str) {
+    pub fn sent(&self, worker: &str) {
         *lock(&self.worker) = Some(worker.to_owned());
         self.stage.store(1, Ordering::Relaxed);
     }
 
+    /// It is computed here, without another worker.
+    pub fn computes(&self) {
+        self.stage.fetch_max(1, Ordering::Relaxed);
+    }
+
     /// Its answer has begun.
-    pub(crate) fn answered(&self) {
+    pub fn answered(&self) {
         self.stage.store(2, Ordering::Relaxed);
     }
 
     /// Its answer has this many tokens so far.
-    pub(crate) fn count(&self, tokens: u32) {
+    pub fn count(&self, tokens: u32) {
         self.tokens.store(tokens, Ordering::Relaxed);
     }
 
-    pub(crate) fn tokens(&self) -> u32 {
+    /// Its answer has one token more.
+    pub fn token(&self) {
+        self.answered();
+        self.tokens.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tokens of its answer so far.
+    #[must_use]
+    pub fn tokens(&self) -> u32 {
         self.tokens.load(Ordering::Relaxed)
     }
 
     /// The worker it was last sent to.
-    pub(crate) fn worker(&self) -> Option<String> {
+    #[must_use]
+    pub fn worker(&self) -> Option<String> {
         lock(&self.worker).clone()
     }
 
-    pub(crate) fn stage(&self) -> RequestStage {
+    /// How far it is.
+    #[must_use]
+    pub fn stage(&self) -> RequestStage {
         match self.stage.load(Ordering::Relaxed) {
             0 => RequestStage::Queued,
             1 => RequestStage::Prefill,
@@ -147,7 +177,7 @@ impl Running {
 
 impl Listed {
     /// It has failed: remember what the client was told.
-    pub(crate) fn failed(&self, status: u16, message: String) {
+    pub fn failed(&self, status: u16, message: String) {
         let failed = FailedRequest {
             time: SystemTime::now(),
             request_id: self.request.request_id.clone(),
@@ -168,6 +198,11 @@ impl Drop for Listed {
     fn drop(&mut self) {
         lock(&self.all.inner).running.remove(&self.number);
     }
+}
+
+/// A lock whose holder panicked still guards whole values here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
