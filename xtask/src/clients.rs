@@ -11,7 +11,7 @@ use crate::tools;
 /// A missing tool with its remedy, a failed build, or a failed test.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     tools::ensure(&[tools::PYTHON, tools::NODE, tools::NPM])?;
-    crate::run(crate::cargo(root).args(["build", "--package", "vlinders"]))?;
+    tools::build(root)?;
     let script = root.join("tests").join("clients").join("run.sh");
     crate::run(Command::new("bash").arg(script).arg(tools::built_binary(root)).current_dir(root))
 }

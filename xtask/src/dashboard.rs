@@ -11,9 +11,7 @@ use crate::tools;
 /// A missing tool with its remedy, a failed build, or a failed test.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     tools::ensure(&[tools::PYTHON, tools::CHROMIUM])?;
-    let example = ["build", "--package", "vlinders-dashboard", "--example", "dashboard"];
-    crate::run(crate::cargo(root).args(example))?;
-    crate::run(crate::cargo(root).args(["build", "--package", "vlinders"]))?;
+    tools::build(root)?;
     let script = root.join("tests").join("dashboard").join("run.sh");
     let example = root.join("target").join("debug").join("examples").join("dashboard");
     for (kind, program) in [("--example", example), ("--head", tools::built_binary(root))] {

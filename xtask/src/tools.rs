@@ -80,6 +80,15 @@ fn succeeds(command: &mut Command) -> bool {
     quiet.status().is_ok_and(|status| status.success())
 }
 
+/// Build binaries and examples, in the way that the tests are built: with another choice of packages, features would differ,
+/// and most of what they depend on would be compiled once more.
+///
+/// # Errors
+/// The build fails.
+pub(crate) fn build(root: &Path) -> anyhow::Result<()> {
+    crate::run(crate::cargo(root).args(["build", "--workspace", "--bins", "--tests", "--examples"]))
+}
+
 /// The binary that a plain `cargo build` makes.
 pub(crate) fn built_binary(root: &Path) -> std::path::PathBuf {
     root.join("target").join("debug").join("vlinders")
