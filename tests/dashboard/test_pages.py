@@ -11,6 +11,15 @@ PAGES = {"overview": "", "workers": "workers", "requests": "requests", "errors":
 LIVE = [name for name in PAGES if name != "playground"]
 
 
+def nothing_is_asked(page):
+    """What was on its way may still come, and the browser gets the icon when it likes; after that, silence."""
+    page.wait_for_timeout(1_000)
+    asked = []
+    page.on("request", lambda request: "/assets/" in request.url or asked.append(request.url))
+    page.wait_for_timeout(5_000)
+    assert asked == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("name", PAGES)
@@ -123,12 +132,7 @@ def test_pausing_stops_asking(open_page):
     page.locator("#pause").click()
     assert page.locator("#pause").get_attribute("aria-pressed") == "true"
     assert page.locator("#connection").inner_text() == "Paused"
-    # What was on its way when the page was hidden may still come, and the browser gets the icon when it likes.
-    page.wait_for_timeout(1_000)
-    asked = []
-    page.on("request", lambda request: "/assets/" in request.url or asked.append(request.url))
-    page.wait_for_timeout(5_000)
-    assert asked == []
+    nothing_is_asked(page)
     page.locator("#pause").click()
     page.wait_for_function("() => document.getElementById('connection').textContent === 'Live'")
     page.wait_for_event("response")
@@ -140,10 +144,7 @@ def test_a_hidden_page_does_not_ask(open_page):
         """Object.defineProperty(document, 'hidden', { get: () => window.away, configurable: true });
         window.away = true; document.dispatchEvent(new Event('visibilitychange'))"""
     )
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_timeout(5_000)
-    assert asked == []
+    nothing_is_asked(page)
     with page.expect_response("**/fragment/requests"):
         page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
 
