@@ -16,7 +16,7 @@ mod wire;
 pub use self::{
     dashboard::{Dashboard, DashboardOptions},
     histogram::HistogramTotals,
-    reported::phases,
+    reported::{errors, phases, requests},
     source::{
         Circuit, ErrorView, ModelView, RequestView, Role, Snapshot, Source, Stage, Totals, WorkerState,
         WorkerView,

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use vlinders_api::{LoadPhase, ModelCondition, ModelTotals};
-use vlinders_edge::{FailedRequest, RequestStage, Running};
+use vlinders_edge::{FailedRequest, RequestStage, Running, RunningRequests};
 
 use crate::histogram::HistogramTotals;
-use crate::source::{ErrorView, RequestView, Stage, Totals, WorkerState};
+use crate::source::{ErrorView, RequestView, SHOWN_REQUESTS, Stage, Totals, WorkerState};
 
 impl From<ModelTotals> for Totals {
     fn from(totals: ModelTotals) -> Self {
@@ -70,6 +70,18 @@ impl From<FailedRequest> for ErrorView {
             message: failed.message,
         }
     }
+}
+
+/// Requests that run, the oldest first.
+#[must_use]
+pub fn requests(running: &RunningRequests) -> Vec<RequestView> {
+    running.oldest(SHOWN_REQUESTS).iter().map(|request| request.as_ref().into()).collect()
+}
+
+/// Requests that failed last.
+#[must_use]
+pub fn errors(running: &RunningRequests) -> Vec<ErrorView> {
+    running.failed().into_iter().map(Into::into).collect()
 }
 
 /// Parts of a cold start with their times. A peer may say anything: what is no time counts as none.

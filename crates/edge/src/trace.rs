@@ -3,9 +3,12 @@
 //! Spans go to whatever tracer the process has set up; without one they cost next to nothing, and the traceparent of the
 //! client passes on unchanged.
 
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
+use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::global::BoxedTracer;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue, global};
@@ -23,8 +26,8 @@ pub struct Stage {
     context: Context,
 }
 
-/// What spans are attributed to.
-const TRACER: &str = "vlinders";
+/// The tracer that the process has set up before its first request; to look it up takes a lock.
+static TRACER: LazyLock<BoxedTracer> = LazyLock::new(|| global::tracer("vlinders"));
 
 struct Headers<'a>(&'a HeaderMap);
 
@@ -37,24 +40,30 @@ impl Trace {
     #[must_use]
     pub fn of(headers: &HeaderMap, name: String) -> Self {
         let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
-        let tracer = global::tracer(TRACER);
-        let span = tracer.span_builder(name).with_kind(SpanKind::Server).start_with_context(&tracer, &parent);
+        let tracer = &*TRACER;
+        let span = tracer.span_builder(name).with_kind(SpanKind::Server).start_with_context(tracer, &parent);
         Self { context: parent.with_span(span) }
+    }
+
+    /// That of a request, which the access log has begun.
+    #[must_use]
+    pub fn begun(request: &Request) -> Self {
+        let begun = request.extensions().get::<Self>().cloned();
+        begun.unwrap_or_else(|| Self::of(request.headers(), request.method().to_string()))
     }
 
     /// A stage begins.
     #[must_use]
     pub fn stage(&self, name: &'static str) -> Stage {
-        let tracer = global::tracer(TRACER);
-        let span = tracer.span_builder(name).start_with_context(&tracer, &self.context);
+        let tracer = &*TRACER;
+        let span = tracer.span_builder(name).start_with_context(tracer, &self.context);
         Stage { context: self.context.with_span(span) }
     }
 
     /// A stage that is over.
     pub fn past(&self, name: &'static str, begun: SystemTime, ended: SystemTime) {
-        let tracer = global::tracer(TRACER);
-        let span =
-            tracer.span_builder(name).with_start_time(begun).start_with_context(&tracer, &self.context);
+        let tracer = &*TRACER;
+        let span = tracer.span_builder(name).with_start_time(begun).start_with_context(tracer, &self.context);
         self.context.with_span(span).span().end_with_timestamp(ended);
     }
 

@@ -60,6 +60,8 @@ pub(crate) enum Told {
 /// The longest answer that is not a stream.
 const MAX_WHOLE: usize = 256 << 20;
 
+const FAILED: &str = "the model's worker failed; retry";
+
 /// Who is told to come back after a failure of ours.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -156,10 +158,8 @@ fn refused(replica: &Replica, kind: FailureKind, told: Told) -> Failure {
 /// The replica did not answer, or not to the end.
 fn broken(replica: &Replica, error: &WorkerError) -> Failure {
     tracing::warn!(worker = %replica.worker.authority, %error, "a request failed at a worker");
-    replica.worker.failed(Instant::now());
-    replica.worker.refuses();
-    let told = ApiError::unavailable("the model's worker failed; retry", "worker_failed", RETRY_AFTER);
-    Failure { kind: FailureKind::Broken, told: Told::Error(told) }
+    replica.worker.broke_off(Instant::now());
+    Failure { kind: FailureKind::Broken, told: Told::Error(worker_failed(FAILED)) }
 }
 
 /// The error that a stream began with, as if it had not begun.
@@ -169,8 +169,12 @@ fn first_error(first: &Bytes) -> Told {
         let body: serde_json::Value = serde_json::from_str(event).ok()?;
         Some(body["error"]["message"].as_str()?.to_owned())
     });
-    let message = message.unwrap_or_else(|| "the model's worker failed; retry".to_owned());
-    Told::Error(ApiError::unavailable(message, "worker_failed", RETRY_AFTER))
+    Told::Error(worker_failed(message.as_deref().unwrap_or(FAILED)))
+}
+
+/// What a client is told of a worker that failed.
+pub(crate) fn worker_failed(message: &str) -> ApiError {
+    ApiError::unavailable(message, "worker_failed", RETRY_AFTER)
 }
 
 // === impl FailureKind ===

@@ -1,18 +1,18 @@
 //! What the dashboard of a head shows.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use vlinders_api::{ModelCondition, ModelState};
-use vlinders_dashboard::{ModelView, Role, Snapshot, Source, WorkerState, WorkerView, phases};
+use vlinders_dashboard::{
+    ModelView, Role, Snapshot, Source, WorkerState, WorkerView, errors, phases, requests,
+};
 
 use crate::breaker::Circuit;
 use crate::discovery::Stage as TargetStage;
 use crate::head::Head;
 use crate::model::Model;
 use crate::worker::{Known, Replica};
-
-/// Requests that are shown.
-const MAX_REQUESTS: usize = 200;
 
 impl Source for Head {
     fn snapshot(&self) -> Snapshot {
@@ -23,28 +23,23 @@ impl Source for Head {
             started: self.started(),
             models: models.iter().map(|model| model_view(model)).collect(),
             workers: models.iter().flat_map(|model| worker_views(model)).collect(),
-            requests: self
-                .running()
-                .oldest(MAX_REQUESTS)
-                .iter()
-                .map(|request| request.as_ref().into())
-                .collect(),
-            errors: self.running().failed().into_iter().map(Into::into).collect(),
+            requests: requests(self.running()),
+            errors: errors(self.running()),
         }
     }
 }
 
 fn model_view(model: &Model) -> ModelView {
-    let now = Instant::now();
     let replicas = model.replicas();
-    let states: Vec<_> = replicas.iter().filter_map(|replica| state_of(replica, model)).collect();
+    let known = |replica: &Arc<Replica>| state_of(&replica.worker.known(), model);
+    let states: Vec<_> = replicas.iter().filter_map(known).collect();
     let sum = |count: fn(&ModelState) -> usize| states.iter().map(count).sum();
     let usage: f64 = states.iter().map(|state| state.kv_usage).sum();
     let totals = model.totals();
     ModelView {
         name: model.offer.name.to_string(),
         aliases: model.offer.aliases.clone(),
-        ready_workers: replicas.iter().filter(|replica| replica.is_routable(now)).count(),
+        ready_workers: model.num_routable(),
         workers: replicas.len(),
         queued: model.num_waiting(),
         running: sum(|state| state.running),
@@ -61,8 +56,9 @@ fn worker_views(model: &Model) -> Vec<WorkerView> {
 fn worker_view(replica: &Replica, model: &Model) -> WorkerView {
     let worker = &replica.worker;
     let target = worker.target();
-    let Known { state, silence } = worker.known();
-    let reported = state_of(replica, model).unwrap_or_default();
+    let known = worker.known();
+    let reported = state_of(&known, model).unwrap_or_default();
+    let Known { state, silence } = known;
     let open = state.as_ref().is_some_and(|state| state.open);
     let shown = match reported.condition {
         _ if silence.is_some() => WorkerState::Unreachable,
@@ -96,7 +92,7 @@ fn worker_view(replica: &Replica, model: &Model) -> WorkerView {
     }
 }
 
-/// What the worker of a replica last said of the model.
-fn state_of(replica: &Replica, model: &Model) -> Option<ModelState> {
-    replica.worker.known().state?.model(&model.offer.name).cloned()
+/// What a worker last said of the model.
+fn state_of(known: &Known, model: &Model) -> Option<ModelState> {
+    known.state.as_ref()?.model(&model.offer.name).cloned()
 }

@@ -41,30 +41,29 @@ impl Dispatch<'_> {
         let mut last: Option<Failure> = None;
         loop {
             let routing = self.trace.stage("route");
-            let replica = match self.choose(model, request, &tried) {
-                Some(replica) => replica,
+            let replica = match (self.choose(model, request, &tried), last.take()) {
+                (Some(replica), _) => replica,
                 // All that are there are busy: a client that knows comes back sooner than a queue moves.
-                None if last.as_ref().is_some_and(|last| last.kind == FailureKind::Busy) => break,
-                None => self.wait(model, request, &tried).await?,
+                (None, Some(Failure { kind: FailureKind::Busy, told })) => return Err(told),
+                (None, _) => self.wait(model, request, &tried).await?,
             };
             drop(routing);
             self.listed.sent(replica.worker.authority.as_str());
             model.sent(&replica, request);
             let stage = self.trace.stage("attempt");
             stage.note("server.address", replica.worker.authority.to_string());
-            let Failure { kind, told } = match attempt(self.client, &replica, request, &stage).await {
+            let failure = match attempt(self.client, &replica, request, &stage).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            stage.fail(kind.as_str());
-            last = Some(Failure { kind, told });
+            stage.fail(failure.kind.as_str());
             tried.push(replica);
             if tried.len() > MAX_RETRIES || !model.retries.spend() {
-                break;
+                return Err(failure.told);
             }
-            self.metrics.retried(kind.as_str());
+            self.metrics.retried(failure.kind.as_str());
+            last = Some(failure);
         }
-        Err(last.map_or_else(unreachable_failure, |last| last.told))
     }
 
     fn choose(&self, model: &Model, request: &RoutedRequest, tried: &[Arc<Replica>]) -> Option<Arc<Replica>> {
@@ -85,9 +84,4 @@ impl Dispatch<'_> {
         let ready = || model.choose(request, tried).or_else(|| model.choose(request, &[]));
         model.wait(self.queue, self.retry_after, ready).await.map_err(Told::Error)
     }
-}
-
-/// The loop ends only after a failure; if that ever changes, the client is told so.
-fn unreachable_failure() -> Told {
-    Told::Error(vlinders_edge::ApiError::internal("no attempt was made"))
 }

@@ -1,7 +1,6 @@
 //! What all requests of a head share.
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
@@ -13,7 +12,7 @@ use crate::client::{InvalidWorkerKey, WorkerClient};
 use crate::config::HeadConfig;
 use crate::discovery::Discovery;
 use crate::fleet::Fleet;
-use crate::metrics::{HeadMetrics, RequestMetrics};
+use crate::metrics::HeadMetrics;
 use crate::model::Model;
 use crate::peers::{Peers, QueueState};
 
@@ -50,7 +49,6 @@ struct Inner {
     /// New with each start.
     instance: String,
     started: SystemTime,
-    requests: RwLock<HashMap<Arc<str>, Arc<RequestMetrics>>>,
     /// The signal to stop has come: readiness is off, and requests are still taken.
     leaving: CancellationToken,
     /// What still runs is ended.
@@ -106,7 +104,6 @@ impl Head {
             peers: Peers::default(),
             started: SystemTime::now(),
             instance: uuid::Uuid::new_v4().simple().to_string(),
-            requests: RwLock::default(),
             leaving: CancellationToken::new(),
             ending: CancellationToken::new(),
             config,
@@ -177,18 +174,6 @@ impl Head {
 
     pub(crate) fn running(&self) -> &RunningRequests {
         &self.inner.running
-    }
-
-    /// The series of a model.
-    pub(crate) fn requests(&self, model: &Model) -> Arc<RequestMetrics> {
-        let name = &model.offer.name;
-        let known = self.inner.requests.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(known) = known.get(name) {
-            return Arc::clone(known);
-        }
-        drop(known);
-        let mut all = self.inner.requests.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Arc::clone(all.entry(Arc::clone(name)).or_insert_with(|| Arc::new(self.inner.metrics.requests(name))))
     }
 
     pub(crate) fn leaving(&self) -> &CancellationToken {

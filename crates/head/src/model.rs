@@ -12,7 +12,7 @@ use vlinders_edge::ApiError;
 use crate::choose::choose;
 use crate::config::{OfferedModel, QueueConfig, Stickiness};
 use crate::discovery::Pool;
-use crate::metrics::HeadMetrics;
+use crate::metrics::{HeadMetrics, RequestMetrics};
 use crate::prefix_chain::BLOCK_BYTES;
 use crate::prefix_index::{Place, PrefixIndex};
 use crate::request::{BYTES_PER_TOKEN, RoutedRequest};
@@ -31,6 +31,8 @@ pub(crate) struct Model {
     changed: Notify,
     /// Requests that wait for one.
     waiting: AtomicUsize,
+    /// The series of its requests.
+    pub(crate) metrics: Arc<RequestMetrics>,
     depth: Gauge,
     prefix: Mutex<PrefixIndex>,
     max_prefix_blocks: usize,
@@ -56,6 +58,7 @@ impl Model {
     pub(crate) fn new(offer: OfferedModel, metrics: &HeadMetrics, max_prefix_blocks: usize) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let depth = metrics.queue_depth(&offer.name);
+        let metrics = Arc::new(metrics.requests(&offer.name));
         Self {
             offer,
             created,
@@ -63,6 +66,7 @@ impl Model {
             replicas: RwLock::new(Arc::new([])),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            metrics,
             depth,
             prefix: Mutex::default(),
             max_prefix_blocks,
@@ -86,6 +90,12 @@ impl Model {
             known.min()
         };
         self.offer.max_model_len.or_else(reported)
+    }
+
+    /// Replicas that a request may be sent to now.
+    pub(crate) fn num_routable(&self) -> usize {
+        let now = Instant::now();
+        self.entries().iter().filter(|entry| entry.replica.is_routable(now)).count()
     }
 
     pub(crate) fn replicas(&self) -> Vec<Arc<Replica>> {

@@ -13,6 +13,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use vlinders_edge::{ApiError, Permit, SseWriter};
 
 use crate::account::Account;
+use crate::attempt::worker_failed;
 use crate::events::Events;
 use crate::metrics::Outcome;
 use crate::worker::InFlight;
@@ -32,6 +33,7 @@ struct Live {
     _permit: Permit,
     deadline: Pin<Box<Sleep>>,
     timeout: Duration,
+    retry_after: Duration,
     /// The worker is lost.
     lost: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The head ends.
@@ -50,6 +52,7 @@ pub(crate) struct Held {
 pub(crate) struct Limits {
     pub(crate) deadline: Instant,
     pub(crate) timeout: Duration,
+    pub(crate) retry_after: Duration,
     pub(crate) ending: WaitForCancellationFutureOwned,
 }
 
@@ -68,6 +71,7 @@ impl Relay {
             _permit: permit,
             deadline: Box::pin(tokio::time::sleep_until(limits.deadline)),
             timeout: limits.timeout,
+            retry_after: limits.retry_after,
             lost,
             ending: Box::pin(limits.ending),
         };
@@ -153,18 +157,14 @@ impl Live {
         if self.lost.as_mut().poll(cx).is_ready() {
             return Poll::Ready(self.broken("it is lost"));
         }
-        self.ending.as_mut().poll(cx).map(|()| {
-            ApiError::unavailable("the server is shutting down", "shutting_down", Duration::from_secs(1))
-        })
+        self.ending.as_mut().poll(cx).map(|()| shutting_down(self.retry_after))
     }
 
     fn broken(&self, why: &str) -> ApiError {
         let worker = &self.in_flight.replica.worker;
         tracing::warn!(worker = %worker.authority, why, "a stream broke off at a worker");
-        worker.failed(std::time::Instant::now());
-        worker.refuses();
-        let message = "the model's worker failed in the middle of the answer";
-        ApiError::unavailable(message, "worker_failed", Duration::from_secs(1))
+        worker.broke_off(std::time::Instant::now());
+        worker_failed("the model's worker failed in the middle of the answer")
     }
 
     fn end(&mut self) {
@@ -181,6 +181,11 @@ impl Drop for Live {
         // A client that leaves has been sent this much.
         self.account.count(self.events.usage);
     }
+}
+
+/// What a client is told whose request the head ends.
+pub(crate) fn shutting_down(retry_after: Duration) -> ApiError {
+    ApiError::unavailable("the server is shutting down", "shutting_down", retry_after)
 }
 
 impl std::fmt::Debug for Relay {

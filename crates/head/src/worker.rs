@@ -176,7 +176,6 @@ impl Worker {
 
     /// It has answered as it should.
     pub(crate) fn succeeded(&self) {
-        // Failures before a success are forgotten at the next one; while it is closed there are none to count.
         let mut breaker = lock(&self.breaker);
         if breaker.succeeded() {
             tracing::info!(worker = %self.authority, "the worker answers again");
@@ -193,6 +192,12 @@ impl Worker {
         }
         drop(breaker);
         self.nudge.notify_one();
+    }
+
+    /// It has failed a request, and is not asked again before it has said how it is.
+    pub(crate) fn broke_off(&self, now: Instant) {
+        self.failed(now);
+        self.refuses();
     }
 
     fn takes_requests(&self, now: Instant) -> bool {

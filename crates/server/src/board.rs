@@ -3,12 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use vlinders_api::{ModelCondition, ModelState, WorkerState as Reported};
-use vlinders_dashboard::{Circuit, ModelView, Role, Snapshot, Source, WorkerView, phases};
+use vlinders_dashboard::{Circuit, ModelView, Role, Snapshot, Source, WorkerView, errors, phases, requests};
 
 use crate::server::Server;
-
-/// Requests that are shown.
-const MAX_REQUESTS: usize = 200;
 
 impl Source for Server {
     fn snapshot(&self) -> Snapshot {
@@ -21,13 +18,8 @@ impl Source for Server {
             started,
             workers,
             models: state.models.into_iter().map(model_view).collect(),
-            requests: self
-                .running()
-                .oldest(MAX_REQUESTS)
-                .iter()
-                .map(|request| request.as_ref().into())
-                .collect(),
-            errors: self.running().failed().into_iter().map(Into::into).collect(),
+            requests: requests(self.running()),
+            errors: errors(self.running()),
         }
     }
 }

@@ -11,8 +11,7 @@ mod tokenize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Request;
-use vlinders_edge::{Listed, RequestId, Running, Trace};
+use vlinders_edge::{Listed, RequestId, Running};
 
 use crate::model::{ServedModel, now};
 use crate::server::Server;
@@ -26,12 +25,6 @@ pub(crate) use self::{
     state::state,
     tokenize::{detokenize, tokenize},
 };
-
-/// The trace that the outermost layer began.
-pub(crate) fn trace_of(request: &Request) -> Trace {
-    let begun = request.extensions().get::<Trace>().cloned();
-    begun.unwrap_or_else(|| Trace::of(request.headers(), request.method().to_string()))
-}
 
 /// Put a request for `model` into the list of those that run.
 pub(crate) fn list(server: &Server, id: Option<RequestId>, model: &ServedModel, arrival: Instant) -> Listed {

@@ -15,7 +15,7 @@ use vlinders_head::{
     Pool,
 };
 
-use super::serve::http_runtime;
+use super::serve::{http_runtime, listen};
 use crate::args::HeadArgs;
 use crate::config::{self, PoolSettings, ResolvedHead, WorkerSource};
 use crate::telemetry::Telemetry;
@@ -36,11 +36,8 @@ pub(crate) fn run(args: &HeadArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(resolved: ResolvedHead, metrics: Arc<HeadMetrics>) -> anyhow::Result<ExitCode> {
     let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
-    let (host, port) = (resolved.server.host.as_str(), resolved.server.port);
-    let listener = TcpListener::bind((host, port)).await.with_context(|| {
-        format!("cannot listen on {host}:{port}; choose another one with --host and --port")
-    })?;
-    let address = listener.local_addr().context("cannot tell the address listened on")?;
+    let host = resolved.server.host.as_str();
+    let (listener, address) = listen(&resolved.server).await?;
     let mut parts = HeadParts {
         authenticator: access::authenticator(&resolved.server)?,
         limiter: access::limiter(&resolved.server.access.limits, &metrics).await?,

@@ -34,11 +34,7 @@ pub(super) fn serve(resolved: Resolved, group: Option<GroupOptions>) -> anyhow::
     let metrics = Arc::new(ServerMetrics::new());
     http_runtime(resolved.server.workers, metrics.cpu_time())?.block_on(async {
         let shutdown = Shutdown::listen().context("cannot listen for signals")?;
-        let (host, port) = (resolved.server.host.as_str(), resolved.server.port);
-        let listener = TcpListener::bind((host, port)).await.with_context(|| {
-            format!("cannot listen on {host}:{port}; choose another one with --host and --port")
-        })?;
-        let address = listener.local_addr().context("cannot tell the address listened on")?;
+        let (listener, address) = listen(&resolved.server).await?;
         let names = resolved.models.iter().map(ModelConfig::names).collect();
         let (server, places) = Server::new(http_config(&resolved.server)?, names, metrics)?;
         tracing::info!(%address, "listening; probes are answered, models are being loaded");
@@ -83,6 +79,16 @@ async fn until_stopped(
             GroupEnd::Broken(_) => bail!("{end}"),
         }
     }
+}
+
+/// Listen where the configuration says.
+pub(super) async fn listen(settings: &config::ServerConfig) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let (host, port) = (settings.host.as_str(), settings.port);
+    let listener = TcpListener::bind((host, port)).await.with_context(|| {
+        format!("cannot listen on {host}:{port}; choose another one with --host and --port")
+    })?;
+    let address = listener.local_addr().context("cannot tell the address listened on")?;
+    Ok((listener, address))
 }
 
 /// This many threads for HTTP, which tell what they take of the processor.

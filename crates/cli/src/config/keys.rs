@@ -29,9 +29,7 @@ pub(crate) fn first_key(file: Option<&Path>) -> Result<Option<String>, Problem> 
             .map(Some)
             .ok_or_else(|| Problem::file(file, "holds no API key", "write the key on its first line"));
     }
-    #[allow(clippy::disallowed_methods, reason = "this is the room that may read the environment")]
-    let key = std::env::var("VLINDERS_API_KEY").ok();
-    Ok(key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()))
+    secret(None, "VLINDERS_API_KEY")
 }
 
 /// The text of `file`, else of the variable `name`: a secret, which never appears in errors or logs.

@@ -19,7 +19,7 @@ use crate::dispatch::Dispatch;
 use crate::head::Head;
 use crate::metrics::Outcome;
 use crate::model::Model;
-use crate::relay::{Held, Limits, Relay};
+use crate::relay::{Held, Limits, Relay, shutting_down};
 use crate::request::RoutedRequest;
 
 /// What a worker is told of a request besides its body, its id and its trace; everything else, credentials first of all,
@@ -45,8 +45,7 @@ pub(crate) async fn forward(
     let config = head.config();
     let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str).to_owned();
     let headers = worker_headers(&request, &id);
-    let trace = request.extensions().get::<Trace>().cloned();
-    let trace = trace.unwrap_or_else(|| Trace::of(request.headers(), format!("POST {path}")));
+    let trace = Trace::begun(&request);
     let consumer = request.extensions().get::<Consumer>().cloned().unwrap_or_else(Consumer::anonymous);
     let receiving = trace.stage("receive");
     let is_sticky = request.headers().get(&STICKY).is_some_and(|by| by == "user");
@@ -56,10 +55,9 @@ pub(crate) async fn forward(
     drop(receiving);
     let permit = head.admission().try_admit()?;
     let model = find(&head, request.model.as_deref()).await?;
-    let metrics = head.requests(&model);
     let running = Running::new(id, consumer.id().into(), Arc::clone(&model.offer.name), arrival);
     let listed = head.running().list(running);
-    let mut account = Account::open(&head, path, metrics.clone(), listed, trace.clone());
+    let mut account = Account::open(&head, path, Arc::clone(&model.metrics), listed, trace.clone());
     if let Some(limiter) = head.limiter() {
         match limiter.admit(&consumer, request.estimated_tokens()).await {
             Ok(grant) => account.charge(grant),
@@ -71,7 +69,7 @@ pub(crate) async fn forward(
         client: head.fleet().client(),
         queue: &config.queue,
         retry_after: config.retry_after,
-        metrics: &metrics,
+        metrics: &model.metrics,
         trace: &trace,
         listed: account.request(),
     };
@@ -80,7 +78,7 @@ pub(crate) async fn forward(
         () = tokio::time::sleep_until(deadline) => {
             Err(Told::Error(ApiError::deadline_exceeded(config.request_timeout)))
         }
-        () = head.ending().cancelled() => Err(Told::Error(shutting_down(&head))),
+        () = head.ending().cancelled() => Err(Told::Error(shutting_down(config.retry_after))),
     };
     let answer = match sent {
         Ok(answer) => answer,
@@ -93,9 +91,10 @@ pub(crate) async fn forward(
         }
     };
     account.count(answer.usage);
-    let limits = || Limits {
+    let limits = Limits {
         deadline,
         timeout: config.request_timeout,
+        retry_after: config.retry_after,
         ending: head.ending().clone().cancelled_owned(),
     };
     Ok(respond(answer, account, permit, limits))
@@ -121,12 +120,7 @@ fn refuse(refusal: Refusal, account: &mut Account) -> Response {
     response
 }
 
-fn respond(
-    answer: Answer,
-    mut account: Account,
-    permit: Permit,
-    limits: impl FnOnce() -> Limits,
-) -> Response {
+fn respond(answer: Answer, mut account: Account, permit: Permit, limits: Limits) -> Response {
     let Answer { status, headers, body, .. } = answer;
     let mut limits_shown = HeaderMap::new();
     account.write_limits(&mut limits_shown);
@@ -142,7 +136,7 @@ fn respond(
         }
         AnswerBody::Stream { first, events, rest, in_flight } => {
             let held = Held { in_flight, account, permit };
-            Body::new(Relay::new(first, events, rest, held, limits()))
+            Body::new(Relay::new(first, events, rest, held, limits))
         }
     };
     let mut response = body.into_response();
@@ -176,8 +170,4 @@ fn worker_headers(request: &Request, id: &str) -> HeaderMap {
     }
     UsageReport::ask(&mut headers);
     headers
-}
-
-fn shutting_down(head: &Head) -> ApiError {
-    ApiError::unavailable("the server is shutting down", "shutting_down", head.config().retry_after)
 }

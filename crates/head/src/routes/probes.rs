@@ -1,6 +1,6 @@
 //! `GET /health`, `/ready`, `/metrics`, `/queue` and `/version`.
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use vlinders_edge::{ApiError, METRICS_CONTENT_TYPE};
 
 use crate::head::Head;
+use crate::model::Model;
 use crate::peers::QueueState;
 
 /// The process lives, and this is how many workers each model has.
@@ -33,9 +34,9 @@ pub(crate) async fn ready(State(head): State<Head>) -> Result<Json<Value>, ApiEr
 /// All series, as they are at this moment.
 pub(crate) async fn render_metrics(State(head): State<Head>) -> Response {
     for model in head.fleet().models() {
-        let replicas = model.replicas();
-        let ready = replicas.iter().filter(|replica| replica.is_routable(Instant::now())).count();
-        head.metrics().show_model(&model.offer.name, ready, replicas.len(), model.num_prefix_blocks());
+        let (ready, all) = (model.num_routable(), model.replicas().len());
+        // A worker that has come in between is one that is ready.
+        head.metrics().show_model(&model.offer.name, ready, all.max(ready), model.num_prefix_blocks());
     }
     let text = head.metrics().render(head.admission().in_flight(), head.bodies().bytes_held());
     ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()
@@ -52,12 +53,10 @@ pub(crate) async fn version() -> Json<Value> {
 }
 
 fn models(head: &Head) -> Vec<Value> {
-    let now = Instant::now();
-    let show = |model: &std::sync::Arc<crate::model::Model>| {
-        let replicas = model.replicas();
-        let ready = replicas.iter().filter(|replica| replica.is_routable(now)).count();
+    let show = |model: &Arc<Model>| {
         json!({
-            "name": &*model.offer.name, "workers": replicas.len(), "ready": ready, "queued": model.num_waiting(),
+            "name": &*model.offer.name, "workers": model.replicas().len(), "ready": model.num_routable(),
+            "queued": model.num_waiting(),
         })
     };
     head.fleet().models().iter().map(show).collect()

@@ -5,9 +5,9 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use vlinders_api::ChatRequest;
-use vlinders_edge::{ApiError, RequestId, UsageReport};
+use vlinders_edge::{ApiError, RequestId, Trace, UsageReport};
 
-use super::{Envelope, list, trace_of};
+use super::{Envelope, list};
 use crate::chat_output::ChatOutput;
 use crate::logprobs::TokenNames;
 use crate::model::ToolParser;
@@ -25,7 +25,7 @@ pub(crate) async fn chat_completions(
     let arrival = Instant::now();
     let config = server.config();
     let tell_usage = UsageReport::is_asked(request.headers());
-    let trace = trace_of(&request);
+    let trace = Trace::begun(&request);
     let id = request.extensions().get::<RequestId>().cloned();
     let receiving = trace.stage("receive");
     let (mut request, lease): (ChatRequest, _) = server.bodies().read_json(request).await?;
