@@ -1,6 +1,7 @@
 //! What can go wrong in a kernel, said so that a caller knows which argument to change.
 
 use candle_core::DType;
+use vlinders_device::DeviceError;
 
 /// Why an operation was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,9 @@ pub enum KernelError {
     /// A worker thread panicked in the middle of an operation; its output is gone, the pool goes on.
     #[error("a kernel panicked: {0}")]
     Panicked(String),
+    /// The device of the arguments failed, or they are on different ones.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The tensor library refused a step.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -26,6 +26,7 @@ mod element;
 mod embedding;
 mod error;
 mod format;
+pub mod gpu;
 mod kv;
 mod linear;
 mod mapping;

@@ -1,0 +1,1 @@
+//! A real device, through the CUDA driver.

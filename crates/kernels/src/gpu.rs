@@ -1,0 +1,59 @@
+//! The same operations on a GPU: what a kernel in `cuda/` takes, and how it is started.
+//!
+//! Activations are bf16, f16 or f32; the residual stream and sums are f32. As on the CPU, what is computed for a token depends
+//! on that token alone, whatever else is in the batch.
+
+mod norm;
+#[cfg(all(test, feature = "emulation"))]
+mod testing;
+
+use candle_core::DType;
+use vlinders_device::{Code, DeviceError};
+#[cfg(feature = "emulation")]
+use vlinders_device::{EmulatedKernels, EmulationOptions, Gpu};
+
+pub use self::norm::{add_rms_norm, rms_norm};
+
+/// The kernels of this crate for real devices; none in a build without CUDA.
+#[must_use]
+pub fn code() -> Code {
+    Code::default()
+}
+
+/// A device that runs the kernels of this crate on the host.
+#[cfg(feature = "emulation")]
+#[must_use]
+pub fn emulated(options: EmulationOptions) -> Gpu {
+    use std::ffi::{c_char, c_void};
+    unsafe extern "C" {
+        fn vlinders_emu_find(name: *const c_char, params_bytes: *mut usize) -> *const c_void;
+        fn vlinders_emu_run(
+            kernel: *const c_void,
+            blocks: *const u32,
+            threads: *const u32,
+            shared_bytes: usize,
+            params: *const c_void,
+            order: u64,
+            error: *mut c_char,
+            error_bytes: usize,
+        ) -> i32;
+    }
+    Gpu::emulated(EmulatedKernels { find: vlinders_emu_find, run: vlinders_emu_run }, options)
+}
+
+/// The one of three kernels that is made for activations of this type.
+///
+/// # Errors
+/// Any other type.
+fn for_dtype(
+    op: &'static str,
+    dtype: DType,
+    [bf16, f16, f32]: [&'static str; 3],
+) -> Result<&'static str, DeviceError> {
+    match dtype {
+        DType::BF16 => Ok(bf16),
+        DType::F16 => Ok(f16),
+        DType::F32 => Ok(f32),
+        other => Err(DeviceError::Tensor(format!("{op}: activations are bf16, f16 or f32, not {other:?}"))),
+    }
+}
