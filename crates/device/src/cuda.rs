@@ -1,1 +1,342 @@
-//! A real device, through the CUDA driver.
+//! A real device, through the CUDA driver, which is opened when the first device is asked for.
+
+use std::ffi::{CString, c_void};
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+
+use crate::driver::Driver;
+use crate::{Code, DeviceError, Grid, Memory, Properties, Result};
+
+/// The oldest driver that knows the functions we call: that of CUDA 12.8.
+const LEAST_VERSION: i32 = 12_080;
+/// The oldest compute capability that `cuda/` is compiled for.
+const LEAST_CAPABILITY: (u32, u32) = (8, 0);
+
+/// A device with one stream.
+pub(crate) struct Cuda {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    modules: Vec<sys::CUmodule>,
+    properties: Properties,
+}
+
+// SAFETY: handles of the driver may be used by any thread that has set the context, as each call here does.
+unsafe impl Send for Cuda {}
+// SAFETY: as above; the driver locks what it shares.
+unsafe impl Sync for Cuda {}
+
+/// How many devices the driver shows.
+pub(crate) fn count() -> Result<usize> {
+    init()?;
+    Ok(result::device::get_count().map_err(failed("cuDeviceGetCount"))? as usize)
+}
+
+/// Open the driver.
+fn init() -> Result<()> {
+    // SAFETY: the library is opened and closed again.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(DeviceError::NoDriver);
+    }
+    result::init().map_err(|error| match error.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => DeviceError::NoSuchDevice { index: 0, count: 0 },
+        _ => failed("cuInit")(error),
+    })?;
+    let mut version = 0;
+    // SAFETY: a place for a number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed("cuDriverGetVersion"))?;
+    if version < LEAST_VERSION {
+        let problem = format!(
+            "the driver knows CUDA {}.{}, at least 12.8 is needed: update the driver (570 or newer)",
+            version / 1000,
+            version % 1000 / 10
+        );
+        return Err(DeviceError::Driver { call: "cuDriverGetVersion", problem });
+    }
+    Ok(())
+}
+
+fn failed(call: &'static str) -> impl Fn(DriverError) -> DeviceError {
+    move |error| {
+        let text = |of: std::result::Result<&std::ffi::CStr, DriverError>| {
+            of.map_or_else(|_| format!("{:?}", error.0), |text| text.to_string_lossy().into_owned())
+        };
+        let problem = format!("{} ({})", text(error.error_string()), text(error.error_name()));
+        DeviceError::Driver { call, problem }
+    }
+}
+
+// === impl Cuda ===
+
+impl Cuda {
+    pub(crate) fn open(index: usize, code: Code) -> Result<Self> {
+        let count = count()?;
+        if index >= count {
+            return Err(DeviceError::NoSuchDevice { index, count });
+        }
+        let device = result::device::get(index as i32).map_err(failed("cuDeviceGet"))?;
+        let attribute = |which| {
+            // SAFETY: the device is one that the driver gave.
+            let value = unsafe { result::device::get_attribute(device, which) };
+            value.map(|value| value as u32).map_err(failed("cuDeviceGetAttribute"))
+        };
+        use sys::CUdevice_attribute as Attribute;
+        let properties = Properties {
+            name: result::device::get_name(device).map_err(failed("cuDeviceGetName"))?,
+            capability: (
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        };
+        if properties.capability < LEAST_CAPABILITY {
+            let (major, minor) = properties.capability;
+            return Err(DeviceError::TooOld { name: properties.name, major, minor });
+        }
+        // SAFETY: as above; it is released when this is dropped.
+        let context =
+            unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
+        let mut cuda =
+            Self { device, context, stream: std::ptr::null_mut(), modules: Vec::new(), properties };
+        cuda.bind()?;
+        cuda.stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .map_err(failed("cuStreamCreate"))?;
+        for (name, fatbin) in code.fatbins {
+            // SAFETY: nvcc made these bytes, and a fatbin says its length.
+            let module = unsafe { result::module::load_data(fatbin.as_ptr().cast()) };
+            let module = module.map_err(|error| {
+                let DeviceError::Driver { call, problem } = failed("cuModuleLoadData")(error) else {
+                    return DeviceError::NoKernel((*name).to_owned());
+                };
+                DeviceError::Driver { call, problem: format!("{name}: {problem}") }
+            })?;
+            cuda.modules.push(module);
+        }
+        Ok(cuda)
+    }
+
+    /// Make calls of this thread mean this device.
+    fn bind(&self) -> Result<()> {
+        // SAFETY: the context was retained.
+        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+    }
+}
+
+impl Driver for Cuda {
+    fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    fn memory(&self) -> Result<Memory> {
+        self.bind()?;
+        let (free, total) = result::mem_get_info().map_err(failed("cuMemGetInfo"))?;
+        Ok(Memory { free: free as u64, total: total as u64 })
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.bind()?;
+        // SAFETY: the length is not zero; nobody reads the memory before it is written.
+        unsafe { result::malloc_sync(bytes) }.map_err(|error| match (error.0, self.memory()) {
+            (sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY, Ok(Memory { free, total })) => {
+                DeviceError::OutOfMemory { bytes: bytes as u64, free, total }
+            }
+            _ => failed("cuMemAlloc")(error),
+        })
+    }
+
+    fn free(&self, address: u64) {
+        if self.bind().is_ok() {
+            // The driver waits for work that uses the memory. A failure is one of work before, which others see too.
+            // SAFETY: it was allocated here, and is freed once.
+            let _ = unsafe { result::free_sync(address) };
+        }
+    }
+
+    fn allocate_host(&self, bytes: usize) -> Result<*mut u8> {
+        self.bind()?;
+        // SAFETY: the length is not zero.
+        let memory = unsafe { result::malloc_host(bytes, 0) }.map_err(failed("cuMemHostAlloc"))?;
+        Ok(memory.cast())
+    }
+
+    fn free_host(&self, memory: *mut u8, _: usize) {
+        if self.bind().is_ok() {
+            // SAFETY: it was allocated here, and is freed once.
+            let _ = unsafe { result::free_host(memory.cast()) };
+        }
+    }
+
+    fn kernel(&self, name: &str) -> Result<u64> {
+        self.bind()?;
+        let missing = || DeviceError::NoKernel(name.to_owned());
+        let text = CString::new(name).map_err(|_| missing())?;
+        // SAFETY: modules stay loaded as long as this.
+        let found = self
+            .modules
+            .iter()
+            .find_map(|module| unsafe { result::module::get_function(*module, text.clone()) }.ok());
+        let function = found.ok_or_else(missing)?;
+        // SAFETY: the function was just found.
+        unsafe {
+            result::function::set_function_attribute(
+                function,
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                self.properties.shared_bytes as i32,
+            )
+        }
+        .map_err(failed("cuFuncSetAttribute"))?;
+        Ok(function as usize as u64)
+    }
+
+    unsafe fn launch(&self, kernel: u64, grid: &Grid, params: &[u8]) -> Result<()> {
+        self.bind()?;
+        let [x, y, z] = grid.blocks;
+        let [threads_x, threads_y, threads_z] = grid.threads;
+        let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
+        // SAFETY: the handle is one of `kernel`, whose one parameter the driver copies; the rest is the caller's promise.
+        unsafe {
+            result::launch_kernel(
+                kernel as usize as sys::CUfunction,
+                (x, y, z),
+                (threads_x, threads_y, threads_z),
+                grid.shared_bytes,
+                self.stream,
+                &mut arguments,
+            )
+        }
+        .map_err(failed("cuLaunchKernel"))
+    }
+
+    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        self.bind()?;
+        // From memory that is not locked, the driver returns when it has copied the bytes aside.
+        // SAFETY: the caller's promise.
+        unsafe { result::memcpy_htod_async(to, bytes, self.stream) }.map_err(failed("cuMemcpyHtoDAsync"))
+    }
+
+    unsafe fn write_from_host(&self, to: u64, from: *const u8, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = std::slice::from_raw_parts(from, bytes);
+            result::memcpy_htod_async(to, from, self.stream)
+        }
+        .map_err(failed("cuMemcpyHtoDAsync"))
+    }
+
+    unsafe fn read(&self, from: u64, into: &mut [u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's promise, and the copy is over when this returns.
+        unsafe { result::memcpy_dtoh_async(into, from, self.stream) }.map_err(failed("cuMemcpyDtoHAsync"))?;
+        self.wait()
+    }
+
+    unsafe fn read_to_host(&self, from: u64, to: *mut u8, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = std::slice::from_raw_parts_mut(to, bytes);
+            result::memcpy_dtoh_async(to, from, self.stream)
+        }
+        .map_err(failed("cuMemcpyDtoHAsync"))
+    }
+
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's promise.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }
+            .map_err(failed("cuMemcpyDtoDAsync"))
+    }
+
+    unsafe fn fill(&self, to: u64, byte: u8, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's promise.
+        unsafe { result::memset_d8_async(to, byte, bytes, self.stream) }.map_err(failed("cuMemsetD8Async"))
+    }
+
+    fn record(&self) -> Result<u64> {
+        self.bind()?;
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+            .map_err(failed("cuEventCreate"))?;
+        // SAFETY: event and stream are ours.
+        unsafe { result::event::record(event, self.stream) }.map_err(failed("cuEventRecord"))?;
+        Ok(event as usize as u64)
+    }
+
+    fn wait_for(&self, event: u64) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the event is one of `record`.
+        unsafe { result::event::synchronize(event as usize as sys::CUevent) }
+            .map_err(failed("cuEventSynchronize"))
+    }
+
+    fn free_event(&self, event: u64) {
+        if self.bind().is_ok() {
+            // SAFETY: the event is one of `record`, and freed once.
+            let _ = unsafe { result::event::destroy(event as usize as sys::CUevent) };
+        }
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the stream is ours.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("cuStreamSynchronize"))
+    }
+
+    fn begin_capture(&self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the stream is ours.
+        unsafe {
+            result::stream::begin_capture(
+                self.stream,
+                sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL,
+            )
+        }
+        .map_err(failed("cuStreamBeginCapture"))
+    }
+
+    fn end_capture(&self) -> Result<u64> {
+        self.bind()?;
+        // SAFETY: stream and graph are ours; the graph is not needed once it can be launched.
+        unsafe {
+            let graph = result::stream::end_capture(self.stream).map_err(failed("cuStreamEndCapture"))?;
+            let launchable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0))
+                .map_err(failed("cuGraphInstantiate"));
+            result::graph::destroy(graph).map_err(failed("cuGraphDestroy"))?;
+            Ok(launchable? as usize as u64)
+        }
+    }
+
+    fn launch_graph(&self, graph: u64) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the graph is one of `end_capture`.
+        unsafe { result::graph::launch(graph as usize as sys::CUgraphExec, self.stream) }
+            .map_err(failed("cuGraphLaunch"))
+    }
+
+    fn free_graph(&self, graph: u64) {
+        if self.bind().is_ok() {
+            // SAFETY: the graph is one of `end_capture`, and freed once.
+            let _ = unsafe { result::graph::exec_destroy(graph as usize as sys::CUgraphExec) };
+        }
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        if self.bind().is_err() {
+            return;
+        }
+        // SAFETY: all of these are ours, and nobody uses them any more.
+        unsafe {
+            let _ = result::stream::synchronize(self.stream);
+            for module in self.modules.drain(..) {
+                let _ = result::module::unload(module);
+            }
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}

@@ -71,9 +71,4 @@ pub(crate) trait Driver: Send + Sync {
     fn wants_separate_tensors(&self) -> bool {
         false
     }
-
-    /// Numbers of the library of matrix products: `cublasLt` handle and stream, where there are any.
-    fn stream(&self) -> Option<u64> {
-        None
-    }
 }
