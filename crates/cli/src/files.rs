@@ -30,13 +30,15 @@ impl ModelConfig {
     /// How the weights are loaded. `share` is the part of `memory_fraction` that this model may take.
     pub(crate) fn load_options(&self, share: f64) -> LoadOptions {
         LoadOptions {
+            device: self.device,
             dtype: self.dtype.map(dtype),
             quantization: self.quantization,
             activations: self.activations,
             kv_cache_dtype: self.kv_cache_dtype,
             max_model_len: self.max_model_len,
-            memory_fraction: self.memory_fraction * share,
-            max_num_seqs: self.max_num_seqs,
+            memory_fraction: self.memory_fraction() * share,
+            max_num_seqs: self.max_num_seqs(),
+            max_batched_tokens: self.max_batched_tokens(),
             num_threads: self.num_threads,
             tensor_parallel_size: self.tensor_parallel_size.unwrap_or(1),
             ..LoadOptions::default()

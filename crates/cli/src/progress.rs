@@ -58,6 +58,16 @@ impl LoadProgress for ShownProgress<'_> {
             tracing::info!(model = self.place.name(), %done, %total, "loading weights");
         }
     }
+
+    fn graphs(&self, done: usize, total: usize) {
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("graphs of steps {done}/{total}")),
+            None if done == total => {
+                tracing::info!(model = self.place.name(), total, "captured graphs of steps");
+            }
+            None => {}
+        }
+    }
 }
 
 impl Drop for ShownProgress<'_> {

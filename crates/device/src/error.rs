@@ -6,6 +6,9 @@ pub enum DeviceError {
     /// This program was built without CUDA.
     #[error("this build of vlinders has no GPU support: build it with `--features cuda`, or set device: cpu")]
     NotBuilt,
+    /// This program was built without kernels for the host.
+    #[error("this build of vlinders has no emulated device: build it with `--features emulation`")]
+    NoEmulation,
     /// There is no driver on this machine.
     #[error(
         "no NVIDIA driver was found (libcuda.so.1 can not be loaded): run on a GPU node, with the driver mounted into the container, or set device: cpu"

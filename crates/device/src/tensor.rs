@@ -119,6 +119,19 @@ impl GpuTensor {
         Self::of_buffer(&buffer, tensor.dims(), tensor.dtype())
     }
 
+    /// Fill it with the numbers of a tensor of the same shape and type.
+    ///
+    /// # Errors
+    /// When shape or type differ, or the device fails.
+    pub fn write(&self, tensor: &candle_core::Tensor) -> Result<()> {
+        if tensor.dims() != self.dims() || tensor.dtype() != self.dtype {
+            let problem =
+                format!("{:?} {:?} can not be written to {self:?}", tensor.dims(), tensor.dtype());
+            return Err(DeviceError::Tensor(problem));
+        }
+        self.gpu().write_at(self.address(), &bytes_of(tensor)?)
+    }
+
     /// The device.
     #[must_use]
     pub fn gpu(&self) -> &Gpu {

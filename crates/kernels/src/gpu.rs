@@ -4,15 +4,17 @@
 //! on that token alone, whatever else is in the batch.
 
 mod norm;
+mod stub;
 #[cfg(all(test, feature = "emulation"))]
 mod testing;
 
 use candle_core::DType;
-use vlinders_device::{Code, DeviceError};
+use vlinders_device::{Code, DeviceError, Gpu};
 #[cfg(feature = "emulation")]
-use vlinders_device::{EmulatedKernels, EmulationOptions, Gpu};
+use vlinders_device::{EmulatedKernels, EmulationOptions};
 
 pub use self::norm::{add_rms_norm, rms_norm};
+pub use self::stub::*;
 
 /// The kernels of this crate for real devices; none in a build without CUDA.
 #[must_use]
@@ -39,6 +41,21 @@ pub fn emulated(options: EmulationOptions) -> Gpu {
         ) -> i32;
     }
     Gpu::emulated(EmulatedKernels { find: vlinders_emu_find, run: vlinders_emu_run }, options)
+}
+
+/// A device that runs the kernels of this crate on the host, if this program was built with them.
+///
+/// # Errors
+/// When it was not.
+pub fn emulated_device() -> Result<Gpu, DeviceError> {
+    #[cfg(feature = "emulation")]
+    {
+        Ok(emulated(EmulationOptions::default()))
+    }
+    #[cfg(not(feature = "emulation"))]
+    {
+        Err(DeviceError::NoEmulation)
+    }
 }
 
 /// The one of three kernels that is made for activations of this type.

@@ -33,6 +33,7 @@ mod mapping;
 mod micro;
 mod norm;
 mod numa;
+pub mod ops;
 mod pool;
 mod qkv;
 mod quant;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
-use vlinders_kernels::{self as kernels, AttentionSpec};
+use vlinders_device::Tensor;
+use vlinders_kernels::{AttentionSpec, ops};
 
 use crate::{Batch, Heads, KvStore, LayerError, Linear, RmsNorm, Rope, RowParallel, Weights};
 
@@ -72,8 +72,8 @@ impl Attention {
         let qkv = self.qkv.forward(x)?;
         let cache = kv.layer(self.layer)?;
         let norms = self.norms.as_ref().map(|(q, k)| q.of_heads(k));
-        let q = kernels::qkv(&qkv, norms, self.rope.by(batch.positions()), cache, batch.slots())?;
-        let seen = kernels::paged_attention(&q, cache, batch.attention(), &self.spec)?;
+        let q = ops::qkv(&qkv, norms, self.rope.by(batch.position_ids()), cache, batch.slot_ids())?;
+        let seen = ops::paged_attention(&q, cache, batch.sequences(), &self.spec)?;
         self.out.forward(&seen)
     }
 }

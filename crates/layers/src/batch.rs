@@ -1,6 +1,13 @@
 //! The flat batch of one step: the tokens of all sequences, one behind the other.
 
+mod gpu;
+
+use vlinders_device::DeviceError;
 use vlinders_kernels::AttentionBatch;
+use vlinders_kernels::ops::{Ids, Sequences};
+
+pub use self::gpu::{GpuBatch, GpuBatchLimits};
+use crate::LayerError;
 
 /// The tokens of one step, where they stand, where their keys and values go, and who wants logits.
 #[derive(Debug, Default)]
@@ -9,6 +16,7 @@ pub struct Batch {
     slots: Vec<u32>,
     logit_rows: Vec<u32>,
     attention: AttentionBatch,
+    on_gpu: Option<GpuBatch>,
 }
 
 /// Which tokens of a sequence need logits.
@@ -86,6 +94,52 @@ impl Batch {
     #[must_use]
     pub fn logit_rows(&self) -> &[u32] {
         &self.logit_rows
+    }
+
+    /// The batch as kernels on a device see it. Layers use that one from here on.
+    pub fn set_gpu(&mut self, batch: GpuBatch) {
+        self.on_gpu = Some(batch);
+    }
+
+    /// Take it back.
+    pub fn take_gpu(&mut self) -> Option<GpuBatch> {
+        self.on_gpu.take()
+    }
+
+    /// The batch on the device, if it has one.
+    pub fn gpu(&self) -> Option<&GpuBatch> {
+        self.on_gpu.as_ref()
+    }
+
+    /// Copy what was pushed to the device, where it is filled up to `num_tokens` tokens that belong to nobody.
+    ///
+    /// # Errors
+    /// When the batch has no place on a device or that is too small, or the device fails.
+    pub fn upload(&mut self, num_tokens: usize) -> Result<(), LayerError> {
+        let Some(mut on_gpu) = self.on_gpu.take() else {
+            return Err(LayerError::Device(DeviceError::Tensor("the batch has no device".to_owned())));
+        };
+        let outcome = on_gpu.update(self, num_tokens);
+        self.on_gpu = Some(on_gpu);
+        outcome
+    }
+
+    pub(crate) fn token_ids(&self) -> Ids<'_> {
+        self.on_gpu.as_ref().map_or(Ids::Cpu(&self.tokens), |batch| Ids::Gpu(batch.tokens()))
+    }
+
+    pub(crate) fn position_ids(&self) -> Ids<'_> {
+        self.on_gpu.as_ref().map_or(Ids::Cpu(self.positions()), |batch| Ids::Gpu(batch.positions()))
+    }
+
+    pub(crate) fn slot_ids(&self) -> Ids<'_> {
+        self.on_gpu.as_ref().map_or(Ids::Cpu(&self.slots), |batch| Ids::Gpu(batch.slots()))
+    }
+
+    pub(crate) fn sequences(&self) -> Sequences<'_> {
+        self.on_gpu
+            .as_ref()
+            .map_or(Sequences::Cpu(&self.attention), |batch| Sequences::Gpu(batch.attention()))
     }
 
     /// What the attention kernel needs.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use vlinders_device::Tensor;
 
 use crate::{
     Attention, AttentionConfig, Batch, Embedding, Heads, KvShape, KvStore, LayerError, LmHead, Mlp, RmsNorm,
@@ -144,7 +144,7 @@ impl Decoder {
             }
         }
         let model = weights.pp("model");
-        let rope = Arc::new(Rope::new(&config.rope, config.head_dim, weights.max_positions())?);
+        let rope = Arc::new(Rope::new(&config.rope, config.head_dim, weights.max_positions(), weights.place())?);
         let embedding = Embedding::new(&model.pp("embed_tokens"), config.vocab_size, config.hidden_size)?;
         let layers = model.pp("layers");
         let blocks = (0..config.num_hidden_layers)
@@ -164,7 +164,7 @@ impl Decoder {
     /// # Errors
     /// When a kernel refuses.
     pub fn forward(&self, batch: &Batch, kv: &KvStore) -> Result<Tensor, LayerError> {
-        let mut x = self.embedding.forward(batch.tokens())?;
+        let mut x = self.embedding.forward(batch)?;
         let mut residual = None;
         for block in &self.blocks {
             let (out, sum) = block.forward(x, residual, batch, kv)?;
@@ -188,6 +188,12 @@ impl Decoder {
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.config.vocab_size
+    }
+
+    /// Heads of queries of this rank.
+    #[must_use]
+    pub fn num_heads(&self) -> usize {
+        self.heads.q.len()
     }
 
     /// What a token takes in the cache of this rank.

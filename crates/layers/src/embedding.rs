@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use vlinders_comm::Communicator;
-use vlinders_kernels::{self as kernels, PackedWeight};
+use vlinders_device::Tensor;
+use vlinders_kernels::ops::{self, Matrix};
 
-use crate::{LayerError, Span, Weights};
+use crate::collective::{all_reduce, gather};
+use crate::{Batch, LayerError, Span, Weights};
 
 /// The table of token vectors, `[vocab, hidden]`, or the tokens of it that this rank has.
 pub struct Embedding {
-    table: Arc<PackedWeight>,
+    table: Matrix,
     tokens: Span,
     communicator: Arc<dyn Communicator>,
 }
 
 /// The map from hidden states to logits: each rank computes those of its tokens, the first rank gets all.
 pub struct LmHead {
-    weight: Arc<PackedWeight>,
+    weight: Matrix,
     communicator: Arc<dyn Communicator>,
 }
 
@@ -34,13 +35,14 @@ impl Embedding {
         Ok(Self { table, tokens, communicator: weights.communicator() })
     }
 
-    /// The vectors of `tokens`, `[tokens, hidden]`.
+    /// The vectors of the tokens of `batch`, `[tokens, hidden]`.
     ///
     /// # Errors
     /// When an id is outside of the vocabulary, or the other ranks are gone.
-    pub fn forward(&self, tokens: &[u32]) -> Result<Tensor, LayerError> {
-        let own = kernels::embedding_share(tokens, &self.table, self.tokens.start(), self.tokens.size())?;
-        Ok(self.communicator.all_reduce(&own)?)
+    pub fn forward(&self, batch: &Batch) -> Result<Tensor, LayerError> {
+        let own =
+            ops::embedding(batch.token_ids(), &self.table, self.tokens.start(), self.tokens.size())?;
+        all_reduce(&*self.communicator, own)
     }
 }
 
@@ -60,7 +62,7 @@ impl LmHead {
     #[must_use]
     pub fn tied(embedding: &Embedding) -> Self {
         let communicator = Arc::clone(&embedding.communicator);
-        Self { weight: Arc::clone(&embedding.table), communicator }
+        Self { weight: embedding.table.clone(), communicator }
     }
 
     /// `[rows, hidden]` to `[rows, vocab]` on the first rank; `None` on the others.
@@ -68,6 +70,6 @@ impl LmHead {
     /// # Errors
     /// When the kernel refuses the shapes, or the other ranks are gone.
     pub fn forward(&self, hidden: &Tensor) -> Result<Option<Tensor>, LayerError> {
-        Ok(self.communicator.gather(&kernels::linear(hidden, &self.weight, None)?, 0)?)
+        gather(&*self.communicator, ops::logits(hidden, &self.weight)?)
     }
 }

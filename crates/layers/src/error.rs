@@ -3,6 +3,7 @@
 use std::io;
 
 use vlinders_comm::CommError;
+use vlinders_device::DeviceError;
 use vlinders_kernels::{Format, KernelError};
 
 /// An error of this crate. Those about files name the file, and the tensor where there is one.
@@ -206,9 +207,17 @@ pub enum LayerError {
     /// A layer was built for other weights than were loaded: a fault of the model's code.
     #[error("the tensor {0} was not part of the load plan")]
     NotPlanned(String),
+    /// Tiles for the CPU, asked for on a GPU.
+    #[error(
+        "a packed folder holds weights in the order in which the CPU reads them: give a GPU the folder that it was packed from"
+    )]
+    PackedForCpu,
     /// A kernel refused its arguments or failed.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A device failed, or has no room.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A tensor operation failed.
     #[error("{0}")]
     Tensor(#[from] candle_core::Error),

@@ -1,8 +1,10 @@
 //! Keys and values of all layers, in blocks that the engine hands out.
 
+use vlinders_kernels::gpu::GpuKvLayer;
+use vlinders_kernels::ops::Cache;
 use vlinders_kernels::{KvDtype, KvLayer};
 
-use crate::LayerError;
+use crate::{LayerError, Place};
 
 /// What a model stores for each token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct KvShape {
 
 /// The cache of a model: `num_blocks` blocks of `block_size` tokens in each layer.
 pub struct KvStore {
-    layers: Vec<KvLayer>,
+    layers: Vec<Cache>,
     block_size: usize,
     num_blocks: usize,
 }
@@ -29,8 +31,17 @@ impl KvShape {
     ///
     /// # Errors
     /// When the kernels refuse the shape.
-    pub fn bytes_per_block(&self, dtype: KvDtype, block_size: usize) -> Result<usize, LayerError> {
-        let layer = KvLayer::bytes_per_block(dtype, block_size, self.kv_heads, self.head_dim)?;
+    pub fn bytes_per_block(
+        &self,
+        dtype: KvDtype,
+        block_size: usize,
+        on_gpu: bool,
+    ) -> Result<usize, LayerError> {
+        let layer = if on_gpu {
+            GpuKvLayer::bytes_per_block(dtype, block_size, self.kv_heads, self.head_dim)?
+        } else {
+            KvLayer::bytes_per_block(dtype, block_size, self.kv_heads, self.head_dim)?
+        };
         Ok(self.layers.saturating_mul(layer))
     }
 }
@@ -38,7 +49,7 @@ impl KvShape {
 // === impl KvStore ===
 
 impl KvStore {
-    /// An empty cache whose numbers are stored as `dtype`.
+    /// An empty cache whose numbers are stored as `dtype`, where the model computes.
     ///
     /// # Errors
     /// When the kernels refuse the shape or there is no memory.
@@ -47,8 +58,17 @@ impl KvStore {
         dtype: KvDtype,
         num_blocks: usize,
         block_size: usize,
+        place: &Place,
     ) -> Result<Self, LayerError> {
-        let layer = || KvLayer::new(dtype, num_blocks, block_size, shape.kv_heads, shape.head_dim);
+        let KvShape { kv_heads, head_dim, .. } = shape;
+        let layer = || -> Result<Cache, LayerError> {
+            Ok(match place {
+                Place::Cpu => Cache::Cpu(KvLayer::new(dtype, num_blocks, block_size, kv_heads, head_dim)?),
+                Place::Gpu { gpu, .. } => {
+                    Cache::Gpu(GpuKvLayer::new(gpu, dtype, num_blocks, block_size, kv_heads, head_dim)?)
+                }
+            })
+        };
         let layers = (0..shape.layers).map(|_| layer()).collect::<Result<_, _>>()?;
         Ok(Self { layers, block_size, num_blocks })
     }
@@ -57,7 +77,7 @@ impl KvStore {
     ///
     /// # Errors
     /// When the model has more layers than its [`KvShape`] says.
-    pub fn layer(&self, index: usize) -> Result<&KvLayer, LayerError> {
+    pub fn layer(&self, index: usize) -> Result<&Cache, LayerError> {
         self.layers.get(index).ok_or_else(|| {
             candle_core::Error::msg(format!("no cache for layer {index} of {}", self.layers.len())).into()
         })
@@ -78,7 +98,7 @@ impl KvStore {
     /// Bytes of all layers.
     #[must_use]
     pub fn num_bytes(&self) -> usize {
-        self.layers.iter().map(KvLayer::num_bytes).sum()
+        self.layers.iter().map(Cache::num_bytes).sum()
     }
 }
 
@@ -91,8 +111,8 @@ mod tests {
         for dtype in [KvDtype::F32, KvDtype::F16, KvDtype::BF16, KvDtype::Int8] {
             for (head_dim, block_size) in [(64, 16), (24, 4), (80, 40)] {
                 let shape = KvShape { layers: 3, kv_heads: 2, head_dim };
-                let store = KvStore::new(shape, dtype, 5, block_size).unwrap();
-                let planned = 5 * shape.bytes_per_block(dtype, block_size).unwrap();
+                let store = KvStore::new(shape, dtype, 5, block_size, &Place::Cpu).unwrap();
+                let planned = 5 * shape.bytes_per_block(dtype, block_size, false).unwrap();
                 assert_eq!(store.num_bytes(), planned, "{dtype} {shape:?} {block_size}");
             }
         }

@@ -9,6 +9,7 @@
 mod attention;
 mod batch;
 mod checkpoint;
+mod collective;
 mod config;
 mod decoder;
 mod embedding;
@@ -18,6 +19,7 @@ mod kv_store;
 mod linear;
 mod mlp;
 mod norm;
+mod place;
 mod precision;
 mod rope;
 mod span;
@@ -25,7 +27,7 @@ mod weights;
 
 pub use self::{
     attention::{Attention, AttentionConfig},
-    batch::{Batch, LogitRows},
+    batch::{Batch, GpuBatch, GpuBatchLimits, LogitRows},
     checkpoint::{
         Checkpoint, Gguf, LoadStats, LoadedTensors, Metadata, PackStats, QuantizeStats, TensorInfo,
     },
@@ -38,6 +40,7 @@ pub use self::{
     linear::{Linear, RowParallel},
     mlp::Mlp,
     norm::RmsNorm,
+    place::Place,
     precision::{Activations, Precision, Quantization},
     rope::{Rope, RopeConfig, RopeKind},
     span::Span,

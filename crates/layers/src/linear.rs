@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use vlinders_comm::Communicator;
-use vlinders_kernels::{self as kernels, PackedWeight};
+use vlinders_device::Tensor;
+use vlinders_kernels::ops::{self, Matrix};
 
+use crate::collective::all_reduce;
 use crate::{LayerError, Span, Weights};
 
 /// `y = W x + b`, with `W` of `[out, in]`, or those of the outputs that this rank has.
 pub struct Linear {
-    weight: Arc<PackedWeight>,
+    weight: Matrix,
     bias: Option<Tensor>,
 }
 
@@ -63,7 +64,7 @@ impl Linear {
     /// # Errors
     /// When the kernel refuses the shapes.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
-        Ok(kernels::linear(x, &self.weight, self.bias.as_ref())?)
+        Ok(ops::linear(x, &self.weight, self.bias.as_ref())?)
     }
 }
 
@@ -85,7 +86,7 @@ impl RowParallel {
     /// # Errors
     /// When the kernel refuses the shapes, or the other ranks are gone.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
-        Ok(self.communicator.all_reduce(&self.partial.forward(x)?)?)
+        all_reduce(&*self.communicator, self.partial.forward(x)?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gated feed-forward network.
 
-use candle_core::Tensor;
-use vlinders_kernels as kernels;
+use vlinders_device::Tensor;
+use vlinders_kernels::ops;
 
 use crate::{LayerError, Linear, RowParallel, Weights};
 
@@ -35,7 +35,7 @@ impl Mlp {
     /// # Errors
     /// When a kernel refuses the shapes.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
-        let gated = kernels::silu_mul(&self.gate_up.forward(x)?)?;
+        let gated = ops::silu_mul(&self.gate_up.forward(x)?)?;
         self.down.forward(&gated)
     }
 }

@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation.
 
-use candle_core::Tensor;
-use vlinders_kernels::{self as kernels, HeadNorms};
+use vlinders_device::Tensor;
+use vlinders_kernels::ops::{self, HeadNorms};
 
 use crate::{LayerError, Weights};
 
@@ -27,7 +27,7 @@ impl RmsNorm {
     /// # Errors
     /// When the kernel refuses the shapes.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
-        Ok(kernels::rms_norm(x, &self.weight, self.eps)?)
+        Ok(ops::rms_norm(x, &self.weight, self.eps)?)
     }
 
     /// The norm of `x + residual`, and `x + residual`, in one pass.
@@ -35,7 +35,7 @@ impl RmsNorm {
     /// # Errors
     /// When the kernel refuses the shapes.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor), LayerError> {
-        Ok(kernels::add_rms_norm(x, residual, &self.weight, self.eps)?)
+        Ok(ops::add_rms_norm(x, residual, &self.weight, self.eps)?)
     }
 
     /// This norm for the heads of queries, `keys` for those of keys; both have the epsilon of this one.

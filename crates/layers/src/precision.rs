@@ -37,6 +37,8 @@ pub struct Precision {
     pub quantization: Option<Quantization>,
     /// Whether activations may be rounded.
     pub activations: Activations,
+    /// Whether the weights will be on a GPU, whose kernels know fewer formats.
+    pub on_gpu: bool,
 }
 
 // === impl Precision ===
@@ -51,6 +53,9 @@ impl Precision {
     /// The format of a matrix with rows of `cols` numbers, whose parts are encoded as `parts` in the files.
     #[must_use]
     pub fn format(&self, kind: MatrixKind, cols: usize, parts: &[Stored]) -> Format {
+        if self.on_gpu {
+            return self.format_on_gpu(kind, parts);
+        }
         // Formats with common scales share them among 256 numbers of a row.
         let fits = |format: Format| cols.is_multiple_of(format.stored().block_len());
         let first_that_fits = |formats: [Format; 2]| if fits(formats[0]) { formats[0] } else { formats[1] };
@@ -68,6 +73,30 @@ impl Precision {
         let format = parts.iter().map(|stored| natural(*stored)).reduce(room_for_both).unwrap_or(Format::F32);
         // A rank may have a part of each row that no longer is whole blocks; short ones are filled up.
         if fits(format) || format.stored().block_len() <= SHORT_BLOCK { format } else { Format::Q8 }
+    }
+
+    /// As above, among the formats that kernels on GPUs read. F32 becomes BF16 unless F32 is asked for.
+    fn format_on_gpu(&self, kind: MatrixKind, parts: &[Stored]) -> Format {
+        match (self.quantization, kind) {
+            (Some(Quantization::Q4), MatrixKind::Linear) => return Format::Q4,
+            (Some(Quantization::Q8), _) | (Some(Quantization::Q4), MatrixKind::Table) => return Format::Q8,
+            (None, _) => {}
+        }
+        if let Some(format) = self.dtype.and_then(Format::from_dtype) {
+            return format;
+        }
+        match parts.iter().map(|stored| natural(*stored)).reduce(room_for_both) {
+            None | Some(Format::F32 | Format::BF16) => Format::BF16,
+            Some(format @ (Format::F16 | Format::Q8 | Format::Q4)) => format,
+            // Codes with common scales are rounded again, to eight bits.
+            Some(Format::Q4K | Format::Q5K | Format::Q6K) => Format::Q8,
+        }
+    }
+
+    /// The type of activations on a GPU for weights that are mostly of `format`.
+    #[must_use]
+    pub fn activations_on_gpu(&self, format: Format) -> DType {
+        self.dtype.or(format.dtype()).unwrap_or(DType::BF16)
     }
 }
 

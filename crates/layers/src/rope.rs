@@ -8,11 +8,12 @@
 mod config;
 mod frequencies;
 
-use candle_core::{Device, Tensor};
-use vlinders_kernels::Rotation;
+use candle_core::Device;
+use vlinders_device::Tensor;
+use vlinders_kernels::ops::{Ids, Rotation};
 
 pub use self::config::{RopeConfig, RopeKind};
-use crate::LayerError;
+use crate::{LayerError, Place};
 
 /// Rotates queries and keys by their positions.
 pub struct Rope {
@@ -23,11 +24,16 @@ pub struct Rope {
 // === impl Rope ===
 
 impl Rope {
-    /// Tables for positions below `max_positions` and heads of `head_dim` numbers.
+    /// Tables for positions below `max_positions` and heads of `head_dim` numbers, where the model computes.
     ///
     /// # Errors
     /// When `head_dim` and the config do not fit together.
-    pub fn new(config: &RopeConfig, head_dim: usize, max_positions: usize) -> Result<Self, LayerError> {
+    pub fn new(
+        config: &RopeConfig,
+        head_dim: usize,
+        max_positions: usize,
+        place: &Place,
+    ) -> Result<Self, LayerError> {
         let rotated = config.rotated(head_dim)?;
         let half = rotated / 2;
         let mut cos = Vec::with_capacity(max_positions * half);
@@ -46,14 +52,12 @@ impl Rope {
             }
         }
         let shape = (max_positions, half);
-        Ok(Self {
-            cos: Tensor::from_vec(cos, shape, &Device::Cpu)?,
-            sin: Tensor::from_vec(sin, shape, &Device::Cpu)?,
-        })
+        let table = |numbers| place.put_table(candle_core::Tensor::from_vec(numbers, shape, &Device::Cpu)?);
+        Ok(Self { cos: table(cos)?, sin: table(sin)? })
     }
 
     /// The rotation of tokens at `positions`. Of each head the first rotated numbers are turned, the rest is kept.
-    pub(crate) fn by<'a>(&'a self, positions: &'a [u32]) -> Rotation<'a> {
+    pub(crate) fn by<'a>(&'a self, positions: Ids<'a>) -> Rotation<'a> {
         Rotation { cos: &self.cos, sin: &self.sin, positions }
     }
 }

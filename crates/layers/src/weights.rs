@@ -8,11 +8,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use vlinders_comm::Communicator;
+use vlinders_device::Tensor;
+use vlinders_kernels::ops::Matrix;
 use vlinders_kernels::{Format, PackedWeight, Stored};
 
-use crate::{LayerError, LoadedTensors, Span};
+use crate::{LayerError, LoadedTensors, Place, Span};
 
 /// Weights under a prefix of a checkpoint, like `model.layers.0.self_attn`.
 #[derive(Clone)]
@@ -24,9 +26,11 @@ pub struct Weights {
 struct Shared {
     source: RefCell<Source>,
     max_positions: usize,
+    place: Place,
     communicator: Arc<dyn Communicator>,
 }
 
+#[derive(Clone)]
 enum Source {
     Plan(LoadPlan),
     Loaded(LoadedTensors),
@@ -81,17 +85,31 @@ impl Weights {
     /// Weights that record what a model asks for.
     #[must_use]
     pub fn planning(communicator: Arc<dyn Communicator>) -> Self {
-        Self::new(Source::Plan(LoadPlan::default()), 1, communicator)
+        Self::new(Source::Plan(LoadPlan::default()), 1, Place::Cpu, communicator)
     }
 
     /// Weights that hand out `loaded`. Rotary embeddings are made for positions below `max_positions`.
     #[must_use]
     pub fn loaded(loaded: LoadedTensors, max_positions: usize, communicator: Arc<dyn Communicator>) -> Self {
-        Self::new(Source::Loaded(loaded), max_positions, communicator)
+        let place = loaded.place.clone();
+        Self::new(Source::Loaded(loaded), max_positions, place, communicator)
     }
 
-    fn new(source: Source, max_positions: usize, communicator: Arc<dyn Communicator>) -> Self {
-        let shared = Shared { source: RefCell::new(source), max_positions, communicator };
+    /// The same weights, with rotary embeddings for positions below `max_positions`.
+    #[must_use]
+    pub fn with_max_positions(&self, max_positions: usize) -> Self {
+        let source = self.shared.source.borrow().clone();
+        let Shared { place, communicator, .. } = &*self.shared;
+        Self::new(source, max_positions, place.clone(), Arc::clone(communicator))
+    }
+
+    fn new(
+        source: Source,
+        max_positions: usize,
+        place: Place,
+        communicator: Arc<dyn Communicator>,
+    ) -> Self {
+        let shared = Shared { source: RefCell::new(source), max_positions, place, communicator };
         Self { prefix: String::new(), shared: Rc::new(shared) }
     }
 
@@ -120,6 +138,12 @@ impl Weights {
         self.shared.max_positions
     }
 
+    /// Where the model will compute; the CPU while it is only planned.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.shared.place
+    }
+
     /// This rank's share of a dimension that is split among the ranks.
     #[must_use]
     pub fn share(&self, size: usize) -> Span {
@@ -141,7 +165,7 @@ impl Weights {
         name: &str,
         rows: impl Into<Span>,
         cols: impl Into<Span>,
-    ) -> Result<Arc<PackedWeight>, LayerError> {
+    ) -> Result<Matrix, LayerError> {
         self.stacked_matrix(&[(name, rows.into())], cols)
     }
 
@@ -154,7 +178,7 @@ impl Weights {
         name: &str,
         tokens: impl Into<Span>,
         cols: usize,
-    ) -> Result<Arc<PackedWeight>, LayerError> {
+    ) -> Result<Matrix, LayerError> {
         let parts = self.parts(&[(name, tokens.into())]);
         self.find(MatrixSpec { kind: MatrixKind::Table, parts, cols: cols.into() })
     }
@@ -167,15 +191,15 @@ impl Weights {
         &self,
         parts: &[(&str, impl Into<Span> + Copy)],
         cols: impl Into<Span>,
-    ) -> Result<Arc<PackedWeight>, LayerError> {
+    ) -> Result<Matrix, LayerError> {
         self.find(MatrixSpec { kind: MatrixKind::Linear, parts: self.parts(parts), cols: cols.into() })
     }
 
-    fn find(&self, spec: MatrixSpec) -> Result<Arc<PackedWeight>, LayerError> {
+    fn find(&self, spec: MatrixSpec) -> Result<Matrix, LayerError> {
         match &mut *self.shared.source.borrow_mut() {
             Source::Plan(plan) => {
                 plan.matrices.push(spec);
-                Ok(Arc::new(PackedWeight::pack(Format::F32, 1, 1, &[0; 4])?))
+                Ok(Matrix::Cpu(Arc::new(PackedWeight::pack(Format::F32, 1, 1, &[0; 4])?)))
             }
             Source::Loaded(loaded) => {
                 let found = loaded.matrices.get(spec.key()).cloned();
@@ -184,7 +208,7 @@ impl Weights {
         }
     }
 
-    /// The vector `name`, `[len]`, as f32.
+    /// The vector `name`, `[len]`: f32 on the CPU, the type of activations on a GPU.
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
@@ -192,7 +216,7 @@ impl Weights {
         self.joined_vector(&[(name, len.into())])
     }
 
-    /// Several vectors one behind the other, as f32.
+    /// Several vectors one behind the other, likewise.
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
@@ -201,7 +225,7 @@ impl Weights {
         match &mut *self.shared.source.borrow_mut() {
             Source::Plan(plan) => {
                 plan.vectors.push(spec);
-                Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?)
+                Ok(candle_core::Tensor::zeros(1, DType::F32, &Device::Cpu)?.into())
             }
             Source::Loaded(loaded) => {
                 let found = loaded.vectors.get(spec.key()).cloned();

@@ -1,6 +1,6 @@
 //! What the runner asks of a model.
 
-use candle_core::Tensor;
+use vlinders_device::Tensor;
 use vlinders_layers::{Batch, Decoder, KvShape, KvStore, LayerError};
 
 /// A causal language model.
@@ -27,6 +27,9 @@ pub trait CausalLm: Send {
     /// Number of token ids.
     fn vocab_size(&self) -> usize;
 
+    /// Heads of queries of this rank.
+    fn num_heads(&self) -> usize;
+
     /// What a token takes in the cache of this rank.
     fn kv_shape(&self) -> KvShape;
 }
@@ -44,6 +47,10 @@ impl CausalLm for Decoder {
 
     fn vocab_size(&self) -> usize {
         Self::vocab_size(self)
+    }
+
+    fn num_heads(&self) -> usize {
+        Self::num_heads(self)
     }
 
     fn kv_shape(&self) -> KvShape {

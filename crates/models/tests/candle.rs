@@ -12,7 +12,7 @@ use candle_transformers::models::{llama, mistral, qwen2, qwen3};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vlinders_comm::Single;
-use vlinders_layers::{Batch, Checkpoint, KvDtype, KvStore, LogitRows, Precision, Weights};
+use vlinders_layers::{Batch, Checkpoint, KvDtype, KvStore, LogitRows, Place, Precision, Weights};
 use vlinders_models::ModelSpec;
 use vlinders_testkit::{Dtype, RandomModel, Shape};
 
@@ -111,7 +111,7 @@ fn our_logits(folder: &Path, config: &[u8], tokens: &[u32], cut: usize) -> Vec<f
     let (tensors, _) =
         Checkpoint::open(folder).unwrap().load(&planning.plan(), Precision::default(), &|_, _| {}).unwrap();
     let model = spec.build(&Weights::loaded(tensors, MAX_LEN, Arc::new(Single))).unwrap();
-    let mut kv = KvStore::new(model.kv_shape(), KvDtype::F32, 2 * MAX_LEN, BLOCK).unwrap();
+    let mut kv = KvStore::new(model.kv_shape(), KvDtype::F32, 2 * MAX_LEN, BLOCK, &Place::Cpu).unwrap();
     let table: Vec<u32> = (0..(MAX_LEN / BLOCK) as u32).map(|i| i * 37 % 128).collect();
     let mut last = None;
     for (start, part) in [(0, &tokens[..cut]), (cut, &tokens[cut..])] {
@@ -121,9 +121,11 @@ fn our_logits(folder: &Path, config: &[u8], tokens: &[u32], cut: usize) -> Vec<f
         let mut batch = Batch::default();
         batch.push(part, start as u32, &table, BLOCK, LogitRows::Last);
         let hidden = model.forward(&batch, &mut kv).unwrap();
+        let hidden = hidden.to_cpu().unwrap();
         last = Some(hidden.narrow(0, part.len() - 1, 1).unwrap().contiguous().unwrap());
     }
-    model.logits(&last.unwrap()).unwrap().unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    let logits = model.logits(&last.unwrap().into()).unwrap().unwrap().to_cpu().unwrap();
+    logits.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn their_weights(folder: &Path) -> VarBuilder<'static> {

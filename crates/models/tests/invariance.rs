@@ -6,8 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::DType;
 use vlinders_comm::Single;
-use vlinders_layers::{Batch, Checkpoint, KvDtype, KvStore, LogitRows, Precision, Quantization, Weights};
+use vlinders_kernels::gpu;
+use vlinders_layers::{
+    Batch, Checkpoint, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LogitRows, Place, Precision, Quantization,
+    Weights,
+};
 use vlinders_models::{CausalLm, ModelSpec};
 use vlinders_testkit::{Dtype, RandomModel, Shape, golden_root};
 
@@ -72,16 +77,34 @@ fn wide_llama() {
     let folder = tempfile::tempdir().unwrap();
     RandomModel { shape, dtype: Dtype::Bf16, seed: 5, shards: 1 }.write_weights(folder.path()).unwrap();
     for kv_dtype in [KvDtype::BF16, KvDtype::Int8] {
-        Load::new(folder.path(), kv_dtype, Precision::default(), 8).run();
+        Load::new(folder.path(), kv_dtype, Precision::default(), &Place::Cpu, 8).run(STEPS);
     }
     for quantization in [Quantization::Q8, Quantization::Q4] {
         let precision = Precision { quantization: Some(quantization), ..Precision::default() };
-        Load::new(folder.path(), KvDtype::BF16, precision, 9).run();
+        Load::new(folder.path(), KvDtype::BF16, precision, &Place::Cpu, 9).run(STEPS);
     }
 }
 
 fn check_golden(name: &str, kv_dtype: KvDtype, seed: u64) {
-    Load::new(&golden_root().join(name), kv_dtype, Precision::default(), seed).run();
+    Load::new(&golden_root().join(name), kv_dtype, Precision::default(), &Place::Cpu, seed).run(STEPS);
+}
+
+/// Kernels of GPUs keep the law too, on tensor cores and for each kind of weights.
+#[test]
+fn on_a_gpu() {
+    let cases = [
+        ("llama-bf16-tiny", DType::BF16, KvDtype::BF16, None),
+        ("qwen3-tiny", DType::F16, KvDtype::F16, None),
+        ("qwen2-window-tiny", DType::BF16, KvDtype::Int8, Some(Quantization::Q8)),
+        ("llama-tiny", DType::BF16, KvDtype::BF16, Some(Quantization::Q4)),
+        ("mistral-tiny", DType::F32, KvDtype::F32, None),
+    ];
+    for (seed, (name, dtype, kv, quantization)) in cases.into_iter().enumerate() {
+        let place = Place::Gpu { gpu: gpu::emulated_device().unwrap(), dtype };
+        let precision =
+            Precision { dtype: Some(dtype), quantization, on_gpu: true, ..Precision::default() };
+        Load::new(&golden_root().join(name), kv, precision, &place, 20 + seed as u64).run(STEPS / 4);
+    }
 }
 
 /// A model under a random load.
@@ -92,6 +115,8 @@ struct Load {
     free: Vec<u32>,
     random: u64,
     compared: usize,
+    /// The batch on the device, where there is one.
+    on_gpu: Option<GpuBatch>,
 }
 
 /// A sequence in the midst of being computed.
@@ -106,22 +131,31 @@ struct Live {
 // === impl Load ===
 
 impl Load {
-    fn new(folder: &Path, kv_dtype: KvDtype, precision: Precision, seed: u64) -> Self {
+    fn new(folder: &Path, kv_dtype: KvDtype, precision: Precision, place: &Place, seed: u64) -> Self {
         let spec = ModelSpec::parse(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
         let planning = Weights::planning(Arc::new(Single));
         spec.build(&planning).unwrap();
         let checkpoint = Checkpoint::open(folder).unwrap();
-        let (tensors, _) = checkpoint.load(&planning.plan(), precision, &|_, _| {}).unwrap();
+        let (tensors, _) = checkpoint.load_to(&planning.plan(), precision, place, &|_, _| {}).unwrap();
         let model = spec.build(&Weights::loaded(tensors, MAX_LEN, Arc::new(Single))).unwrap();
-        let kv = KvStore::new(model.kv_shape(), kv_dtype, BLOCKS, BLOCK).unwrap();
+        let kv = KvStore::new(model.kv_shape(), kv_dtype, BLOCKS, BLOCK, place).unwrap();
         let free = (0..BLOCKS as u32).map(|i| i * 37 % BLOCKS as u32).collect();
-        Self { model, kv, live: Vec::new(), free, random: seed, compared: 0 }
+        let limits = GpuBatchLimits {
+            num_tokens: 8 * MAX_LEN,
+            num_sequences: 8,
+            num_blocks: BLOCKS,
+            block_size: BLOCK,
+            heads: model.num_heads(),
+            kv_heads: model.kv_shape().kv_heads,
+        };
+        let on_gpu = place.gpu().map(|gpu| GpuBatch::new(gpu, limits).unwrap());
+        Self { model, kv, live: Vec::new(), free, random: seed, compared: 0, on_gpu }
     }
 
     /// Sequences come, some with the computed blocks of another as their prefix; they advance in chunks of any size
     /// and in any order; they go.
-    fn run(mut self) {
-        for _ in 0..STEPS {
+    fn run(mut self, steps: usize) {
+        for _ in 0..steps {
             if self.live.len() < 6 && self.below(2) == 0 {
                 self.begin();
             }
@@ -142,7 +176,7 @@ impl Load {
             self.step(&parts);
             self.end();
         }
-        assert!(self.compared > 400, "only {} rows were compared", self.compared);
+        assert!(self.compared > 3 * steps, "only {} rows were compared", self.compared);
     }
 
     /// Advance sequence `i` by `len` tokens for each `(i, len)`, and compare every row of logits.
@@ -152,7 +186,7 @@ impl Load {
             let Live { tokens, table, done, .. } = &self.live[i];
             batch.push(&tokens[*done..done + len], *done as u32, table, BLOCK, LogitRows::All);
         }
-        let mut rows = self.logits(&batch).into_iter();
+        let mut rows = self.logits(batch).into_iter();
         for &(i, len) in parts {
             let sequence = &mut self.live[i];
             for position in sequence.done..sequence.done + len {
@@ -190,7 +224,7 @@ impl Load {
         // alone: in blocks of nobody, which are nobody's again afterwards
         let mut batch = Batch::default();
         batch.push(&tokens, 0, &self.free[..blocks], BLOCK, LogitRows::All);
-        let alone = self.logits(&batch);
+        let alone = self.logits(batch);
         self.live.push(Live { tokens, table, alone, done });
     }
 
@@ -208,9 +242,15 @@ impl Load {
         }
     }
 
-    fn logits(&mut self, batch: &Batch) -> Vec<Vec<u32>> {
-        let hidden = self.model.forward(batch, &mut self.kv).unwrap();
-        let rows = self.model.logits(&hidden).unwrap().unwrap().to_vec2::<f32>().unwrap();
+    fn logits(&mut self, mut batch: Batch) -> Vec<Vec<u32>> {
+        if let Some(on_gpu) = self.on_gpu.take() {
+            batch.set_gpu(on_gpu);
+            batch.upload(batch.tokens().len()).unwrap();
+        }
+        let hidden = self.model.forward(&batch, &mut self.kv).unwrap();
+        let logits = self.model.logits(&hidden).unwrap().unwrap().to_cpu().unwrap();
+        self.on_gpu = batch.take_gpu();
+        let rows = logits.to_vec2::<f32>().unwrap();
         rows.iter().map(|row| row.iter().map(|x| x.to_bits()).collect()).collect()
     }
 

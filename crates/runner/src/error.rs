@@ -3,6 +3,8 @@
 use std::io;
 
 use vlinders_comm::CommError;
+use vlinders_device::DeviceError;
+use vlinders_kernels::KvDtype;
 use vlinders_layers::LayerError;
 use vlinders_models::ModelError;
 
@@ -52,6 +54,19 @@ pub enum RunnerError {
     OtherModel {
         /// The first rank that differs.
         rank: usize,
+    },
+    /// The device that was asked for can not be had.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Keys and values of a type that kernels on GPUs do not read beside these activations.
+    #[error(
+        "kv_cache_dtype {kv} does not go with activations of {activations} on a GPU: use {activations}, int8 or auto"
+    )]
+    KvDtypeOnGpu {
+        /// What was asked for.
+        kv: KvDtype,
+        /// The type of activations.
+        activations: KvDtype,
     },
     /// The system gives no thread for a rank.
     #[error("can not start a thread for a rank: {0}")]

@@ -60,8 +60,8 @@ impl Share {
         Ok(Self { outline, plan: planning.plan() })
     }
 
-    fn block_bytes(&self, dtype: KvDtype, block_size: usize) -> Result<u64, RunnerError> {
-        Ok(self.outline.kv_shape().bytes_per_block(dtype, block_size)? as u64)
+    fn block_bytes(&self, dtype: KvDtype, block_size: usize, on_gpu: bool) -> Result<u64, RunnerError> {
+        Ok(self.outline.kv_shape().bytes_per_block(dtype, block_size, on_gpu)? as u64)
     }
 }
 
@@ -80,14 +80,15 @@ pub fn inspect(
     let spec = ModelSpec::parse(&files.config()?)?;
     let checkpoint = files.checkpoint()?;
     let ranks = options.tensor_parallel_size;
+    let on_gpu = options.device.is_gpu();
     let first = Share::plan(&spec, 0, ranks)?;
-    let (format, mut weight_bytes) = checkpoint.in_memory(&first.plan, options.precision());
-    let kv_cache_dtype = options.kv_cache_dtype_for(format);
-    let mut block_bytes = first.block_bytes(kv_cache_dtype, options.block_size)?;
+    let (format, mut weight_bytes) = checkpoint.in_memory(&first.plan, options.precision(on_gpu));
+    let kv_cache_dtype = options.kv_cache_dtype_for(format, on_gpu)?;
+    let mut block_bytes = first.block_bytes(kv_cache_dtype, options.block_size, on_gpu)?;
     for rank in 1..ranks {
         let share = Share::plan(&spec, rank, ranks)?;
-        weight_bytes += checkpoint.in_memory(&share.plan, options.precision()).1;
-        block_bytes += share.block_bytes(kv_cache_dtype, options.block_size)?;
+        weight_bytes += checkpoint.in_memory(&share.plan, options.precision(on_gpu)).1;
+        block_bytes += share.block_bytes(kv_cache_dtype, options.block_size, on_gpu)?;
     }
     let Share { outline, plan } = first;
     let wanted: HashSet<&str> = plan.tensors().collect();
@@ -120,7 +121,7 @@ pub fn inspect(
         vocab_size: outline.vocab_size(),
         max_position_embeddings: max_positions,
         num_tensors: wanted.len(),
-        problems: checkpoint.problems(&plan, options.precision()).iter().map(ToString::to_string).collect(),
+        problems: checkpoint.problems(&plan, options.precision(on_gpu)).iter().map(ToString::to_string).collect(),
         unused,
         stored,
         format,

@@ -4,10 +4,13 @@
 //! would work.
 
 mod agree;
+mod device;
 mod error;
 mod files;
 mod fingerprint;
+mod gpu;
 mod inspect;
+mod layout;
 mod load;
 mod local;
 mod member;
@@ -24,11 +27,11 @@ mod sequence;
 mod sizing;
 
 pub use self::{
+    device::DeviceChoice,
     error::RunnerError,
     files::{GgufFiles, ModelFiles},
     inspect::{Inspection, inspect},
     load::{LoadedModel, ModelInfo, load},
-    local::LocalExecutor,
     member::{Member, load_member},
     memory::available_memory,
     options::LoadOptions,

@@ -5,15 +5,18 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use vlinders_comm::{Communicator, Outline, Single};
+use vlinders_device::Gpu;
+use vlinders_engine::Executor;
 use vlinders_kernels::{Format, KvDtype};
-use vlinders_layers::{KvStore, Weights};
-use vlinders_models::ModelSpec;
+use vlinders_layers::{Checkpoint, GpuBatch, KvStore, LoadPlan, Place, Precision, Weights};
+use vlinders_models::{CausalLm, ModelSpec};
 
 use crate::agree::{Facts, agree};
 use crate::fingerprint::{identity, name, with_settings};
-use crate::local::Compute;
+use crate::gpu::{self, GpuExecutor};
+use crate::local::{Compute, LocalExecutor};
 use crate::{
-    Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, LocalExecutor, MemoryFit, ModelFiles,
+    Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, MemoryFit, ModelFiles,
     RunnerError, available_memory, ranks,
 };
 
@@ -63,11 +66,13 @@ pub(crate) struct Rank {
     pub(crate) compute: Compute,
     /// Ranks that share the memory of this machine, itself included.
     pub(crate) ranks_here: usize,
+    /// Which of them it is.
+    pub(crate) index_here: usize,
 }
 
 /// A rank that is ready.
 pub(crate) struct LoadedRank {
-    executor: LocalExecutor,
+    executor: Box<dyn Executor>,
     communicator: Arc<dyn Communicator>,
     info: ModelInfo,
     report: LoadReport,
@@ -88,7 +93,10 @@ pub fn load(
         return ranks::load(files, options, progress);
     }
     let rank =
-        Rank { communicator: Arc::new(Single), compute: Compute::Shared(options.num_threads), ranks_here: 1 };
+        Rank { communicator: Arc::new(Single), compute: Compute::Shared(options.num_threads),
+        ranks_here: 1,
+        index_here: 0,
+    };
     Ok(rank.load(files, options, progress)?.lead(Vec::new()))
 }
 
@@ -132,6 +140,7 @@ impl Rank {
         let communicator = self.communicator;
         vlinders_kernels::keep_freed_memory();
         progress.phase(LoadPhase::Open);
+        let gpu = options.device.open(self.index_here)?;
         let config = files.config()?;
         let spec = ModelSpec::parse(&config)?;
         let outline = Outline::new(communicator.rank(), communicator.size())?;
@@ -140,44 +149,53 @@ impl Rank {
         let plan = planning.plan();
         let checkpoint = files.checkpoint()?;
         let identity = identity(&config, &checkpoint)?;
+        let precision = options.precision(gpu.is_some());
+        let place = place_of(gpu, &checkpoint, &plan, precision);
         let open = started.elapsed();
 
         progress.phase(LoadPhase::Weights);
         let before = available_memory();
         let bytes = |done, total| progress.bytes(done, total);
-        let (tensors, stats) = checkpoint.load(&plan, options.precision(), &bytes)?;
+        let (tensors, stats) = checkpoint.load_to(&plan, precision, &place, &bytes)?;
         // Memory is looked at when all ranks hold their weights, and taken when all have looked.
         communicator.barrier()?;
 
         progress.phase(LoadPhase::WarmUp);
         let before_warm_up = Instant::now();
-        let format = tensors.format();
-        let kv_cache_dtype = options.kv_cache_dtype_for(format);
+        let (format, weight_bytes) = (tensors.format(), tensors.num_bytes());
+        let kv_cache_dtype = options.kv_cache_dtype_for(format, place.gpu().is_some())?;
         let shape = outline.kv_shape();
         let max_positions = spec.max_position_embeddings;
-        let block_bytes = shape.bytes_per_block(kv_cache_dtype, options.block_size)? as u64;
-        let available = available_beside(before, stats.mapped).map(|bytes| bytes / self.ranks_here as u64);
+        let wanted_len = options.max_model_len.unwrap_or(max_positions);
+        let weights = Weights::loaded(tensors, 1, Arc::clone(&communicator));
+        let available = match place.gpu() {
+            None => available_beside(before, stats.mapped).map(|bytes| bytes / self.ranks_here as u64),
+            Some(gpu) => {
+                let model = spec.build(&weights)?;
+                gpu::set_aside_for_steps(gpu, model.as_ref(), options, &place, kv_cache_dtype, wanted_len)?;
+                Some(gpu::left_for_cache(gpu)?)
+            }
+        };
+        let block_bytes = shape.bytes_per_block(kv_cache_dtype, options.block_size, place.gpu().is_some())? as u64;
         let fit = MemoryFit::new(options, block_bytes, max_positions, available)?;
-        let settings = options.shared_settings();
+        let settings = options.shared_settings(place.gpu().is_some());
         let agreed = agree(
             &*communicator,
             Facts {
                 model: with_settings(identity, &settings),
                 num_blocks: fit.num_blocks as u64,
                 max_model_len: fit.max_model_len as u64,
-                weight_bytes: tensors.num_bytes(),
+                weight_bytes,
                 block_bytes,
             },
         )?;
         if communicator.rank() == 0 {
             warn_of_length(agreed.max_model_len, max_positions, options);
         }
-        let weights = Weights::loaded(tensors, agreed.max_model_len, Arc::clone(&communicator));
-        let model = spec.build(&weights)?;
+        let model = spec.build(&weights.with_max_positions(agreed.max_model_len))?;
         drop(weights);
-        let kv = KvStore::new(shape, kv_cache_dtype, agreed.num_blocks, options.block_size)?;
-        let rounded = options.precision().rounds_activations();
-        let settings = format!("{format} {kv_cache_dtype} {rounded} {}", communicator.size());
+        let kv = KvStore::new(shape, kv_cache_dtype, agreed.num_blocks, options.block_size, &place)?;
+        let settings = settings_of(format, kv_cache_dtype, precision, &place, communicator.size());
         let info = ModelInfo {
             architecture: spec.architecture(),
             vocab_size: model.vocab_size(),
@@ -192,10 +210,7 @@ impl Rank {
             kv_bytes: agreed.kv_bytes,
             fingerprint: name(with_settings(identity, &settings)),
         };
-        let mut executor = LocalExecutor::new(model, kv, self.compute);
-        if options.warm_up {
-            executor.warm_up()?;
-        }
+        let executor = executor(model, kv, &place, self.compute, options, &*communicator, &info, progress)?;
         let report = LoadReport {
             open,
             read: stats.read,
@@ -206,6 +221,65 @@ impl Rank {
         };
         Ok(LoadedRank { executor, communicator, info, report })
     }
+}
+
+/// Where the model computes; on a GPU activations have the type of most weights.
+fn place_of(gpu: Option<Gpu>, checkpoint: &Checkpoint, plan: &LoadPlan, precision: Precision) -> Place {
+    match gpu {
+        None => Place::Cpu,
+        Some(gpu) => {
+            let (format, _) = checkpoint.in_memory(plan, precision);
+            Place::Gpu { gpu, dtype: precision.activations_on_gpu(format) }
+        }
+    }
+}
+
+/// What beside the weights decides on the bits of results.
+fn settings_of(
+    format: Format,
+    kv_cache_dtype: KvDtype,
+    precision: Precision,
+    place: &Place,
+    ranks: usize,
+) -> String {
+    match place {
+        Place::Cpu => format!("{format} {kv_cache_dtype} {} {ranks}", precision.rounds_activations()),
+        Place::Gpu { gpu, dtype } => {
+            let (major, minor) = gpu.properties().capability;
+            format!("{format} {kv_cache_dtype} {dtype:?} {ranks} gpu {major}.{minor}")
+        }
+    }
+}
+
+/// The executor of a model on its device, warmed up.
+fn executor(
+    model: Box<dyn CausalLm>,
+    kv: KvStore,
+    place: &Place,
+    compute: Compute,
+    options: &LoadOptions,
+    communicator: &dyn Communicator,
+    info: &ModelInfo,
+    progress: &dyn LoadProgress,
+) -> Result<Box<dyn Executor>, RunnerError> {
+    let Some(gpu) = place.gpu() else {
+        let mut executor = LocalExecutor::new(model, kv, compute);
+        if options.warm_up {
+            executor.warm_up()?;
+        }
+        return Ok(Box::new(executor));
+    };
+    let limits = gpu::limits(model.as_ref(), options, info.max_model_len);
+    let batch = GpuBatch::new(gpu, limits)?;
+    let mut executor = GpuExecutor::new(model, kv, gpu.clone(), batch);
+    if options.warm_up {
+        executor.warm_up()?;
+        // Collectives that pass through the host can not be part of a graph.
+        if communicator.size() == 1 {
+            executor.capture_graphs(&gpu::buckets(limits.num_sequences), progress)?;
+        }
+    }
+    Ok(Box::new(executor))
 }
 
 fn warn_of_length(max_model_len: usize, max_positions: usize, options: &LoadOptions) {

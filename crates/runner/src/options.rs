@@ -4,11 +4,13 @@ use candle_core::DType;
 use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{Activations, Precision, Quantization};
 
-use crate::RunnerError;
+use crate::{DeviceChoice, RunnerError};
 
 /// How a model is loaded. Every field has a default that suits a machine that serves one model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadOptions {
+    /// Where the model computes.
+    pub device: DeviceChoice,
     /// Convert weights to F32, F16 or BF16; `None` keeps the type of the files.
     pub dtype: Option<DType>,
     /// Quantise weights while loading; `None` keeps what the files have.
@@ -26,6 +28,8 @@ pub struct LoadOptions {
     pub memory_fraction: f64,
     /// Sequences that run at the same time; the cache is never larger than they can fill.
     pub max_num_seqs: usize,
+    /// Tokens of a step. On a GPU memory is set aside for so many.
+    pub max_batched_tokens: usize,
     /// Tokens of a KV block.
     pub block_size: usize,
     /// The most threads of the process's pool that steps of this model compute with; `None` is all of them.
@@ -41,6 +45,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
+            device: DeviceChoice::Cpu,
             dtype: None,
             quantization: None,
             activations: Activations::Auto,
@@ -49,6 +54,7 @@ impl Default for LoadOptions {
             kv_blocks: None,
             memory_fraction: 0.8,
             max_num_seqs: 256,
+            max_batched_tokens: 2048,
             block_size: 16,
             num_threads: None,
             tensor_parallel_size: 1,
@@ -58,22 +64,40 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    pub(crate) fn precision(&self) -> Precision {
-        Precision { dtype: self.dtype, quantization: self.quantization, activations: self.activations }
+    /// The precision of weights on a GPU, or on the CPU.
+    pub(crate) fn precision(&self, on_gpu: bool) -> Precision {
+        let Self { dtype, quantization, activations, .. } = *self;
+        Precision { dtype, quantization, activations, on_gpu }
     }
 
     /// The type of keys and values beside weights of this format.
-    pub(crate) fn kv_cache_dtype_for(&self, format: Format) -> KvDtype {
-        self.kv_cache_dtype.unwrap_or(match format.dtype() {
+    ///
+    /// # Errors
+    /// A type that kernels on GPUs do not read beside the activations.
+    pub(crate) fn kv_cache_dtype_for(&self, format: Format, on_gpu: bool) -> Result<KvDtype, RunnerError> {
+        let dtype = if on_gpu {
+            Some(self.precision(on_gpu).activations_on_gpu(format))
+        } else {
+            format.dtype()
+        };
+        let activations = match dtype {
             Some(DType::F32) => KvDtype::F32,
             Some(DType::F16) => KvDtype::F16,
             _ => KvDtype::BF16,
-        })
+        };
+        match self.kv_cache_dtype {
+            None => Ok(activations),
+            Some(kv) if on_gpu && kv != activations && kv != KvDtype::Int8 => {
+                Err(RunnerError::KvDtypeOnGpu { kv, activations })
+            }
+            Some(kv) => Ok(kv),
+        }
     }
 
     /// What ranks must have in common beside the model, as text.
-    pub(crate) fn shared_settings(&self) -> String {
-        format!("{:?} {:?} {}", self.precision(), self.kv_cache_dtype, self.block_size)
+    pub(crate) fn shared_settings(&self, on_gpu: bool) -> String {
+        let precision = self.precision(on_gpu);
+        format!("{precision:?} {:?} {}", self.kv_cache_dtype, self.block_size)
     }
 
     pub(crate) fn validate(&self) -> Result<(), RunnerError> {
@@ -92,6 +116,9 @@ impl LoadOptions {
         }
         if self.max_num_seqs == 0 {
             return bad("max_num_seqs", "must be at least 1");
+        }
+        if self.max_batched_tokens == 0 {
+            return bad("max_batched_tokens", "must be at least 1");
         }
         if self.block_size == 0 || self.block_size > 4096 {
             return bad("block_size", "must be from 1 to 4096");

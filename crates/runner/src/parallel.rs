@@ -10,14 +10,12 @@ use vlinders_comm::{CommError, Communicator};
 use vlinders_engine::{Executor, ExecutorError, StepOutput, StepPlan};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::LocalExecutor;
-
 /// Bytes of the hash before each plan.
 const HASH_BYTES: usize = 8;
 
 /// The first rank of a model, or the only one.
 pub struct Leader {
-    local: LocalExecutor,
+    local: Box<dyn Executor>,
     communicator: Arc<dyn Communicator>,
     chain: u64,
     message: Vec<u8>,
@@ -27,7 +25,7 @@ pub struct Leader {
 
 /// Any other rank.
 pub struct Follower {
-    local: LocalExecutor,
+    local: Box<dyn Executor>,
     communicator: Arc<dyn Communicator>,
 }
 
@@ -35,7 +33,7 @@ pub struct Follower {
 
 impl Leader {
     pub(crate) fn new(
-        local: LocalExecutor,
+        local: Box<dyn Executor>,
         communicator: Arc<dyn Communicator>,
         followers: Vec<JoinHandle<()>>,
     ) -> Self {
@@ -88,7 +86,7 @@ impl Drop for Leader {
 // === impl Follower ===
 
 impl Follower {
-    pub(crate) fn new(local: LocalExecutor, communicator: Arc<dyn Communicator>) -> Self {
+    pub(crate) fn new(local: Box<dyn Executor>, communicator: Arc<dyn Communicator>) -> Self {
         Self { local, communicator }
     }
 

@@ -9,6 +9,9 @@ pub trait LoadProgress: Send + Sync {
 
     /// So many bytes of the weights are in place.
     fn bytes(&self, done: u64, total: u64);
+
+    /// So many graphs of steps are captured; only on GPUs.
+    fn graphs(&self, _done: usize, _total: usize) {}
 }
 
 /// A stage of loading. Reading and converting overlap: while one thread converts, others read.

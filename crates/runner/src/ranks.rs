@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use vlinders_comm::Threads;
+use vlinders_comm::{Communicator as _, Threads};
 use vlinders_kernels::{Team, split_threads};
 
 use crate::load::Rank;
@@ -22,6 +22,7 @@ pub(crate) fn load(
     let tally: Arc<[Tally]> = (0..ranks).map(|_| Tally::default()).collect();
     let mut group = Threads::group(ranks).into_iter().zip(split_threads(ranks, options.num_threads));
     let rank = |(communicator, team): (Threads, Team)| Rank {
+        index_here: communicator.rank(),
         communicator: Arc::new(communicator.with_threads(on_threads_of_step)),
         compute: Compute::Team(team),
         ranks_here: ranks,
@@ -86,6 +87,12 @@ impl LoadProgress for Counted<'_> {
             let sum =
                 |of: fn(&Tally) -> &AtomicU64| self.tally.iter().map(|t| of(t).load(Ordering::Relaxed)).sum();
             shown.bytes(sum(|tally| &tally.done), sum(|tally| &tally.total));
+        }
+    }
+
+    fn graphs(&self, done: usize, total: usize) {
+        if let Some(shown) = self.shown {
+            shown.graphs(done, total);
         }
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use vlinders_comm::Single;
+use vlinders_kernels::gpu;
 use vlinders_layers::{
-    Activations, Batch, Checkpoint, Gguf, KvDtype, KvStore, LogitRows, Precision, Quantization, Weights,
+    Activations, Batch, Checkpoint, Gguf, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LogitRows, Place,
+    Precision, Quantization, Weights,
 };
 use vlinders_models::{CausalLm, GgufModel, ModelSpec};
 use vlinders_testkit::{Dtype, GgufData, GgufFile, Golden, RandomModel, Shape, gguf_floats, golden_names};
@@ -21,12 +23,17 @@ struct Reference {
     model: Box<dyn CausalLm>,
     kv: KvStore,
     table: Vec<u32>,
+    batch: Batch,
 }
 
 impl Reference {
     fn load(golden: &Golden, precision: Precision, kv: KvDtype) -> Self {
+        Self::load_to(golden, precision, kv, &Place::Cpu)
+    }
+
+    fn load_to(golden: &Golden, precision: Precision, kv: KvDtype, place: &Place) -> Self {
         let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
-        Self::new(&config, &Checkpoint::open(&golden.folder).expect("a checkpoint"), precision, kv)
+        Self::new(&config, &Checkpoint::open(&golden.folder).expect("a checkpoint"), precision, kv, place)
     }
 
     /// What llama.cpp's converter would make of the same model, through a file.
@@ -37,27 +44,51 @@ impl Reference {
         let gguf = Gguf::open(&path).expect("a GGUF file");
         let model = GgufModel::read(&gguf).expect("a supported architecture");
         let checkpoint = Checkpoint::gguf(&gguf, model.interleaved_head).expect("a checkpoint");
-        Self::new(&model.config, &checkpoint, Precision { dtype, ..exact() }, KvDtype::F32)
+        Self::new(&model.config, &checkpoint, Precision { dtype, ..exact() }, KvDtype::F32, &Place::Cpu)
     }
 
-    fn new(config: &[u8], checkpoint: &Checkpoint, precision: Precision, kv: KvDtype) -> Self {
+    fn new(
+        config: &[u8],
+        checkpoint: &Checkpoint,
+        precision: Precision,
+        kv: KvDtype,
+        place: &Place,
+    ) -> Self {
         let spec = ModelSpec::parse(config).expect("a supported architecture");
         let planning = Weights::planning(Arc::new(Single));
         spec.build(&planning).expect("an outline");
-        let (tensors, _) = checkpoint.load(&planning.plan(), precision, &|_, _| {}).expect("weights");
+        let (tensors, _) =
+            checkpoint.load_to(&planning.plan(), precision, place, &|_, _| {}).expect("weights");
         let model = spec.build(&Weights::loaded(tensors, POSITIONS, Arc::new(Single))).expect("a model");
-        let kv = KvStore::new(model.kv_shape(), kv, 2 * TABLE, BLOCK).expect("a cache");
+        let kv = KvStore::new(model.kv_shape(), kv, 2 * TABLE, BLOCK, place).expect("a cache");
         // An odd factor visits every block of a power of two once.
         let table = (0..TABLE).map(|idx| (idx * 37 + 11) as u32 % (2 * TABLE) as u32).collect();
-        Self { model, kv, table }
+        let mut batch = Batch::default();
+        if let Some(gpu) = place.gpu() {
+            let limits = GpuBatchLimits {
+                num_tokens: POSITIONS,
+                num_sequences: 1,
+                num_blocks: TABLE,
+                block_size: BLOCK,
+                heads: model.num_heads(),
+                kv_heads: model.kv_shape().kv_heads,
+            };
+            batch.set_gpu(GpuBatch::new(gpu, limits).expect("room for a batch"));
+        }
+        Self { model, kv, table, batch }
     }
 
     /// Logits after each of `tokens`, the first of which stands at `start`.
     fn feed(&mut self, tokens: &[u32], start: usize) -> Vec<Vec<f32>> {
-        let mut batch = Batch::default();
+        let batch = &mut self.batch;
+        batch.clear();
         batch.push(tokens, start as u32, &self.table, BLOCK, LogitRows::All);
-        let hidden = self.model.forward(&batch, &mut self.kv).expect("hidden states");
-        self.model.logits(&hidden).expect("logits").expect("one rank").to_vec2().expect("two dimensions")
+        if batch.gpu().is_some() {
+            batch.upload(tokens.len()).expect("a batch on the device");
+        }
+        let hidden = self.model.forward(batch, &mut self.kv).expect("hidden states");
+        let logits = self.model.logits(&hidden).expect("logits").expect("one rank");
+        logits.to_cpu().expect("numbers").to_vec2().expect("two dimensions")
     }
 }
 
@@ -136,6 +167,22 @@ fn share_of_error(name: &str, precision: Precision, kv: KvDtype) -> f32 {
     let share = share_off(&found, &expected);
     println!("{name:24} {:?}, {kv} cache: error of logits {share:.4}", precision.quantization);
     share
+}
+
+/// A device whose kernels run on the host, with activations of this type.
+fn emulated(dtype: DType) -> Place {
+    Place::Gpu { gpu: gpu::emulated_device().expect("kernels for the host"), dtype }
+}
+
+/// In f32 kernels of GPUs give the logits and tokens of the reference, and the same bits for whole and chunked prompts.
+#[test]
+fn kernels_of_gpus_agree_with_the_reference() {
+    for name in golden_names().expect("a folder") {
+        let golden = Golden::load(&name).expect("a golden result");
+        let precision = Precision { dtype: Some(DType::F32), on_gpu: true, ..Precision::default() };
+        let mut model = Reference::load_to(&golden, precision, KvDtype::F32, &emulated(DType::F32));
+        check_model(&name, &golden, &mut model);
+    }
 }
 
 #[test]

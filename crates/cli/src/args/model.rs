@@ -33,11 +33,15 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "TYPE", env = "VLINDERS_KV_CACHE_DTYPE")]
     pub(crate) kv_cache_dtype: Option<String>,
 
-    /// The most sequences computed together [default: 64]
+    /// Where models compute: auto, cpu, cuda or cuda:N [default: auto, a GPU where there is one]
+    #[arg(long, value_name = "DEVICE", env = "VLINDERS_DEVICE")]
+    pub(crate) device: Option<String>,
+
+    /// The most sequences computed together [default: 64, on a GPU 256]
     #[arg(long, value_name = "N", env = "VLINDERS_MAX_NUM_SEQS")]
     pub(crate) max_num_seqs: Option<usize>,
 
-    /// Token budget of one step: prompts are cut into pieces of this size [default: 512]
+    /// Token budget of one step: prompts are cut into pieces of this size [default: 512, on a GPU 8192]
     #[arg(long, value_name = "TOKENS", env = "VLINDERS_MAX_BATCHED_TOKENS")]
     pub(crate) max_batched_tokens: Option<usize>,
 
@@ -49,7 +53,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "N", env = "VLINDERS_TENSOR_PARALLEL_SIZE")]
     pub(crate) tensor_parallel_size: Option<usize>,
 
-    /// Share of the machine's memory that weights and KV cache of all models may take [default: 0.8]
+    /// Share of the memory left by the weights that the KV caches of all models may take [default: 0.8, on a GPU 0.95]
     #[arg(long, value_name = "0..1", env = "VLINDERS_MEMORY_FRACTION")]
     pub(crate) memory_fraction: Option<f64>,
 }

@@ -152,7 +152,7 @@ impl Finding<'_> {
                     format!(
                         "max_model_len {} with max_num_seqs {}: {} sequences of that length at once, in a cache of {}",
                         fit.max_model_len,
-                        self.model.max_num_seqs,
+                        self.model.max_num_seqs(),
                         fit.full_sequences,
                         format_bytes(fit.kv_bytes)
                     ),
@@ -187,7 +187,7 @@ impl Finding<'_> {
                 "available_bytes": self.available,
                 "kv_bytes": fit.map(|fit| fit.kv_bytes),
                 "max_model_len": fit.map(|fit| fit.max_model_len),
-                "max_num_seqs": self.model.max_num_seqs,
+                "max_num_seqs": self.model.max_num_seqs(),
                 "full_sequences": fit.map(|fit| fit.full_sequences),
                 "largest_max_model_len": fit.map(|fit| fit.largest_max_model_len),
                 "largest_max_num_seqs": fit.map(|fit| fit.largest_max_num_seqs),

@@ -26,6 +26,9 @@ impl Dtype {
     }
 }
 
+/// What can be written for `device`, for error messages.
+pub(super) const VALID_DEVICE: &str = "auto, cpu, cuda or cuda:N";
+
 /// What can be written for `kv_cache_dtype`, for error messages.
 pub(super) const VALID_KV_CACHE: &str = "auto, float32, float16, bfloat16 or int8";
 

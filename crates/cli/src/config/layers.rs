@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use vlinders_head::OfferedModel;
-use vlinders_runner::{KvDtype, Quantization};
+use vlinders_runner::{DeviceChoice, KvDtype, Quantization};
 
 use super::access::LedgerSettings;
 use super::dtype::{self, Dtype};
@@ -166,6 +166,7 @@ struct Overrides<'a> {
     dtype: Option<Option<Dtype>>,
     quantization: Option<Option<Quantization>>,
     kv_cache_dtype: Option<Option<KvDtype>>,
+    device: Option<DeviceChoice>,
 }
 
 impl<'a> Overrides<'a> {
@@ -197,7 +198,16 @@ impl<'a> Overrides<'a> {
             }
             parsed
         });
-        let checked = Self { dtype, quantization, kv_cache_dtype, args };
+        let device = args.device.as_deref().and_then(|name| {
+            let parsed = name.parse();
+            parsed
+                .map_err(|found: String| {
+                    let remedy = format!("write {}", dtype::VALID_DEVICE);
+                    problems.push(Problem::option("--device", found, remedy));
+                })
+                .ok()
+        });
+        let checked = Self { dtype, quantization, kv_cache_dtype, device, args };
         let counts = [
             ("--max-model-len", args.max_model_len),
             ("--max-num-seqs", args.max_num_seqs),
@@ -229,11 +239,12 @@ impl<'a> Overrides<'a> {
         model.dtype = self.dtype.unwrap_or(model.dtype);
         model.quantization = self.quantization.unwrap_or(model.quantization);
         model.kv_cache_dtype = self.kv_cache_dtype.unwrap_or(model.kv_cache_dtype);
-        model.max_num_seqs = self.args.max_num_seqs.unwrap_or(model.max_num_seqs);
-        model.max_batched_tokens = self.args.max_batched_tokens.unwrap_or(model.max_batched_tokens);
+        model.device = self.device.unwrap_or(model.device);
+        model.max_num_seqs = self.args.max_num_seqs.or(model.max_num_seqs);
+        model.max_batched_tokens = self.args.max_batched_tokens.or(model.max_batched_tokens);
         model.num_threads = self.args.num_threads.or(model.num_threads);
         model.tensor_parallel_size = self.args.tensor_parallel_size.or(model.tensor_parallel_size);
-        model.memory_fraction = self.args.memory_fraction.unwrap_or(model.memory_fraction);
+        model.memory_fraction = self.args.memory_fraction.or(model.memory_fraction);
     }
 }
 

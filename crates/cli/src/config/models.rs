@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_saphyr::Spanned;
 use vlinders_head::{OfferedModel, Stickiness};
-use vlinders_runner::{Activations, KvDtype, Quantization};
+use vlinders_runner::{Activations, DeviceChoice, KvDtype, Quantization};
 
 use super::dtype::{self, Dtype};
 use super::problem::{ConfigError, Problem};
@@ -14,10 +14,13 @@ use super::syntax::Source;
 
 /// Scheme of a model that is part of the binary.
 const BUILTIN: &str = "builtin:";
-const DEFAULT_MAX_NUM_SEQS: usize = 64;
-const DEFAULT_MAX_BATCHED_TOKENS: usize = 512;
+/// Sequences computed together, on the CPU and on a GPU.
+const DEFAULT_MAX_NUM_SEQS: [usize; 2] = [64, 256];
+/// Tokens of a step: a GPU needs thousands to be busy, and computes them in the time that a CPU takes for few.
+const DEFAULT_MAX_BATCHED_TOKENS: [usize; 2] = [512, 8192];
 const DEFAULT_MAX_WAITING: usize = 1024;
-const DEFAULT_MEMORY_FRACTION: f64 = 0.8;
+/// Of what the weights leave. Of a GPU nobody else wants a part.
+const DEFAULT_MEMORY_FRACTION: [f64; 2] = [0.8, 0.95];
 
 /// One model to serve.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +30,8 @@ pub(crate) struct ModelConfig {
     pub(crate) path: ModelPath,
     /// More ids for the same model.
     pub(crate) aliases: Vec<String>,
+    /// Where it computes.
+    pub(crate) device: DeviceChoice,
     /// Prompt and answer together; `None` is what the model's own configuration says.
     pub(crate) max_model_len: Option<usize>,
     /// `None` is that of the checkpoint.
@@ -39,10 +44,10 @@ pub(crate) struct ModelConfig {
     pub(crate) kv_cache_dtype: Option<KvDtype>,
     /// A file that replaces the model's own chat template.
     pub(crate) chat_template: Option<PathBuf>,
-    /// Sequences computed together.
-    pub(crate) max_num_seqs: usize,
-    /// Token budget of a step.
-    pub(crate) max_batched_tokens: usize,
+    /// Sequences computed together; `None` is what suits the device.
+    pub(crate) max_num_seqs: Option<usize>,
+    /// Token budget of a step; `None` is what suits the device.
+    pub(crate) max_batched_tokens: Option<usize>,
     /// Requests that may wait; one more is refused with 429.
     pub(crate) max_waiting: usize,
     /// The most threads that compute for it; `None` is all of the process.
@@ -50,8 +55,8 @@ pub(crate) struct ModelConfig {
     /// Ranks that the model is split among; `None` is 1, or as many as the processes of a group.
     pub(crate) tensor_parallel_size: Option<usize>,
     pub(crate) prefix_caching: bool,
-    /// Share of the machine's memory that weights and KV cache may take.
-    pub(crate) memory_fraction: f64,
+    /// Share of the memory left by the weights that the KV cache may take; `None` is what suits the device.
+    pub(crate) memory_fraction: Option<f64>,
     /// Find tool calls in the form of Hermes and Qwen; without it they stay text.
     pub(crate) hermes_tools: bool,
 }
@@ -83,14 +88,35 @@ impl ModelConfig {
             activations: Activations::Auto,
             kv_cache_dtype: None,
             chat_template: None,
-            max_num_seqs: DEFAULT_MAX_NUM_SEQS,
-            max_batched_tokens: DEFAULT_MAX_BATCHED_TOKENS,
+            max_num_seqs: None,
+            max_batched_tokens: None,
             max_waiting: DEFAULT_MAX_WAITING,
             num_threads: None,
             tensor_parallel_size: None,
             prefix_caching: true,
-            memory_fraction: DEFAULT_MEMORY_FRACTION,
+            memory_fraction: None,
+            device: DeviceChoice::Auto,
         }
+    }
+
+    /// Sequences computed together.
+    pub(crate) fn max_num_seqs(&self) -> usize {
+        self.max_num_seqs.unwrap_or_else(|| self.by_device(DEFAULT_MAX_NUM_SEQS))
+    }
+
+    /// Token budget of a step.
+    pub(crate) fn max_batched_tokens(&self) -> usize {
+        let budget = self.max_batched_tokens.unwrap_or_else(|| self.by_device(DEFAULT_MAX_BATCHED_TOKENS));
+        budget.max(self.max_num_seqs())
+    }
+
+    /// Share of the memory left by the weights that the KV cache may take.
+    pub(crate) fn memory_fraction(&self) -> f64 {
+        self.memory_fraction.unwrap_or_else(|| self.by_device(DEFAULT_MEMORY_FRACTION))
+    }
+
+    fn by_device<T: Copy>(&self, [on_cpu, on_gpu]: [T; 2]) -> T {
+        if self.device.is_gpu() { on_gpu } else { on_cpu }
     }
 }
 
@@ -252,13 +278,14 @@ impl Resolver<'_> {
             activations: self.activations(&raw.activation_dtype),
             kv_cache_dtype: self.kv_cache_dtype(&raw.kv_cache_dtype),
             chat_template: self.file(&raw.chat_template, base),
-            max_num_seqs: self.count(&raw.max_num_seqs).unwrap_or(default.max_num_seqs),
-            max_batched_tokens: self.count(&raw.max_batched_tokens).unwrap_or(default.max_batched_tokens),
+            device: self.device(&raw.device),
+            max_num_seqs: self.count(&raw.max_num_seqs),
+            max_batched_tokens: self.count(&raw.max_batched_tokens),
             max_waiting: self.count(&raw.max_waiting).unwrap_or(default.max_waiting),
             num_threads: self.threads(&raw.num_threads),
             tensor_parallel_size: self.count(&raw.tensor_parallel_size),
             prefix_caching: raw.prefix_caching.as_ref().is_none_or(|on| on.value),
-            memory_fraction: self.fraction(&raw.memory_fraction).unwrap_or(default.memory_fraction),
+            memory_fraction: self.fraction(&raw.memory_fraction),
             hermes_tools: self.hermes_tools(&raw.tool_parser).unwrap_or(default.hermes_tools),
             ..default
         }
@@ -266,15 +293,18 @@ impl Resolver<'_> {
 
     /// Fields of the format that ask for something this version can not do.
     fn reject_unavailable(&mut self, raw: &RawModel) {
-        if let Some(device) = raw.device.as_ref().filter(|device| !["cpu", "auto"].contains(&&*device.value))
-        {
-            let found = format!("device `{}` is not available yet", device.value);
-            self.report(device, found, "write cpu or auto, or remove the line");
-        }
         if let Some(field) = raw.reasoning_parser.as_ref().filter(|field| field.value != "none") {
             let found = format!("`{}` is not available yet", field.value);
             self.report(field, found, "write none, or remove the line");
         }
+    }
+
+    fn device(&mut self, field: &Field<String>) -> DeviceChoice {
+        let Some(field) = field else { return DeviceChoice::Auto };
+        field.value.parse().unwrap_or_else(|found| {
+            self.report(field, found, format!("write {}, or remove the line", dtype::VALID_DEVICE));
+            DeviceChoice::Auto
+        })
     }
 
     fn hermes_tools(&mut self, field: &Field<String>) -> Option<bool> {

@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
+use vlinders_device::Tensor;
+use vlinders_kernels::gpu::GpuMatrixBuilder;
+use vlinders_kernels::ops::Matrix;
 use vlinders_kernels::{Format, PackedWeight, PackedWeightBuilder, Stored};
 
 use super::cut::Cut;
 use super::shard::Shard;
 use super::{Checkpoint, Container, TensorInfo};
-use crate::{LayerError, LoadPlan, MatrixSpec, Part, Precision};
+use crate::{LayerError, LoadPlan, MatrixSpec, Part, Place, Precision};
 
 /// Bytes of one read.
 pub(super) const RUN_BYTES: usize = 8 << 20;
@@ -25,9 +28,10 @@ pub(super) const RUN_BYTES: usize = 8 << 20;
 pub(super) const MAX_WORKERS: usize = 8;
 
 /// The tensors of a model, in the form in which layers use them, by the name of their first part.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct LoadedTensors {
-    pub(crate) matrices: HashMap<String, Arc<PackedWeight>>,
+    pub(crate) place: Place,
+    pub(crate) matrices: HashMap<String, Matrix>,
     pub(crate) vectors: HashMap<String, Tensor>,
 }
 
@@ -58,26 +62,33 @@ struct Run {
     interleaved_head: Option<usize>,
     /// The part of each row that is taken, unless that is all of it.
     cut: Option<Cut>,
-    place: Place,
+    target: Target,
 }
 
 /// Where a run goes.
-enum Place {
+enum Target {
     Matrix { matrix: usize, first_row: usize },
     Vector { vector: usize, first: usize, take: Range<usize> },
 }
 
 /// What is being filled.
 struct Filling {
-    matrices: Vec<Mutex<PackedWeightBuilder>>,
+    place: Place,
+    matrices: Vec<Mutex<Builder>>,
     vectors: Vec<Mutex<Vec<f32>>>,
+}
+
+/// A matrix that is being filled.
+enum Builder {
+    Cpu(PackedWeightBuilder),
+    Gpu(GpuMatrixBuilder),
 }
 
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Load what `plan` asks for. `precision` decides on the format of matrices; vectors are widened to f32.
-    /// `progress` is called with bytes done and bytes in all, from several threads.
+    /// Load what `plan` asks for into memory of the host. `precision` decides on the format of matrices; vectors are widened to
+    /// f32. `progress` is called with bytes done and bytes in all, from several threads.
     ///
     /// # Errors
     /// The first of [`Checkpoint::problems`], or what reading says.
@@ -87,11 +98,28 @@ impl Checkpoint {
         precision: Precision,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<(LoadedTensors, LoadStats), LayerError> {
-        match self.container {
-            Container::Packed => self.map(plan, precision, progress).map_err(LayerError::of_packed),
-            Container::Safetensors | Container::Gguf => {
+        self.load_to(plan, precision, &Place::Cpu, progress)
+    }
+
+    /// The same into memory of `place`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and when the device fails or its memory is too small.
+    pub fn load_to(
+        &self,
+        plan: &LoadPlan,
+        precision: Precision,
+        place: &Place,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<(LoadedTensors, LoadStats), LayerError> {
+        match (self.container, place) {
+            (Container::Packed, Place::Cpu) => {
+                self.map(plan, precision, progress).map_err(LayerError::of_packed)
+            }
+            (Container::Packed, Place::Gpu { .. }) => Err(LayerError::PackedForCpu),
+            (Container::Safetensors | Container::Gguf, _) => {
                 self.unexpected(plan).map_or(Ok(()), Err)?;
-                self.stream(plan, precision, progress)
+                self.stream(plan, precision, place, progress)
             }
         }
     }
@@ -101,10 +129,11 @@ impl Checkpoint {
         &self,
         plan: &LoadPlan,
         precision: Precision,
+        place: &Place,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<(LoadedTensors, LoadStats), LayerError> {
         let started = Instant::now();
-        let (mut runs, filling) = self.prepare(plan, precision)?;
+        let (mut runs, filling) = self.prepare(plan, precision, place)?;
         runs.sort_unstable_by_key(|run| (run.shard, run.offset));
         let total = runs.iter().map(Run::num_bytes).sum();
         let workers = runs.len().clamp(1, MAX_WORKERS);
@@ -173,9 +202,14 @@ impl Checkpoint {
     }
 
     /// Check every tensor of the plan, cut it into runs, and make room for it.
-    fn prepare(&self, plan: &LoadPlan, precision: Precision) -> Result<(Vec<Run>, Filling), LayerError> {
+    fn prepare(
+        &self,
+        plan: &LoadPlan,
+        precision: Precision,
+        place: &Place,
+    ) -> Result<(Vec<Run>, Filling), LayerError> {
         let mut runs = Vec::new();
-        let mut filling = Filling { matrices: Vec::new(), vectors: Vec::new() };
+        let mut filling = Filling { place: place.clone(), matrices: Vec::new(), vectors: Vec::new() };
         for (matrix, spec) in plan.matrices().iter().enumerate() {
             let mut encodings = Vec::with_capacity(spec.parts.len());
             let mut first_row = 0;
@@ -198,13 +232,13 @@ impl Checkpoint {
                         stored,
                         interleaved_head: info.interleaved_head,
                         cut: cut.clone(),
-                        place: Place::Matrix { matrix, first_row: first_row + start - part.rows.start() },
+                        target: Target::Matrix { matrix, first_row: first_row + start - part.rows.start() },
                     });
                 }
                 first_row += part.rows.len();
             }
             let format = precision.format(spec.kind, spec.cols.len(), &encodings);
-            filling.matrices.push(Mutex::new(PackedWeight::builder(format, first_row, spec.cols.len())?));
+            filling.matrices.push(Mutex::new(Builder::new(place, format, first_row, spec.cols.len())?));
         }
         for (vector, spec) in plan.vectors().iter().enumerate() {
             let mut first = 0;
@@ -218,7 +252,7 @@ impl Checkpoint {
                     stored,
                     interleaved_head: info.interleaved_head,
                     cut: None,
-                    place: Place::Vector { vector, first, take: part.rows.range() },
+                    target: Target::Vector { vector, first, take: part.rows.range() },
                 });
                 first += part.rows.len();
             }
@@ -268,19 +302,49 @@ fn put_halves_apart(rows: &[u8], row_bytes: usize, head: usize, ordered: &mut Ve
     }
 }
 
+// === impl Builder ===
+
+impl Builder {
+    fn new(place: &Place, format: Format, out: usize, inn: usize) -> Result<Self, LayerError> {
+        Ok(match place {
+            Place::Cpu => Self::Cpu(PackedWeight::builder(format, out, inn)?),
+            Place::Gpu { gpu, .. } => Self::Gpu(GpuMatrixBuilder::new(gpu, format, out, inn)?),
+        })
+    }
+
+    fn rows(&mut self, first: usize, stored: Stored, bytes: &[u8]) -> Result<(), LayerError> {
+        match self {
+            Self::Cpu(builder) => builder.rows(first, stored, bytes)?,
+            Self::Gpu(builder) => builder.rows(first, stored, bytes)?,
+        }
+        Ok(())
+    }
+
+    fn finish(self, round_activations: bool) -> Result<Matrix, LayerError> {
+        Ok(match self {
+            Self::Cpu(builder) => {
+                let mut matrix = builder.finish()?;
+                matrix.round_activations(round_activations);
+                Matrix::Cpu(Arc::new(matrix))
+            }
+            Self::Gpu(builder) => Matrix::Gpu(Arc::new(builder.finish()?)),
+        })
+    }
+}
+
 // === impl Filling ===
 
 impl Filling {
     fn put(&self, run: &Run, bytes: &[u8]) -> Result<(), LayerError> {
-        match run.place {
-            Place::Matrix { matrix, first_row } => {
+        match run.target {
+            Target::Matrix { matrix, first_row } => {
                 let mut builder = self.matrices[matrix].lock().unwrap_or_else(PoisonError::into_inner);
                 match run.cut.as_ref().and_then(|cut| cut.numbers(run.stored, bytes)) {
                     None => builder.rows(first_row, run.stored, bytes)?,
                     Some(numbers) => builder.rows(first_row, Stored::F32, &numbers)?,
                 }
             }
-            Place::Vector { vector, first, ref take } => {
+            Target::Vector { vector, first, ref take } => {
                 let mut numbers = vec![0.0; bytes.len() / run.row_bytes.max(1) * run.stored.block_len()];
                 run.stored.decode(bytes, &mut numbers);
                 let mut values = self.vectors[vector].lock().unwrap_or_else(PoisonError::into_inner);
@@ -291,17 +355,17 @@ impl Filling {
     }
 
     fn finish(self, plan: &LoadPlan, round_activations: bool) -> Result<LoadedTensors, LayerError> {
-        let mut loaded = LoadedTensors::default();
+        let mut loaded = LoadedTensors { place: self.place, ..LoadedTensors::default() };
         for (builder, spec) in self.matrices.into_iter().zip(plan.matrices()) {
             let builder = builder.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let mut matrix = builder.finish()?;
-            matrix.round_activations(round_activations);
-            loaded.matrices.insert(spec.key().to_owned(), Arc::new(matrix));
+            let matrix = builder.finish(round_activations)?;
+            loaded.matrices.insert(spec.key().to_owned(), matrix);
         }
         for (values, spec) in self.vectors.into_iter().zip(plan.vectors()) {
             let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
             let len = values.len();
-            loaded.vectors.insert(spec.key().to_owned(), Tensor::from_vec(values, len, &Device::Cpu)?);
+            let vector = candle_core::Tensor::from_vec(values, len, &Device::Cpu)?;
+            loaded.vectors.insert(spec.key().to_owned(), loaded.place.put_vector(vector)?);
         }
         Ok(loaded)
     }
@@ -313,8 +377,9 @@ impl LoadedTensors {
     /// Bytes that the weights take in memory.
     #[must_use]
     pub fn num_bytes(&self) -> u64 {
-        let matrices: usize = self.matrices.values().map(|m| m.num_bytes()).sum();
-        let vectors: usize = self.vectors.values().map(|v| v.elem_count() * 4).sum();
+        let matrices: usize = self.matrices.values().map(Matrix::num_bytes).sum();
+        let bytes = |v: &Tensor| v.dims().iter().product::<usize>() * v.dtype().size_in_bytes();
+        let vectors: usize = self.vectors.values().map(bytes).sum();
         (matrices + vectors) as u64
     }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use vlinders_kernels::ops::Matrix;
 use vlinders_kernels::{FileMapping, PackedWeight};
 
 use super::Checkpoint;
 use super::load::{LoadStats, LoadedTensors, MAX_WORKERS, in_parallel};
 use super::shard::Shard;
-use crate::{LayerError, LoadPlan, Precision};
+use crate::{LayerError, LoadPlan, Place, Precision};
 
 /// Bytes that one thread brings in at once: whole large pages, enough for a disk to be busy.
 const PIECE: usize = 16 << 20;
@@ -32,7 +33,7 @@ impl Checkpoint {
             return Err(LayerError::NoWeights { place: self.place.clone() });
         };
         let vectors = LoadPlan::of(Vec::new(), plan.vectors().to_vec());
-        let (mut loaded, _) = self.stream(&vectors, precision, &|_, _| {})?;
+        let (mut loaded, _) = self.stream(&vectors, precision, &Place::Cpu, &|_, _| {})?;
         let mapping = Arc::new(shard.map()?);
         populate(shard, &mapping, progress)?;
         let mut mapped = 0;
@@ -43,7 +44,7 @@ impl Checkpoint {
             let mut matrix = PackedWeight::mapped(format, out, inn, &mapping, info.offset as usize)?;
             matrix.round_activations(precision.rounds_activations());
             mapped += matrix.num_bytes() as u64;
-            loaded.matrices.insert(spec.key().to_owned(), Arc::new(matrix));
+            loaded.matrices.insert(spec.key().to_owned(), Matrix::Cpu(Arc::new(matrix)));
         }
         let wall = started.elapsed();
         Ok((loaded, LoadStats { bytes: shard.len, mapped, wall, read: wall, convert: Duration::ZERO }))

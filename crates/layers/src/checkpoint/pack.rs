@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use vlinders_kernels::{Format, TILE_ALIGNMENT, TILE_LAYOUT};
 
 use super::{Checkpoint, PACKED, header, packed};
-use crate::{LayerError, LoadPlan, MatrixSpec, Part, Precision, VectorSpec};
+use crate::{LayerError, LoadPlan, MatrixSpec, Part, Place, Precision, VectorSpec};
 
 /// Bytes of one write. Writes of whole multiples of large pages, at such multiples, make the system keep the file in large pages.
 const WRITE_BYTES: usize = 8 << 20;
@@ -97,18 +97,18 @@ impl Checkpoint {
         write(&header)?;
         for (spec, _) in &contents.matrices {
             let one = LoadPlan::of(vec![(*spec).clone()], Vec::new());
-            let (loaded, _) = self.stream(&one, precision, &|_, _| {})?;
+            let (loaded, _) = self.stream(&one, precision, &Place::Cpu, &|_, _| {})?;
             for matrix in loaded.matrices.values() {
-                let bytes = matrix.bytes();
+                let bytes = matrix.cpu()?.bytes();
                 bytes.chunks(WRITE_BYTES).try_for_each(&mut write)?;
                 write(&[0; TILE_ALIGNMENT][..bytes.len().next_multiple_of(TILE_ALIGNMENT) - bytes.len()])?;
             }
         }
         for part in &contents.vectors {
             let one = LoadPlan::of(Vec::new(), vec![VectorSpec { parts: vec![(*part).clone()] }]);
-            let (loaded, _) = self.stream(&one, precision, &|_, _| {})?;
+            let (loaded, _) = self.stream(&one, precision, &Place::Cpu, &|_, _| {})?;
             for vector in loaded.vectors.values() {
-                let numbers = vector.to_vec1::<f32>()?;
+                let numbers = vector.to_cpu()?.to_vec1::<f32>()?;
                 write(&numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())?;
             }
         }

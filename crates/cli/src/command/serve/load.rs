@@ -99,8 +99,8 @@ fn load_one(
     let sizes = EngineConfig {
         block_size: info.block_size,
         num_blocks: info.num_blocks,
-        max_num_seqs: model.max_num_seqs,
-        max_batched_tokens: model.max_batched_tokens.max(model.max_num_seqs),
+        max_num_seqs: model.max_num_seqs(),
+        max_batched_tokens: model.max_batched_tokens(),
         max_waiting: model.max_waiting,
         max_model_len: info.max_model_len,
         prefix_caching: model.prefix_caching,

@@ -1,0 +1,161 @@
+//! The batch of a step in device memory, at addresses that depend on the number of its tokens alone.
+//!
+//! That is what lets a captured graph be launched for the next batch of the same size. Copies leave from locked memory, of
+//! which there are two pieces: one is filled while the device still reads the other.
+
+use candle_core::DType;
+use vlinders_device::{DeviceBuffer, DeviceError, Event, Gpu, GpuTensor, HostBuffer};
+use vlinders_kernels::gpu::{GpuAttentionBatch, GpuAttentionLimits};
+
+use crate::{Batch, LayerError};
+
+/// The slot of a token that belongs to nobody: nothing is written for it.
+const NO_SLOT: u32 = u32::MAX;
+/// Lists of one number for each token: ids, positions, slots, rows that want logits.
+const NUM_LISTS: usize = 4;
+
+/// The largest step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuBatchLimits {
+    /// Tokens of a step.
+    pub num_tokens: usize,
+    /// Sequences of a step.
+    pub num_sequences: usize,
+    /// Blocks of all sequences together.
+    pub num_blocks: usize,
+    /// Tokens of a block.
+    pub block_size: usize,
+    /// Heads of queries of this rank.
+    pub heads: usize,
+    /// Heads of keys of this rank.
+    pub kv_heads: usize,
+}
+
+/// What kernels read of a step.
+pub struct GpuBatch {
+    limits: GpuBatchLimits,
+    staging: [Staging; 2],
+    turn: usize,
+    lists: DeviceBuffer,
+    attention: GpuAttentionBatch,
+    tokens: GpuTensor,
+    positions: GpuTensor,
+    slots: GpuTensor,
+    logit_rows: GpuTensor,
+}
+
+struct Staging {
+    memory: HostBuffer,
+    /// Behind the copy that last left from here.
+    left: Option<Event>,
+}
+
+// === impl GpuBatch ===
+
+impl GpuBatch {
+    /// Room for steps up to `limits`.
+    ///
+    /// # Errors
+    /// When the device has no memory for it.
+    pub fn new(gpu: &Gpu, limits: GpuBatchLimits) -> Result<Self, LayerError> {
+        let bytes = NUM_LISTS * limits.num_tokens.max(1) * size_of::<u32>();
+        let staging = || -> Result<_, DeviceError> {
+            Ok(Staging { memory: gpu.allocate_host(bytes)?, left: None })
+        };
+        let lists = gpu.allocate(bytes)?;
+        let empty = GpuTensor::of_buffer(&lists, &[0], DType::U32)?;
+        let attention = GpuAttentionLimits {
+            num_tokens: limits.num_tokens,
+            num_sequences: limits.num_sequences,
+            num_blocks: limits.num_blocks,
+            block_size: limits.block_size,
+            heads: limits.heads,
+            kv_heads: limits.kv_heads,
+        };
+        Ok(Self {
+            limits,
+            staging: [staging()?, staging()?],
+            turn: 0,
+            lists,
+            attention: GpuAttentionBatch::new(gpu, attention)?,
+            tokens: empty.clone(),
+            positions: empty.clone(),
+            slots: empty.clone(),
+            logit_rows: empty,
+        })
+    }
+
+    /// Copy `batch`, filled up to `num_tokens` tokens that belong to nobody.
+    pub(crate) fn update(&mut self, batch: &Batch, num_tokens: usize) -> Result<(), LayerError> {
+        let used = batch.tokens().len();
+        if num_tokens < used || num_tokens > self.limits.num_tokens {
+            let problem = format!(
+                "a step of {used} tokens, filled up to {num_tokens}, has no room in {}",
+                self.limits.num_tokens
+            );
+            return Err(DeviceError::Tensor(problem).into());
+        }
+        self.turn ^= 1;
+        let staging = &mut self.staging[self.turn];
+        if let Some(left) = staging.left.take() {
+            left.wait()?;
+        }
+        // Rows that want logits are fewer than tokens: what follows them is never read.
+        let lists = [
+            (batch.tokens(), 0),
+            (batch.positions(), 0),
+            (batch.slots(), NO_SLOT),
+            (batch.logit_rows(), 0),
+        ];
+        let bytes = staging.memory.bytes_mut();
+        for ((list, nobody), bytes) in lists.iter().zip(bytes.chunks_exact_mut(num_tokens.max(1) * 4)) {
+            let numbers = list.iter().copied().chain(std::iter::repeat(*nobody));
+            for (number, bytes) in numbers.zip(bytes.chunks_exact_mut(4)) {
+                bytes.copy_from_slice(&number.to_le_bytes());
+            }
+        }
+        let gpu = self.lists.gpu().clone();
+        gpu.write_from_host(&self.lists, &staging.memory, NUM_LISTS * num_tokens * size_of::<u32>())?;
+        staging.left = Some(gpu.record()?);
+        let all = GpuTensor::of_buffer(&self.lists, &[NUM_LISTS, num_tokens], DType::U32)?;
+        let list = |i| -> Result<GpuTensor, DeviceError> { all.rows(i, 1)?.reshape(&[num_tokens]) };
+        self.tokens = list(0)?;
+        self.positions = list(1)?;
+        self.slots = list(2)?;
+        self.logit_rows = list(3)?.rows(0, batch.logit_rows().len())?;
+        self.attention.update(batch.attention(), num_tokens)?;
+        Ok(())
+    }
+
+    /// Token ids, `[tokens]`.
+    #[must_use]
+    pub fn tokens(&self) -> &GpuTensor {
+        &self.tokens
+    }
+
+    /// Position of each token, `[tokens]`.
+    pub(crate) fn positions(&self) -> &GpuTensor {
+        &self.positions
+    }
+
+    /// Where keys and values of each token go, `[tokens]`.
+    pub(crate) fn slots(&self) -> &GpuTensor {
+        &self.slots
+    }
+
+    /// The tokens that want logits.
+    #[must_use]
+    pub fn logit_rows(&self) -> &GpuTensor {
+        &self.logit_rows
+    }
+
+    pub(crate) fn attention(&self) -> &GpuAttentionBatch {
+        &self.attention
+    }
+}
+
+impl std::fmt::Debug for GpuBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuBatch").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

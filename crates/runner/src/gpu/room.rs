@@ -1,0 +1,113 @@
+//! How much memory of a GPU a step takes, and how much is left for the cache.
+
+use vlinders_device::{Gpu, GpuTensor};
+use vlinders_kernels::KvDtype;
+use vlinders_kernels::ops::{self, Ids};
+use vlinders_layers::{Batch, GpuBatch, GpuBatchLimits, KvStore, LayerError, LogitRows, Place};
+use vlinders_models::CausalLm;
+
+use super::LOGIT_ROWS;
+use crate::LoadOptions;
+
+/// Bytes that are left to the driver: code of kernels, graphs, and what it takes for itself.
+const FOR_THE_DRIVER: u64 = 512 << 20;
+
+/// The largest step of a model under these options.
+pub(crate) fn limits(model: &dyn CausalLm, options: &LoadOptions, max_model_len: usize) -> GpuBatchLimits {
+    let (heads, shape) = (model.num_heads(), model.kv_shape());
+    let num_sequences = options.max_num_seqs.min(options.max_batched_tokens);
+    GpuBatchLimits {
+        num_tokens: options.max_batched_tokens,
+        num_sequences,
+        num_blocks: num_sequences * max_model_len.div_ceil(options.block_size),
+        block_size: options.block_size,
+        heads,
+        kv_heads: shape.kv_heads,
+    }
+}
+
+/// Set aside what intermediate results of the largest steps take, as a rehearsal of them tells.
+///
+/// # Errors
+/// When the device has not so much.
+pub(crate) fn set_aside_for_steps(
+    gpu: &Gpu,
+    model: &dyn CausalLm,
+    options: &LoadOptions,
+    place: &Place,
+    kv_cache_dtype: KvDtype,
+    max_model_len: usize,
+) -> Result<usize, LayerError> {
+    let limits = limits(model, options, max_model_len);
+    let mut kv = KvStore::new(model.kv_shape(), kv_cache_dtype, 1, options.block_size, place)?;
+    let mut batch = Batch::default();
+    batch.set_gpu(GpuBatch::new(gpu, limits)?);
+    let mut bytes = 0;
+    for shape in [Shape::Prompt, Shape::Decodes] {
+        let rehearsed =
+            gpu.rehearse(|| step(model, &mut kv, &mut batch, shape, limits, max_model_len))?;
+        bytes = bytes.max(rehearsed);
+    }
+    // The driver may still be copying to what is given back here.
+    gpu.wait()?;
+    drop((batch, kv));
+    gpu.set_aside(bytes)?;
+    Ok(bytes)
+}
+
+/// Bytes that the cache may be made of; `None` where a device does not tell.
+pub(crate) fn left_for_cache(gpu: &Gpu) -> Result<u64, LayerError> {
+    let memory = gpu.memory()?;
+    // Small devices, as emulated ones, have a smaller driver.
+    Ok(memory.free.saturating_sub(FOR_THE_DRIVER.min(memory.total / 16)))
+}
+
+/// The two kinds of steps that need most.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// One prompt fills the step.
+    Prompt,
+    /// Each sequence computes one token at the end of the longest context.
+    Decodes,
+}
+
+fn step(
+    model: &dyn CausalLm,
+    kv: &mut KvStore,
+    batch: &mut Batch,
+    shape: Shape,
+    limits: GpuBatchLimits,
+    max_model_len: usize,
+) -> Result<(), LayerError> {
+    let table = vec![0; max_model_len.div_ceil(limits.block_size)];
+    batch.clear();
+    match shape {
+        Shape::Prompt => {
+            let mut left = limits.num_tokens;
+            while left > 0 {
+                let tokens = vec![0; left.min(max_model_len)];
+                batch.push(&tokens, 0, &table, limits.block_size, LogitRows::Last);
+                left -= tokens.len();
+            }
+        }
+        Shape::Decodes => {
+            let last = max_model_len.saturating_sub(1) as u32;
+            for _ in 0..limits.num_sequences {
+                batch.push(&[0], last, &table, limits.block_size, LogitRows::Last);
+            }
+        }
+    }
+    batch.upload(batch.tokens().len())?;
+    let hidden = model.forward(batch, kv)?;
+    let rows = limits.num_sequences.min(LOGIT_ROWS);
+    let rows = some_rows(batch, rows)?;
+    model.logits(&ops::gather_rows(&hidden, Ids::Gpu(&rows))?)?;
+    Ok(())
+}
+
+fn some_rows(batch: &Batch, count: usize) -> Result<GpuTensor, LayerError> {
+    let Some(on_gpu) = batch.gpu() else { return Err(LayerError::NotPlanned("batch".to_owned())) };
+    let all = on_gpu.tokens().num_elements();
+    // Which rows they are does not matter here.
+    Ok(on_gpu.tokens().rows(0, count.min(all))?)
+}
