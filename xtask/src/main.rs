@@ -2,6 +2,7 @@
 
 mod check;
 mod clients;
+mod cuda;
 mod dashboard;
 mod edges;
 mod rooms;
@@ -28,6 +29,8 @@ enum Task {
     Test(tests::TestArgs),
     /// Assert what no compiler asserts: dependency edges, rooms of `unsafe` and CUDA, file headers, licences
     Check,
+    /// Compile the GPU kernels and compare what they take with a table; needs no GPU, sets up nvcc where there is none
+    Cuda(cuda::CudaArgs),
     /// Run the official Python and Node clients against a freshly built server
     Clients,
     /// Look at the dashboard with a browser
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().task {
         Task::Test(args) => tests::run(&root, &args),
         Task::Check => check::run(&root),
+        Task::Cuda(args) => cuda::run(&root, &args),
         Task::Clients => clients::run(&root),
         Task::Dashboard => dashboard::run(&root),
     };

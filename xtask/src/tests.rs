@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::{check, clients, dashboard, tools};
+use crate::{check, clients, cuda, dashboard, tools};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -14,15 +14,23 @@ pub(crate) struct TestArgs {
     /// Leave out the browser that looks at the dashboard, which needs Chromium and Python's package registry
     #[arg(long)]
     skip_browser: bool,
+    /// Leave out compiling the GPU kernels, which needs nvcc, or Python's package registry to set it up
+    #[arg(long)]
+    skip_cuda: bool,
 }
 
-/// Check the rooms, get what the Rust tests talk to, run them and the documentation's examples, then the clients and the
-/// browser.
+/// Check the rooms and the GPU kernels, get what the Rust tests talk to, run them and the documentation's examples, then
+/// the clients and the browser.
 ///
 /// # Errors
 /// The first part that fails.
 pub(crate) fn run(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     check::run(root)?;
+    if args.skip_cuda {
+        eprintln!("the GPU kernels were left out");
+    } else {
+        cuda::run(root, &cuda::CudaArgs::default())?;
+    }
     tools::ensure(&[tools::POSTGRESQL, tools::REDIS, tools::OPENSSL])?;
     if tools::found("cargo-nextest") {
         crate::run(crate::cargo(root).args(["nextest", "run", "--workspace", "--no-fail-fast"]))?;

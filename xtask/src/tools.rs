@@ -13,9 +13,11 @@ pub(crate) struct Tool {
     pub(crate) probe: &'static [&'static str],
 }
 
-/// Python with virtual environments, for the Python client.
+/// Python with virtual environments, for the Python client and to load nvcc.
 pub(crate) const PYTHON: Tool =
     Tool { program: "python3", package: "python3-venv", probe: &["-c", "import venv, ensurepip"] };
+/// What nvcc compiles the host's half of a file with.
+pub(crate) const GXX: Tool = Tool { program: "g++", package: "g++", probe: &["--version"] };
 /// Node 18 or newer, for the Node client.
 pub(crate) const NODE: Tool = Tool {
     program: "node",
@@ -66,7 +68,8 @@ pub(crate) fn ensure(tools: &[Tool]) -> anyhow::Result<()> {
     bail!(
         "the tests need {0}, which cannot be installed from here.
   Debian, Ubuntu:  sudo apt-get install {0}
-  Those of clients and dashboard can be left out:  cargo xtask test --skip-clients --skip-browser",
+  Those of clients, dashboard and GPU kernels can be left out:
+  cargo xtask test --skip-clients --skip-browser --skip-cuda",
         packages.join(" ")
     )
 }
