@@ -1,6 +1,6 @@
 //! Kernels for the host: every `cuda/*.cu` as C++, with what finds a kernel by its name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Compile all kernels into one library, of which nothing is left out: kernels are found by name at run time.
 pub(crate) fn build() {
@@ -30,8 +30,8 @@ pub(crate) fn build() {
     // `.cu` says nothing to a C++ compiler.
     build.flag("-xc++").files(sources);
     build.compile("vlinders_emulation");
-    let out = std::env::var("OUT_DIR").expect("cargo sets it");
-    println!("cargo:rustc-link-search=native={out}");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+    println!("cargo:rustc-link-search=native={}", out.display());
     println!("cargo:rustc-link-lib=static:+whole-archive=vlinders_emulation");
     println!("cargo:rustc-link-lib=dylib=stdc++");
 }

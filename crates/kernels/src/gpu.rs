@@ -16,10 +16,15 @@ use vlinders_device::{EmulatedKernels, EmulationOptions};
 pub use self::norm::{add_rms_norm, rms_norm};
 pub use self::stub::*;
 
+#[cfg(feature = "cuda")]
+include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+#[cfg(not(feature = "cuda"))]
+static FATBINS: &[(&str, &[u8])] = &[];
+
 /// The kernels of this crate for real devices; none in a build without CUDA.
 #[must_use]
 pub fn code() -> Code {
-    Code::default()
+    Code { fatbins: FATBINS }
 }
 
 /// A device that runs the kernels of this crate on the host.
