@@ -3,11 +3,11 @@
 use crate::sources::Source;
 
 /// Rooms that may hold `unsafe` code.
-const UNSAFE: &[&str] = &["kernels", "comm"];
+const UNSAFE: &[&str] = &["kernels", "comm", "device"];
 /// Rooms that may depend on the `cuda` feature.
-const CUDA: &[&str] = &["kernels", "comm"];
+const CUDA: &[&str] = &["kernels", "comm", "device"];
 /// Rooms that must not know the HTTP API they are served through.
-const API_BLIND: &[&str] = &["engine", "text", "runner", "models", "layers", "kernels", "comm"];
+const API_BLIND: &[&str] = &["engine", "text", "runner", "models", "layers", "kernels", "comm", "device"];
 /// This checker names what it looks for.
 const CHECKER: &str = "xtask";
 

@@ -1,11 +1,16 @@
 //! A real device, through the CUDA driver, which is opened when the first device is asked for.
 
+mod products;
+
 use std::ffi::{CString, c_void};
+use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
+use self::products::{Products, WORKSPACE_BYTES};
 use crate::driver::Driver;
+use crate::product::Product;
 use crate::{Code, DeviceError, Grid, Memory, Properties, Result};
 
 /// The oldest driver that knows the functions we call: that of CUDA 12.8.
@@ -20,6 +25,8 @@ pub(crate) struct Cuda {
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
     properties: Properties,
+    /// Opened by the first product; its memory is freed with it.
+    products: Mutex<Option<(Products, u64)>>,
 }
 
 // SAFETY: handles of the driver may be used by any thread that has set the context, as each call here does.
@@ -98,8 +105,14 @@ impl Cuda {
         // SAFETY: as above; it is released when this is dropped.
         let context =
             unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
-        let mut cuda =
-            Self { device, context, stream: std::ptr::null_mut(), modules: Vec::new(), properties };
+        let mut cuda = Self {
+            device,
+            context,
+            stream: std::ptr::null_mut(),
+            modules: Vec::new(),
+            properties,
+            products: Mutex::new(None),
+        };
         cuda.bind()?;
         cuda.stream = result::stream::create(result::stream::StreamKind::NonBlocking)
             .map_err(failed("cuStreamCreate"))?;
@@ -316,6 +329,22 @@ impl Driver for Cuda {
             .map_err(failed("cuGraphLaunch"))
     }
 
+    fn has_products(&self) -> bool {
+        products::is_present()
+    }
+
+    unsafe fn product(&self, product: &Product) -> Result<()> {
+        self.bind()?;
+        let mut opened = self.products.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_none() {
+            let workspace = self.allocate(WORKSPACE_BYTES)?;
+            *opened = Some((Products::open(workspace)?, workspace));
+        }
+        let Some((products, _)) = opened.as_mut() else { return Err(DeviceError::NotBuilt) };
+        // SAFETY: the caller's promise; the context was set.
+        unsafe { products.run(product, self.stream.cast()) }
+    }
+
     fn free_graph(&self, graph: u64) {
         if self.bind().is_ok() {
             // SAFETY: the graph is one of `end_capture`, and freed once.
@@ -332,6 +361,11 @@ impl Drop for Cuda {
         // SAFETY: all of these are ours, and nobody uses them any more.
         unsafe {
             let _ = result::stream::synchronize(self.stream);
+            let opened = self.products.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((products, workspace)) = opened {
+                drop(products);
+                let _ = result::free_sync(workspace);
+            }
             for module in self.modules.drain(..) {
                 let _ = result::module::unload(module);
             }

@@ -1,5 +1,6 @@
 //! What [`Gpu`](crate::Gpu) needs of a driver: a real one, or an emulation.
 
+use crate::product::Product;
 use crate::{Grid, Result};
 
 /// What a device is.
@@ -66,6 +67,10 @@ pub(crate) trait Driver: Send + Sync {
     fn end_capture(&self) -> Result<u64>;
     fn launch_graph(&self, graph: u64) -> Result<()>;
     fn free_graph(&self, graph: u64);
+
+    /// Whether [`product`](Self::product) can be used.
+    fn has_products(&self) -> bool;
+    unsafe fn product(&self, product: &Product) -> Result<()>;
 
     /// Whether each tensor should have memory of its own, so that accesses beyond it are found.
     fn wants_separate_tensors(&self) -> bool {

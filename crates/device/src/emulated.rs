@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::driver::Driver;
+use crate::product::{Numbers, Product};
 use crate::{DeviceError, Grid, Memory, Properties, Result};
 
 /// The interface of kernels that were compiled for the host.
@@ -377,9 +378,69 @@ impl Driver for Emulated {
         self.state().graphs.remove(&graph);
     }
 
+    fn has_products(&self) -> bool {
+        true
+    }
+
+    unsafe fn product(&self, product: &Product) -> Result<()> {
+        let product = *product;
+        // SAFETY: the caller promises that all ranges are valid.
+        self.queue(move || unsafe {
+            multiply(&product);
+            Ok(())
+        })
+    }
+
     fn wants_separate_tensors(&self) -> bool {
         self.options.separate_tensors
     }
+}
+
+/// # Safety
+/// All ranges of the product are valid.
+unsafe fn multiply(product: &Product) {
+    let sizes = product.sizes;
+    // SAFETY: the caller's promise; every index is inside of its matrix.
+    unsafe {
+        let number = |from: u64, i: usize| {
+            let from = Address::of(from).get();
+            match sizes.numbers {
+                Numbers::BF16 => half::bf16::from_bits(from.cast::<u16>().add(i).read()).to_f32(),
+                Numbers::F16 => half::f16::from_bits(from.cast::<u16>().add(i).read()).to_f32(),
+                Numbers::Fp8 => e4m3(from.add(i).read()),
+            }
+        };
+        let scale = |from: u64| if from == 0 { 1.0 } else { Address::of(from).get().cast::<f32>().read() };
+        let scale = scale(product.x_scale) * scale(product.w_scale);
+        for row in 0..sizes.rows {
+            for out in 0..sizes.out {
+                let terms = (0..sizes.inn).map(|k| {
+                    number(product.x, row * sizes.inn + k) * number(product.w, out * sizes.w_stride + k)
+                });
+                let sum = terms.sum::<f32>() * scale;
+                let at = row * sizes.out + out;
+                let y = Address::of(product.y).get();
+                match (sizes.y_is_f32, sizes.numbers) {
+                    (true, _) => y.cast::<f32>().add(at).write(sum),
+                    (false, Numbers::F16) => {
+                        y.cast::<u16>().add(at).write(half::f16::from_f32(sum).to_bits())
+                    }
+                    (false, _) => y.cast::<u16>().add(at).write(half::bf16::from_f32(sum).to_bits()),
+                }
+            }
+        }
+    }
+}
+
+/// A float of eight bits: sign, four bits of exponent, three of mantissa, and one NaN of each sign.
+fn e4m3(bits: u8) -> f32 {
+    let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7));
+    let size = match (exponent, bits & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa / 8.0 * 2f32.powi(-6),
+        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
+    };
+    if bits & 0x80 == 0 { size } else { -size }
 }
 
 impl Drop for Emulated {

@@ -212,7 +212,7 @@ impl Gpu {
         *room = change(before);
     }
 
-    fn is_rehearsing(&self) -> bool {
+    pub(crate) fn is_rehearsing(&self) -> bool {
         matches!(&*self.room(), Room::Rehearsal { .. })
     }
 

@@ -17,6 +17,7 @@ mod graph;
 mod host;
 mod launch;
 mod memory;
+mod product;
 mod tensor;
 mod workspace;
 
@@ -29,6 +30,7 @@ pub use self::{
     host::{Event, HostBuffer},
     launch::{Grid, Params},
     memory::DeviceBuffer,
+    product::WeightRows,
     tensor::{GpuTensor, Tensor},
 };
 

@@ -125,8 +125,7 @@ impl GpuTensor {
     /// When shape or type differ, or the device fails.
     pub fn write(&self, tensor: &candle_core::Tensor) -> Result<()> {
         if tensor.dims() != self.dims() || tensor.dtype() != self.dtype {
-            let problem =
-                format!("{:?} {:?} can not be written to {self:?}", tensor.dims(), tensor.dtype());
+            let problem = format!("{:?} {:?} can not be written to {self:?}", tensor.dims(), tensor.dtype());
             return Err(DeviceError::Tensor(problem));
         }
         self.gpu().write_at(self.address(), &bytes_of(tensor)?)

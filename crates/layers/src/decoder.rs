@@ -144,7 +144,8 @@ impl Decoder {
             }
         }
         let model = weights.pp("model");
-        let rope = Arc::new(Rope::new(&config.rope, config.head_dim, weights.max_positions(), weights.place())?);
+        let rope =
+            Arc::new(Rope::new(&config.rope, config.head_dim, weights.max_positions(), weights.place())?);
         let embedding = Embedding::new(&model.pp("embed_tokens"), config.vocab_size, config.hidden_size)?;
         let layers = model.pp("layers");
         let blocks = (0..config.num_hidden_layers)

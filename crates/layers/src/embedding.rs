@@ -40,8 +40,7 @@ impl Embedding {
     /// # Errors
     /// When an id is outside of the vocabulary, or the other ranks are gone.
     pub fn forward(&self, batch: &Batch) -> Result<Tensor, LayerError> {
-        let own =
-            ops::embedding(batch.token_ids(), &self.table, self.tokens.start(), self.tokens.size())?;
+        let own = ops::embedding(batch.token_ids(), &self.table, self.tokens.start(), self.tokens.size())?;
         all_reduce(&*self.communicator, own)
     }
 }

@@ -103,12 +103,7 @@ impl Weights {
         Self::new(source, max_positions, place.clone(), Arc::clone(communicator))
     }
 
-    fn new(
-        source: Source,
-        max_positions: usize,
-        place: Place,
-        communicator: Arc<dyn Communicator>,
-    ) -> Self {
+    fn new(source: Source, max_positions: usize, place: Place, communicator: Arc<dyn Communicator>) -> Self {
         let shared = Shared { source: RefCell::new(source), max_positions, place, communicator };
         Self { prefix: String::new(), shared: Rc::new(shared) }
     }
@@ -173,12 +168,7 @@ impl Weights {
     ///
     /// # Errors
     /// When it was not part of the plan that was loaded.
-    pub fn table(
-        &self,
-        name: &str,
-        tokens: impl Into<Span>,
-        cols: usize,
-    ) -> Result<Matrix, LayerError> {
+    pub fn table(&self, name: &str, tokens: impl Into<Span>, cols: usize) -> Result<Matrix, LayerError> {
         let parts = self.parts(&[(name, tokens.into())]);
         self.find(MatrixSpec { kind: MatrixKind::Table, parts, cols: cols.into() })
     }

@@ -9,11 +9,11 @@ use vlinders_kernels::ops::{self, Ids};
 use vlinders_layers::{GpuBatch, KvStore, LayerError, LogitRows};
 use vlinders_models::CausalLm;
 
+use self::graphs::Graphs;
 pub(crate) use self::graphs::buckets;
 pub(crate) use self::room::{left_for_cache, limits, set_aside_for_steps};
-use self::graphs::Graphs;
-use crate::{LoadProgress, Sampler};
 use crate::layout::Layout;
+use crate::{LoadProgress, Sampler};
 
 /// Rows of logits that are held at once; a row is as long as the vocabulary.
 pub(crate) const LOGIT_ROWS: usize = 256;

@@ -121,7 +121,11 @@ pub fn inspect(
         vocab_size: outline.vocab_size(),
         max_position_embeddings: max_positions,
         num_tensors: wanted.len(),
-        problems: checkpoint.problems(&plan, options.precision(on_gpu)).iter().map(ToString::to_string).collect(),
+        problems: checkpoint
+            .problems(&plan, options.precision(on_gpu))
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         unused,
         stored,
         format,

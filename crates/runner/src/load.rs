@@ -16,8 +16,8 @@ use crate::fingerprint::{identity, name, with_settings};
 use crate::gpu::{self, GpuExecutor};
 use crate::local::{Compute, LocalExecutor};
 use crate::{
-    Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, MemoryFit, ModelFiles,
-    RunnerError, available_memory, ranks,
+    Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, MemoryFit, ModelFiles, RunnerError,
+    available_memory, ranks,
 };
 
 /// A model that is ready to execute plans.
@@ -92,8 +92,9 @@ pub fn load(
     if options.tensor_parallel_size > 1 {
         return ranks::load(files, options, progress);
     }
-    let rank =
-        Rank { communicator: Arc::new(Single), compute: Compute::Shared(options.num_threads),
+    let rank = Rank {
+        communicator: Arc::new(Single),
+        compute: Compute::Shared(options.num_threads),
         ranks_here: 1,
         index_here: 0,
     };
@@ -176,7 +177,8 @@ impl Rank {
                 Some(gpu::left_for_cache(gpu)?)
             }
         };
-        let block_bytes = shape.bytes_per_block(kv_cache_dtype, options.block_size, place.gpu().is_some())? as u64;
+        let block_bytes =
+            shape.bytes_per_block(kv_cache_dtype, options.block_size, place.gpu().is_some())? as u64;
         let fit = MemoryFit::new(options, block_bytes, max_positions, available)?;
         let settings = options.shared_settings(place.gpu().is_some());
         let agreed = agree(

@@ -75,11 +75,8 @@ impl LoadOptions {
     /// # Errors
     /// A type that kernels on GPUs do not read beside the activations.
     pub(crate) fn kv_cache_dtype_for(&self, format: Format, on_gpu: bool) -> Result<KvDtype, RunnerError> {
-        let dtype = if on_gpu {
-            Some(self.precision(on_gpu).activations_on_gpu(format))
-        } else {
-            format.dtype()
-        };
+        let dtype =
+            if on_gpu { Some(self.precision(on_gpu).activations_on_gpu(format)) } else { format.dtype() };
         let activations = match dtype {
             Some(DType::F32) => KvDtype::F32,
             Some(DType::F16) => KvDtype::F16,

@@ -47,13 +47,7 @@ impl Reference {
         Self::new(&model.config, &checkpoint, Precision { dtype, ..exact() }, KvDtype::F32, &Place::Cpu)
     }
 
-    fn new(
-        config: &[u8],
-        checkpoint: &Checkpoint,
-        precision: Precision,
-        kv: KvDtype,
-        place: &Place,
-    ) -> Self {
+    fn new(config: &[u8], checkpoint: &Checkpoint, precision: Precision, kv: KvDtype, place: &Place) -> Self {
         let spec = ModelSpec::parse(config).expect("a supported architecture");
         let planning = Weights::planning(Arc::new(Single));
         spec.build(&planning).expect("an outline");

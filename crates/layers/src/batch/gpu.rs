@@ -59,9 +59,8 @@ impl GpuBatch {
     /// When the device has no memory for it.
     pub fn new(gpu: &Gpu, limits: GpuBatchLimits) -> Result<Self, LayerError> {
         let bytes = NUM_LISTS * limits.num_tokens.max(1) * size_of::<u32>();
-        let staging = || -> Result<_, DeviceError> {
-            Ok(Staging { memory: gpu.allocate_host(bytes)?, left: None })
-        };
+        let staging =
+            || -> Result<_, DeviceError> { Ok(Staging { memory: gpu.allocate_host(bytes)?, left: None }) };
         let lists = gpu.allocate(bytes)?;
         let empty = GpuTensor::of_buffer(&lists, &[0], DType::U32)?;
         let attention = GpuAttentionLimits {
@@ -101,12 +100,8 @@ impl GpuBatch {
             left.wait()?;
         }
         // Rows that want logits are fewer than tokens: what follows them is never read.
-        let lists = [
-            (batch.tokens(), 0),
-            (batch.positions(), 0),
-            (batch.slots(), NO_SLOT),
-            (batch.logit_rows(), 0),
-        ];
+        let lists =
+            [(batch.tokens(), 0), (batch.positions(), 0), (batch.slots(), NO_SLOT), (batch.logit_rows(), 0)];
         let bytes = staging.memory.bytes_mut();
         for ((list, nobody), bytes) in lists.iter().zip(bytes.chunks_exact_mut(num_tokens.max(1) * 4)) {
             let numbers = list.iter().copied().chain(std::iter::repeat(*nobody));

@@ -44,8 +44,7 @@ pub(crate) fn set_aside_for_steps(
     batch.set_gpu(GpuBatch::new(gpu, limits)?);
     let mut bytes = 0;
     for shape in [Shape::Prompt, Shape::Decodes] {
-        let rehearsed =
-            gpu.rehearse(|| step(model, &mut kv, &mut batch, shape, limits, max_model_len))?;
+        let rehearsed = gpu.rehearse(|| step(model, &mut kv, &mut batch, shape, limits, max_model_len))?;
         bytes = bytes.max(rehearsed);
     }
     // The driver may still be copying to what is given back here.
