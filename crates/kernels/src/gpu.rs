@@ -3,6 +3,11 @@
 //! Activations are bf16, f16 or f32; the residual stream and sums are f32. As on the CPU, what is computed for a token depends
 //! on that token alone, whatever else is in the batch.
 
+mod activation;
+mod embedding;
+mod format;
+mod linear;
+mod matrix;
 mod norm;
 mod stub;
 #[cfg(all(test, feature = "emulation"))]
@@ -13,8 +18,15 @@ use vlinders_device::{Code, DeviceError, Gpu};
 #[cfg(feature = "emulation")]
 use vlinders_device::{EmulatedKernels, EmulationOptions};
 
-pub use self::norm::{add_rms_norm, rms_norm};
 pub use self::stub::*;
+pub use self::{
+    activation::silu_mul,
+    embedding::{embedding, gather_rows},
+    format::GpuFormat,
+    linear::linear,
+    matrix::{GpuMatrix, GpuMatrixBuilder},
+    norm::{add_rms_norm, rms_norm},
+};
 
 #[cfg(feature = "cuda")]
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));

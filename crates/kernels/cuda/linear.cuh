@@ -1,0 +1,105 @@
+// y = x w^T + bias: the one order in which products are added, whatever kernel does it.
+//
+// k is cut into chunks of 256. A chunk is added up from zero by tensor cores, 16 products at a time, ascending but for the
+// places of numbers among their 32: first the numbers 0 .. 3 of each run of eight, then 4 .. 7. Where blocks of 32 have scales
+// their sums begin at zero too and are multiplied before they join that of the chunk. Chunks are added in f32, ascending; the scale of
+// a row and the bias come last. Rows of w are always those of the left operand, tokens the columns of the right one.
+#pragma once
+#include "weights.cuh"
+
+namespace vlinders {
+
+constexpr int kStepsOfChunk = 4;
+
+struct LinearParams {
+  uint64_t x;       // [tokens, inn] T, rows aligned to 16 bytes
+  uint64_t codes;   // [out, steps of 64]
+  uint64_t scales;  // f32 [out], or f16 [out, chunks of eight]
+  uint64_t bias;    // [out] T, or 0
+  uint64_t y;       // [tokens, out] T or f32
+  int32_t tokens;
+  int32_t inn;  // a multiple of eight
+  int32_t out;
+  int32_t steps;
+  int32_t y_is_f32;
+  int32_t slots;  // chunks whose sums fit shared memory together, where that matters
+};
+
+// Add the products of half b of a step: sixteen rows of w times eight tokens. `low` and `high` are the lane's words of rows
+// lane / 4 and 8 + lane / 4, `x` its eight numbers of token lane / 4, the scales (low half first) those of both halves.
+template <class Format, class T>
+struct Operand {
+  uint32_t pairs[2][4];
+  float scales[2];
+
+  __device__ __forceinline__ Operand(const uint32_t (&low)[Format::kWords], const uint32_t (&high)[Format::kWords], int b) {
+    Format::template expand<T>(low, b, pairs[0]);
+    Format::template expand<T>(high, b, pairs[1]);
+  }
+  __device__ __forceinline__ void set_scales(uint32_t low, uint32_t high, int b) {
+    const uint32_t words[2] = {low, high};
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const uint16_t bits = (uint16_t)(b ? words[i] >> 16 : words[i]);
+      scales[i] = to_float(*reinterpret_cast<const f16*>(&bits));
+    }
+  }
+  __device__ __forceinline__ void multiply(const uint32_t (&x)[4], float (&sums)[4]) const {
+    if constexpr (Format::kScales == Scales::kBlock) {
+      float block[4] = {};
+      products(x, block);
+#pragma unroll
+      for (int i = 0; i < 4; i++) sums[i] = fmaf(scales[i / 2], block[i], sums[i]);
+    } else {
+      products(x, sums);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void products(const uint32_t (&x)[4], float (&sums)[4]) const {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const uint32_t a[4] = {pairs[0][2 * half], pairs[1][2 * half], pairs[0][2 * half + 1], pairs[1][2 * half + 1]};
+      const uint32_t b[2] = {x[2 * half], x[2 * half + 1]};
+      mma<T>(sums, a, b);
+    }
+  }
+};
+
+// What becomes of the sum of all chunks of an output.
+template <class Format, class T>
+__device__ __forceinline__ float finish(const LinearParams& p, float sum, int out) {
+  const float bias = p.bias ? to_float(at<const T>(p.bias)[out]) : 0.0f;
+  if constexpr (Format::kScales == Scales::kRow) return fmaf(sum, at<const float>(p.scales)[out], bias);
+  return sum + bias;
+}
+
+// A lane's words of a row and a step. `from` is the first one's address. Weights are read once: they should not push anything
+// else out of the first-level cache.
+template <int count>
+__device__ __forceinline__ void load_words(uint32_t (&to)[count], uint64_t from) {
+  static_assert(count == 2 || count % 4 == 0, "eight bytes, or sixteen of each 64");
+#pragma unroll
+  for (int i = 0; i < count / 4; i++) {
+#ifdef __CUDACC__
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[4 * i]), "=r"(to[4 * i + 1]), "=r"(to[4 * i + 2]), "=r"(to[4 * i + 3])
+                 : "l"(from + 64 * i));
+#else
+    memcpy(to + 4 * i, at<const uint4>(from + 64 * i), 16);
+#endif
+  }
+  if constexpr (count == 2) {
+#ifdef __CUDACC__
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
+#else
+    memcpy(to, at<const uint2>(from), 8);
+#endif
+  }
+}
+
+__device__ __forceinline__ void unpack(uint32_t (&to)[4], uint4 words) {
+  to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
+}
+
+}  // namespace vlinders

@@ -1,0 +1,5 @@
+// Weights of the type of activations.
+#include "linear_kernels.cuh"
+
+LINEAR_KERNELS(bf16_floats, vlinders::Floats<vlinders::bf16>, vlinders::bf16)
+LINEAR_KERNELS(f16_floats, vlinders::Floats<vlinders::f16>, vlinders::f16)

@@ -1,0 +1,5 @@
+// Weights of e4m3.
+#include "linear_kernels.cuh"
+
+LINEAR_KERNELS(bf16_fp8, vlinders::Fp8, vlinders::bf16)
+LINEAR_KERNELS(f16_fp8, vlinders::Fp8, vlinders::f16)

@@ -1,0 +1,27 @@
+// The kernels of one format of weights: by the type of activations and how many tokens there are.
+#pragma once
+#include "linear_stream.cuh"
+#include "linear_tile.cuh"
+
+namespace vlinders {
+
+template <class Format, class T, int kRows, int kTokens>
+__device__ void linear_stream(const LinearParams& p) {
+  Stream<Format, T, kRows, kTokens>(p).run();
+}
+
+template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN>
+__device__ void linear_tile(const LinearParams& p) {
+  SHARED_BYTES(shared);
+  Tile<Format, T, kM, kN, kWarpsM, kWarpsN>(p, shared).run();
+}
+
+}  // namespace vlinders
+
+#define LINEAR_KERNELS(suffix, Format, T)                                                                                   \
+  KERNEL(linear_stream8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 1>(p); }            \
+  KERNEL(linear_stream16_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 2>(p); }           \
+  KERNEL(linear_stream32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 4>(p); }           \
+  KERNEL(linear_stream64_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 8>(p); }           \
+  KERNEL(linear_tile64_##suffix, vlinders::LinearParams, 128) { vlinders::linear_tile<Format, T, 64, 64, 2, 2>(p); }       \
+  KERNEL(linear_tile128_##suffix, vlinders::LinearParams, 256) { vlinders::linear_tile<Format, T, 128, 128, 2, 4>(p); }

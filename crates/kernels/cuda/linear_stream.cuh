@@ -1,0 +1,149 @@
+// Products with few tokens, which take as long as reading the weights does.
+//
+// A block has 16 kRows rows of w and all tokens. Its warps take chunks of k in turn; weights go from device memory straight to
+// registers, those of two groups of steps being under way at any time. x comes through the first-level cache. Sums of chunks meet in
+// shared memory, where threads add them up in order.
+#pragma once
+#include "linear.cuh"
+
+namespace vlinders {
+
+constexpr int kStreamThreads = 256;
+
+template <class Format, class T, int kRows, int kTokens>
+struct Stream {
+  static constexpr int kWarps = kStreamThreads / kWarp;
+  static constexpr int kWords = Format::kWords;
+  // Steps whose weights are loaded together: 64 bytes of each row for a lane.
+  static constexpr int kGroup = 8 / kWords;
+  static constexpr int kGroups = kStepsOfChunk / kGroup;
+  static constexpr int kM = 16 * kRows, kN = 8 * kTokens;
+  // Sums of a chunk lie by token; four more keep lanes in banks of their own.
+  static constexpr int kPitch = kM + 4, kSlot = kN * kPitch;
+  static constexpr int kOwn = (kM * kN + kStreamThreads - 1) / kStreamThreads;
+
+  struct Group {
+    uint32_t words[kGroup][kRows][2][kWords];
+    // Two scales of each step.
+    uint32_t scales[kGroup][kRows][2];
+  };
+
+  const LinearParams& p;
+  const int g, t, first_row;
+
+  __device__ __forceinline__ Stream(const LinearParams& p)
+      : p(p), g(threadIdx.x % kWarp / 4), t(threadIdx.x % 4), first_row(blockIdx.x * kM) {}
+
+  // Rows beyond the last one are it: nobody looks at what becomes of them.
+  __device__ __forceinline__ int row(int m, int half) const { return min(first_row + 16 * m + 8 * half + g, p.out - 1); }
+
+  __device__ __forceinline__ void load(Group& group, int step) const {
+#pragma unroll
+    for (int m = 0; m < kRows; m++) {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int64_t row = this->row(m, half);
+        const uint64_t codes = p.codes + (row * p.steps + step) * Format::kStepBytes + t * (kWords == 2 ? 8 : 16);
+#pragma unroll
+        for (int s = 0; s < kGroup; s++)
+          if (step + s < p.steps) load_words(group.words[s][m][half], codes + s * Format::kStepBytes);
+        if constexpr (Format::kScales == Scales::kBlock) {
+          const int64_t chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk;
+          const uint32_t* scales = at<const uint32_t>(p.scales) + row * chunks * kStepsOfChunk + step;
+          if (step < p.steps) {
+#pragma unroll
+            for (int s = 0; s < kGroup; s++) group.scales[s][m][half] = __ldg(scales + s);
+          }
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void multiply(const Group& group, int step, float (&sums)[kRows][kTokens][4]) const {
+#pragma unroll
+    for (int s = 0; s < kGroup; s++) {
+      if (step + s >= p.steps) break;
+#pragma unroll
+      for (int b = 0; b < 2; b++) {
+        const int k = (step + s) * kStep + b * 32 + 8 * t;
+        uint32_t x[kTokens][4];
+#pragma unroll
+        for (int n = 0; n < kTokens; n++) {
+          const int token = 8 * n + g;
+          const bool valid = token < p.tokens && k < p.inn;
+          const T* from = at<const T>(p.x) + (int64_t)token * p.inn + k;
+          unpack(x[n], valid ? __ldg(reinterpret_cast<const uint4*>(from)) : make_uint4(0, 0, 0, 0));
+        }
+#pragma unroll
+        for (int m = 0; m < kRows; m++) {
+          Operand<Format, T> rows(group.words[s][m][0], group.words[s][m][1], b);
+          if constexpr (Format::kScales == Scales::kBlock)
+            rows.set_scales(group.scales[s][m][0], group.scales[s][m][1], b);
+#pragma unroll
+          for (int n = 0; n < kTokens; n++) rows.multiply(x[n], sums[m][n]);
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void keep(const float (&sums)[kRows][kTokens][4], float* slot) const {
+#pragma unroll
+    for (int m = 0; m < kRows; m++)
+#pragma unroll
+      for (int n = 0; n < kTokens; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) slot[(8 * n + 2 * t + i % 2) * kPitch + 16 * m + i / 2 * 8 + g] = sums[m][n][i];
+  }
+
+  __device__ void run() const {
+    SHARED_BYTES(shared);
+    float* slots = reinterpret_cast<float*>(shared);
+    const int chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk;
+    const int warp = threadIdx.x / kWarp;
+    float totals[kOwn] = {};
+    Group now = {};
+    load(now, warp * kStepsOfChunk);
+    for (int base = 0; base < chunks; base += p.slots) {
+      const int count = min(p.slots, chunks - base);
+      for (int slot = warp; slot < count; slot += kWarps) {
+        const int step = (base + slot) * kStepsOfChunk;
+        float sums[kRows][kTokens][4] = {};
+#pragma unroll
+        for (int j = 0; j < kGroups; j++) {
+          // p.slots is a multiple of the number of warps, so the next chunk is as far away in any round.
+          const int next_step = step + (j + 1 < kGroups ? (j + 1) * kGroup : kWarps * kStepsOfChunk);
+          Group next = {};
+          load(next, next_step);
+          multiply(now, step + j * kGroup, sums);
+          now = next;
+        }
+        keep(sums, slots + slot * kSlot);
+      }
+      __syncthreads();
+#pragma unroll
+      for (int i = 0; i < kOwn; i++) {
+        const int own = threadIdx.x + i * kStreamThreads;
+        if (own < kM * kN) {
+          const float* sum = slots + own / kM * kPitch + own % kM;
+          for (int slot = 0; slot < count; slot++) totals[i] += sum[slot * kSlot];
+        }
+      }
+      __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) {
+      const int own = threadIdx.x + i * kStreamThreads;
+      const int out = first_row + own % kM, token = own / kM;
+      if (own >= kM * kN || out >= p.out || token >= p.tokens) continue;
+      const float y = finish<Format, T>(p, totals[i], out);
+      const int64_t place = (int64_t)token * p.out + out;
+      if (p.y_is_f32) {
+        at<float>(p.y)[place] = y;
+      } else {
+        at<T>(p.y)[place] = from_float<T>(y);
+      }
+    }
+  }
+};
+
+}  // namespace vlinders

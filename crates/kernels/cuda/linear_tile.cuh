@@ -1,0 +1,186 @@
+// Products with many tokens, which take as long as the multiplications do.
+//
+// A block has a tile of w's rows and of tokens, and goes through k in steps of 64 that arrive in shared memory while earlier
+// ones are multiplied. Warps share the tile. In memory of floats, odd rows have the halves of their 128 bytes exchanged, so that
+// eight lanes, which read 64 bytes of two rows each, meet all banks.
+#pragma once
+#include "linear.cuh"
+
+namespace vlinders {
+
+constexpr int kStages = 3;
+
+template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN>
+struct Tile {
+  static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
+  static constexpr int kWords = Format::kWords;
+  static constexpr int kRows = kM / kWarpsM / 16, kTokens = kN / kWarpsN / 8;
+  static constexpr int kCodeBytes = kM * Format::kStepBytes, kXBytes = kN * kStep * 2;
+  static constexpr int kStageBytes = kCodeBytes + kXBytes;
+  // Scales of the blocks of a chunk of each row; those of the next chunk come while this one's are in use.
+  static constexpr int kScaleBytes = kM * 16;
+  static constexpr int kPitch = kM + 4;
+
+  const LinearParams& p;
+  const int lane, g, t, warp_row, warp_token, first_row, first_token;
+  unsigned char* const stages;
+  unsigned char* const scales;
+
+  __device__ __forceinline__ Tile(const LinearParams& p, unsigned char* shared)
+      : p(p),
+        lane(threadIdx.x % kWarp),
+        g(lane / 4),
+        t(lane % 4),
+        warp_row(threadIdx.x / kWarp / kWarpsN * (kM / kWarpsM)),
+        warp_token(threadIdx.x / kWarp % kWarpsN * (kN / kWarpsN)),
+        first_row(blockIdx.y * kM),
+        first_token(blockIdx.x * kN),
+        stages(shared),
+        scales(shared + kStages * kStageBytes) {}
+
+  // Where sixteen bytes of a row of floats lie.
+  static __device__ __forceinline__ int place(int row, int piece) { return row * 128 + (piece ^ (row & 1) << 2) * 16; }
+
+  __device__ __forceinline__ void load(int step) const {
+    if (step >= p.steps) return;
+    unsigned char* stage = stages + step % kStages * kStageBytes;
+    constexpr int kPieces = Format::kStepBytes / 16;
+#pragma unroll
+    for (int i = 0; i < (kM * kPieces + kThreads - 1) / kThreads; i++) {
+      const int index = threadIdx.x + i * kThreads, row = index / kPieces, piece = index % kPieces;
+      if (kM * kPieces % kThreads != 0 && index >= kM * kPieces) break;
+      const int64_t from = (int64_t)min(first_row + row, p.out - 1) * p.steps + step;
+      unsigned char* to = stage + (kPieces == 8 ? place(row, piece) : index * 16);
+      copy_async(to, at<const char>(p.codes + from * Format::kStepBytes + piece * 16), true);
+    }
+#pragma unroll
+    for (int i = 0; i < kN * 8 / kThreads; i++) {
+      const int index = threadIdx.x + i * kThreads, token = index / 8, piece = index % 8;
+      const int k = step * kStep + piece * 8;
+      const bool valid = first_token + token < p.tokens && k < p.inn;
+      const T* from = at<const T>(p.x) + (valid ? (int64_t)(first_token + token) * p.inn + k : 0);
+      copy_async(stage + kCodeBytes + place(token, piece), from, valid);
+    }
+    if (Format::kScales == Scales::kBlock && step % kStepsOfChunk == 0 && threadIdx.x < kM) {
+      const int64_t chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk, chunk = step / kStepsOfChunk;
+      const int64_t from = min(first_row + (int)threadIdx.x, p.out - 1) * chunks + chunk;
+      copy_async(scales + chunk % 2 * kScaleBytes + threadIdx.x * 16, at<const char>(p.scales + from * 16), true);
+    }
+  }
+
+  // The lane's words of a row, those of half b alone where it has so many.
+  __device__ __forceinline__ void read_words(uint32_t (&to)[kWords], const unsigned char* codes, int row, int b) const {
+    if constexpr (kWords == 8) {
+      uint32_t half[4];
+      unpack(half, *reinterpret_cast<const uint4*>(codes + place(row, 4 * b + t)));
+#pragma unroll
+      for (int i = 0; i < 8; i++) to[i] = half[i % 4];
+    } else if constexpr (kWords == 4) {
+      unpack(to, *reinterpret_cast<const uint4*>(codes + row * 64 + t * 16));
+    } else {
+      const uint2 both = *reinterpret_cast<const uint2*>(codes + row * 32 + t * 8);
+      to[0] = both.x, to[1] = both.y;
+    }
+  }
+
+  __device__ __forceinline__ void multiply(int step, float (&sums)[kRows][kTokens][4]) const {
+    const unsigned char* codes = stages + step % kStages * kStageBytes;
+    const unsigned char* x_tile = codes + kCodeBytes;
+#pragma unroll
+    for (int b = 0; b < 2; b++) {
+      uint32_t x[kTokens][4];
+#pragma unroll
+      for (int n = 0; n < kTokens; n++)
+        unpack(x[n], *reinterpret_cast<const uint4*>(x_tile + place(warp_token + 8 * n + g, 4 * b + t)));
+#pragma unroll
+      for (int m = 0; m < kRows; m++) {
+        const int row = warp_row + 16 * m + g;
+        uint32_t low[kWords], high[kWords];
+        read_words(low, codes, row, b);
+        read_words(high, codes, row + 8, b);
+        Operand<Format, T> rows(low, high, b);
+        if constexpr (Format::kScales == Scales::kBlock) {
+          const uint32_t* of_step = reinterpret_cast<const uint32_t*>(scales + step / kStepsOfChunk % 2 * kScaleBytes);
+          of_step += step % kStepsOfChunk;
+          rows.set_scales(of_step[4 * row], of_step[4 * (row + 8)], b);
+        }
+#pragma unroll
+        for (int n = 0; n < kTokens; n++) rows.multiply(x[n], sums[m][n]);
+      }
+    }
+  }
+
+  __device__ void run() const {
+    float sums[kRows][kTokens][4] = {}, totals[kRows][kTokens][4] = {};
+#pragma unroll
+    for (int step = 0; step < kStages - 1; step++) {
+      load(step);
+      commit_copies();
+    }
+    for (int step = 0; step < p.steps; step++) {
+      wait_copies<kStages - 2>();
+      // Step `step` is here for all, and all are done with the one before it, whose place is free now.
+      __syncthreads();
+      load(step + kStages - 1);
+      commit_copies();
+      multiply(step, sums);
+      if (step % kStepsOfChunk == kStepsOfChunk - 1 || step == p.steps - 1) {
+#pragma unroll
+        for (int m = 0; m < kRows; m++)
+#pragma unroll
+          for (int n = 0; n < kTokens; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+              totals[m][n][i] += sums[m][n][i];
+              sums[m][n][i] = 0.0f;
+            }
+      }
+    }
+    wait_copies<0>();
+    __syncthreads();
+    store(totals);
+  }
+
+  // Through shared memory, by token, so that stores are of neighbours.
+  __device__ __forceinline__ void store(const float (&totals)[kRows][kTokens][4]) const {
+    float* tile = reinterpret_cast<float*>(stages);
+#pragma unroll
+    for (int m = 0; m < kRows; m++)
+#pragma unroll
+      for (int n = 0; n < kTokens; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+          tile[(warp_token + 8 * n + 2 * t + i % 2) * kPitch + warp_row + 16 * m + i / 2 * 8 + g] = totals[m][n][i];
+    __syncthreads();
+    if (p.y_is_f32) {
+      store_as<float>(tile);
+    } else {
+      store_as<T>(tile);
+    }
+  }
+
+  template <class Y>
+  __device__ __forceinline__ void store_as(const float* tile) const {
+    constexpr int kCount = Pack<Y>::kCount;
+    const int tokens = min(kN, p.tokens - first_token), rows = min(kM, p.out - first_row);
+    const bool whole = p.out % kCount == 0;
+    for (int index = threadIdx.x; index < tokens * (kM / kCount); index += kThreads) {
+      const int token = index / (kM / kCount), row = index % (kM / kCount) * kCount;
+      if (row >= rows) continue;
+      Y* to = at<Y>(p.y) + (int64_t)(first_token + token) * p.out + first_row + row;
+      Pack<Y> pack;
+#pragma unroll
+      for (int i = 0; i < kCount; i++)
+        if (row + i < rows) pack.values[i] = from_float<Y>(finish<Format, T>(p, tile[token * kPitch + row + i], first_row + row + i));
+      if (whole) {
+        store_pack(to, pack);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kCount; i++)
+          if (row + i < rows) to[i] = pack.values[i];
+      }
+    }
+  }
+};
+
+}  // namespace vlinders

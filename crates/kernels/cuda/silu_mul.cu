@@ -1,0 +1,47 @@
+// silu(gate) * up, where both are halves of a row; computed in f32.
+#include "common.cuh"
+
+namespace vlinders {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct SiluMulParams {
+  uint64_t gate_up;  // [rows, 2 width] T
+  uint64_t y;        // [rows, width] T
+  int32_t width;
+  uint32_t alike;  // whether halves of rows begin and end at sixteen bytes
+};
+
+template <class T>
+__device__ __forceinline__ T silu_mul(T gate, T up) {
+  const float x = to_float(gate);
+  return from_float<T>(x / (1.0f + expf(-x)) * to_float(up));
+}
+
+template <class T>
+__device__ void silu_mul(const SiluMulParams& p) {
+  const T* gate = at<const T>(p.gate_up) + (int64_t)blockIdx.x * 2 * p.width;
+  const T* up = gate + p.width;
+  T* y = at<T>(p.y) + (int64_t)blockIdx.x * p.width;
+  const int start = blockIdx.y * kThreads + threadIdx.x, stride = gridDim.y * kThreads;
+  if (p.alike) {
+    constexpr int kCount = Pack<T>::kCount;
+    for (int i = start * kCount; i < p.width; i += stride * kCount) {
+      const Pack<T> gates = load_pack(gate + i), ups = load_pack(up + i);
+      Pack<T> values;
+#pragma unroll
+      for (int j = 0; j < kCount; j++) values.values[j] = silu_mul(gates.values[j], ups.values[j]);
+      store_pack(y + i, values);
+    }
+  } else {
+    for (int i = start; i < p.width; i += stride) y[i] = silu_mul(gate[i], up[i]);
+  }
+}
+
+}  // namespace
+}  // namespace vlinders
+
+KERNEL(silu_mul_bf16, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul<vlinders::bf16>(p); }
+KERNEL(silu_mul_f16, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul<vlinders::f16>(p); }
+KERNEL(silu_mul_f32, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul<float>(p); }

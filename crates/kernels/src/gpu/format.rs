@@ -1,0 +1,105 @@
+//! How the numbers of a weight matrix lie in the memory of a GPU, and what they cost there.
+
+use candle_core::DType;
+
+/// Numbers of a row that are read together: rows are filled up to a multiple of it.
+pub(crate) const STEP: usize = 64;
+/// Numbers of a row that share a scale where blocks have scales.
+pub(crate) const SCALED: usize = 32;
+/// Scales of a row that are read together: rows of scales are filled up to a multiple of it.
+const SCALES: usize = 8;
+
+/// How the numbers of a [`GpuMatrix`](super::GpuMatrix) lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GpuFormat {
+    /// 32-bit floats.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an f32.
+    BF16,
+    /// Floats of eight bits, four of them exponent (e4m3), and one f32 scale for each row.
+    Fp8,
+    /// Whole numbers from -127 to 127, and one f16 scale for each 32 of a row: 8.5 bits a weight.
+    Q8,
+    /// Whole numbers from -8 to 7, and one f16 scale for each 32 of a row: 4.5 bits a weight.
+    Q4,
+}
+
+// === impl GpuFormat ===
+
+impl GpuFormat {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::BF16, Self::Fp8, Self::Q8, Self::Q4];
+
+    /// The format of unquantised weights of this dtype; `None` for dtypes that no weight has.
+    #[must_use]
+    pub fn from_dtype(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F32 => Some(Self::F32),
+            DType::F16 => Some(Self::F16),
+            DType::BF16 => Some(Self::BF16),
+            _ => None,
+        }
+    }
+
+    /// The dtype of unquantised weights; `None` when the numbers are codes.
+    #[must_use]
+    pub fn dtype(self) -> Option<DType> {
+        match self {
+            Self::F32 => Some(DType::F32),
+            Self::F16 => Some(DType::F16),
+            Self::BF16 => Some(DType::BF16),
+            Self::Fp8 | Self::Q8 | Self::Q4 => None,
+        }
+    }
+
+    /// The name of this format in configuration files and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+            Self::Fp8 => "fp8",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+        }
+    }
+
+    /// Bytes of an `[out, inn]` matrix in device memory; `None` when that is more than can be counted.
+    #[must_use]
+    pub fn num_bytes(self, out: usize, inn: usize) -> Option<usize> {
+        out.checked_mul(self.row_bytes(inn)?.checked_add(self.row_scale_bytes(inn))?)
+    }
+
+    /// Bytes of a step of codes.
+    pub(crate) fn step_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4 * STEP,
+            Self::F16 | Self::BF16 => 2 * STEP,
+            Self::Fp8 | Self::Q8 => STEP,
+            Self::Q4 => STEP / 2,
+        }
+    }
+
+    /// Bytes of the codes of a row.
+    pub(crate) fn row_bytes(self, inn: usize) -> Option<usize> {
+        inn.div_ceil(STEP).checked_mul(self.step_bytes())
+    }
+
+    /// Bytes of the scales of a row.
+    pub(crate) fn row_scale_bytes(self, inn: usize) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 0,
+            Self::Fp8 => size_of::<f32>(),
+            Self::Q8 | Self::Q4 => inn.div_ceil(SCALED * SCALES) * SCALES * size_of::<u16>(),
+        }
+    }
+}
+
+impl std::fmt::Display for GpuFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,164 @@
+//! Products with weight matrices: `cuda/linear*.cu`.
+//!
+//! All kernels add up in one order, which `cuda/linear.cuh` defines, so which of them is chosen changes no bit.
+
+#[cfg(all(test, feature = "emulation"))]
+mod tests;
+mod variant;
+
+use candle_core::DType;
+use vlinders_device::{GpuTensor, Grid, Params};
+
+use self::variant::{Half, Variant};
+use super::{GpuFormat, GpuMatrix};
+use crate::error::{KernelError, Result};
+
+const OP: &str = "linear";
+const THREADS: u32 = 256;
+/// Rows of activations begin at multiples of sixteen bytes.
+const ALIGNED: usize = 8;
+/// What a block of `linear_f32` has: a warp for each row of the matrix, and tokens.
+const F32_ROWS: usize = 8;
+const F32_TOKENS: usize = 4;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct LinearParams {
+    x: u64,
+    codes: u64,
+    scales: u64,
+    bias: u64,
+    y: u64,
+    tokens: i32,
+    inn: i32,
+    out: i32,
+    steps: i32,
+    y_is_f32: i32,
+    slots: i32,
+}
+
+// SAFETY: the struct of cuda/linear.cuh, without padding.
+unsafe impl Params for LinearParams {}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct PadRowsParams {
+    x: u64,
+    y: u64,
+    width: i32,
+    padded: i32,
+}
+
+// SAFETY: the struct of cuda/pad_rows.cu, without padding.
+unsafe impl Params for PadRowsParams {}
+
+/// `x w^T + bias` `[n, out]` in the type `out`, which is that of `x` or f32. `x` is `[n, in]`, `bias` `[out]` of its type. Weights are
+/// quantised or of the type of `x`; when that is f32 they may be anything.
+///
+/// # Errors
+/// Shapes and types that do not fit, or a failing device.
+pub fn linear(x: &GpuTensor, w: &GpuMatrix, bias: Option<&GpuTensor>, out: DType) -> Result<GpuTensor> {
+    linear_by(None, x, w, bias, out)
+}
+
+/// [`linear`] by a kernel of choice.
+fn linear_by(
+    variant: Option<Variant>,
+    x: &GpuTensor,
+    w: &GpuMatrix,
+    bias: Option<&GpuTensor>,
+    out: DType,
+) -> Result<GpuTensor> {
+    let n = check(x, w, bias, out)?;
+    let gpu = x.gpu();
+    let y = gpu.empty(&[n, w.out_features()], out)?;
+    let padded;
+    let (x, half) = match Half::of(x.dtype()) {
+        Some(half) => {
+            padded = aligned(x)?;
+            (&padded, Some(half))
+        }
+        None => (x, None),
+    };
+    let mut params = LinearParams {
+        x: x.address(),
+        codes: w.codes(),
+        scales: w.scales(),
+        bias: bias.map_or(0, GpuTensor::address),
+        y: y.address(),
+        tokens: n as i32,
+        inn: (x.num_elements() / n.max(1)) as i32,
+        out: w.out_features() as i32,
+        steps: w.steps() as i32,
+        y_is_f32: i32::from(out == DType::F32),
+        slots: 0,
+    };
+    let (kernel, grid) = match half {
+        Some(half) => {
+            let variant = variant.unwrap_or_else(|| Variant::choose(n, w));
+            params.slots = variant.slots(w.steps()) as i32;
+            (variant.kernel(half, w.format()), variant.grid(n, w))
+        }
+        None => {
+            let (rows, tokens) = (w.out_features().div_ceil(F32_ROWS), n.div_ceil(F32_TOKENS));
+            (f32_kernel(w.format()), Grid::of_two(rows, tokens, THREADS))
+        }
+    };
+    // SAFETY: the shapes were checked, rows of `x` are aligned, and the output is new.
+    unsafe { gpu.launch(kernel, grid, &params)? };
+    Ok(y)
+}
+
+fn f32_kernel(format: GpuFormat) -> &'static str {
+    match format {
+        GpuFormat::F32 => "linear_f32_f32",
+        GpuFormat::F16 => "linear_f32_f16",
+        GpuFormat::BF16 => "linear_f32_bf16",
+        GpuFormat::Fp8 => "linear_f32_fp8",
+        GpuFormat::Q8 => "linear_f32_q8",
+        GpuFormat::Q4 => "linear_f32_q4",
+    }
+}
+
+/// The number of tokens.
+fn check(x: &GpuTensor, w: &GpuMatrix, bias: Option<&GpuTensor>, out: DType) -> Result<usize> {
+    let wrong = |problem| Err(KernelError::shape(OP, problem));
+    let n = match x.dims() {
+        [n, inn] if *inn == w.in_features() => *n,
+        _ => return wrong(format!("x is {x:?}, it must be [n, {}]", w.in_features())),
+    };
+    let dtype = x.dtype();
+    if !matches!(dtype, DType::BF16 | DType::F16 | DType::F32) {
+        return wrong(format!("activations are bf16, f16 or f32, not {dtype:?}"));
+    }
+    if dtype != DType::F32 && w.format().dtype().is_some_and(|of_weights| of_weights != dtype) {
+        return wrong(format!("activations of {dtype:?} are not multiplied with weights of {}", w.format()));
+    }
+    if let Some(bias) = bias
+        && (bias.dims() != [w.out_features()] || bias.dtype() != dtype)
+    {
+        return wrong(format!("bias is {bias:?}, it must be [{}] of {dtype:?}", w.out_features()));
+    }
+    if out != dtype && out != DType::F32 {
+        return wrong(format!("a product of {dtype:?} is {dtype:?} or f32, not {out:?}"));
+    }
+    Ok(n)
+}
+
+/// `x`, or a copy of it, so that rows begin at multiples of sixteen bytes: shorter ones end with zeros.
+fn aligned(x: &GpuTensor) -> Result<GpuTensor> {
+    let [n, width] = x.dims() else { return Ok(x.clone()) };
+    if width.is_multiple_of(ALIGNED) && x.address().is_multiple_of(16) {
+        return Ok(x.clone());
+    }
+    let y = x.gpu().empty(&[*n, width.next_multiple_of(ALIGNED)], x.dtype())?;
+    let params = PadRowsParams {
+        x: x.address(),
+        y: y.address(),
+        width: *width as i32,
+        padded: width.next_multiple_of(ALIGNED) as i32,
+    };
+    // SAFETY: rows are as long as they say, and the output is new.
+    unsafe { x.gpu().launch("pad_rows", Grid::of(*n, THREADS), &params)? };
+    Ok(y)
+}

@@ -1,0 +1,207 @@
+//! Weight matrices in device memory: filled row by row from what files hold, or with random numbers.
+
+mod encode;
+#[cfg(all(test, feature = "emulation"))]
+mod tests;
+
+use vlinders_device::{DeviceBuffer, Gpu, Grid, Params};
+
+use self::encode::encode;
+use super::format::{GpuFormat, STEP};
+use crate::error::{KernelError, Result};
+use crate::stored::Stored;
+
+const OP: &str = "weight matrix";
+const THREADS: u32 = 256;
+
+/// An `[out, in]` matrix in device memory. Clones share it.
+#[derive(Clone)]
+pub struct GpuMatrix {
+    codes: DeviceBuffer,
+    scales: Option<DeviceBuffer>,
+    format: GpuFormat,
+    out: usize,
+    inn: usize,
+}
+
+/// A [`GpuMatrix`] while its rows arrive, in any order, each once.
+pub struct GpuMatrixBuilder {
+    matrix: GpuMatrix,
+    filled: Vec<bool>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RandomParams {
+    words: u64,
+    count: u64,
+    seed: u64,
+}
+
+// SAFETY: the struct of cuda/random_weights.cu, without padding.
+unsafe impl Params for RandomParams {}
+
+// === impl GpuMatrix ===
+
+impl GpuMatrix {
+    fn allocate(gpu: &Gpu, format: GpuFormat, out: usize, inn: usize) -> Result<Self> {
+        if out == 0 || inn == 0 {
+            return Err(KernelError::shape(OP, format!("a matrix of shape [{out}, {inn}] has no elements")));
+        }
+        // Kernels count rows and numbers of a row in 32 bits.
+        let countable = out < 1 << 31 && inn < 1 << 30;
+        let Some(bytes) = format.num_bytes(out, inn).filter(|_| countable) else {
+            return Err(KernelError::Memory { bytes: usize::MAX });
+        };
+        let scales = out * format.row_scale_bytes(inn);
+        Ok(Self {
+            codes: gpu.allocate(bytes - scales)?,
+            scales: if scales > 0 { Some(gpu.allocate(scales)?) } else { None },
+            format,
+            out,
+            inn,
+        })
+    }
+
+    /// A matrix of random numbers around zero of standard deviation 0.02, made on the device: for measurements.
+    ///
+    /// # Errors
+    /// A matrix without elements, or no memory for it.
+    pub fn random(gpu: &Gpu, format: GpuFormat, out: usize, inn: usize, seed: u64) -> Result<Self> {
+        let matrix = Self::allocate(gpu, format, out, inn)?;
+        // Scales make numbers of that deviation of the random codes; f16 twice in a word.
+        let twice = |scale: f32| u64::from(half::f16::from_f32(scale).to_bits()) * 0x1_0001;
+        let (kernel, scale) = match format {
+            GpuFormat::F32 => ("random_f32", 0),
+            GpuFormat::F16 => ("random_f16", 0),
+            GpuFormat::BF16 => ("random_bf16", 0),
+            GpuFormat::Fp8 => ("random_fp8", u64::from(0.0238f32.to_bits())),
+            GpuFormat::Q8 => ("random_q8", twice(0.02 / 36.95)),
+            GpuFormat::Q4 => ("random_q4", twice(0.02 / 4.61)),
+        };
+        fill(&matrix.codes, kernel, seed)?;
+        if let Some(scales) = &matrix.scales {
+            fill(scales, "fill_words", scale)?;
+        }
+        Ok(matrix)
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Gpu {
+        self.codes.gpu()
+    }
+
+    /// How its numbers lie in memory.
+    #[must_use]
+    pub fn format(&self) -> GpuFormat {
+        self.format
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn out_features(&self) -> usize {
+        self.out
+    }
+
+    /// Numbers of a row.
+    #[must_use]
+    pub fn in_features(&self) -> usize {
+        self.inn
+    }
+
+    /// Bytes of device memory.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        self.codes.num_bytes() + self.scales.as_ref().map_or(0, DeviceBuffer::num_bytes)
+    }
+
+    /// Where its codes are, as kernels know it.
+    pub(crate) fn codes(&self) -> u64 {
+        self.codes.address()
+    }
+
+    /// Where its scales are, or zero.
+    pub(crate) fn scales(&self) -> u64 {
+        self.scales.as_ref().map_or(0, DeviceBuffer::address)
+    }
+
+    /// Length of a row in steps.
+    pub(crate) fn steps(&self) -> usize {
+        self.inn.div_ceil(STEP)
+    }
+}
+
+impl std::fmt::Debug for GpuMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GpuMatrix([{}, {}] {})", self.out, self.inn, self.format)
+    }
+}
+
+/// Write every word of a buffer.
+fn fill(buffer: &DeviceBuffer, kernel: &'static str, seed: u64) -> Result<()> {
+    let gpu = buffer.gpu();
+    let count = buffer.num_bytes() / size_of::<u32>();
+    let blocks = count.div_ceil(THREADS as usize).min(16 * gpu.properties().multiprocessors as usize);
+    let params = RandomParams { words: buffer.address(), count: count as u64, seed };
+    // SAFETY: the buffer has that many words, and nobody else knows it yet.
+    Ok(unsafe { gpu.launch(kernel, Grid::of(blocks, THREADS), &params)? })
+}
+
+// === impl GpuMatrixBuilder ===
+
+impl GpuMatrixBuilder {
+    /// Room for an `[out, inn]` matrix.
+    ///
+    /// # Errors
+    /// A matrix without elements, or no memory for it.
+    pub fn new(gpu: &Gpu, format: GpuFormat, out: usize, inn: usize) -> Result<Self> {
+        Ok(Self { matrix: GpuMatrix::allocate(gpu, format, out, inn)?, filled: vec![false; out] })
+    }
+
+    /// Fill rows `first_row..` with whole rows, encoded as `stored`; what the format can not hold is rounded.
+    ///
+    /// # Errors
+    /// A number of columns that the encoding has no blocks for, bytes that are not whole rows, rows beyond the last,
+    /// and rows that were filled before.
+    pub fn rows(&mut self, first_row: usize, stored: Stored, bytes: &[u8]) -> Result<()> {
+        let GpuMatrix { codes, scales, format, out, inn } = &self.matrix;
+        let row_bytes = stored.row_bytes(*inn).ok_or_else(|| {
+            let len = stored.block_len();
+            KernelError::shape(OP, format!("rows of {inn} numbers are no whole blocks of {len} ({stored:?})"))
+        })?;
+        if !bytes.len().is_multiple_of(row_bytes) {
+            let problem = format!("{} bytes are not whole rows of {row_bytes} bytes", bytes.len());
+            return Err(KernelError::shape(OP, problem));
+        }
+        let last_row = first_row.saturating_add(bytes.len() / row_bytes);
+        let Some(filled) = self.filled.get_mut(first_row..last_row) else {
+            let problem = format!("rows {first_row}..{last_row} given, the matrix has {out}");
+            return Err(KernelError::shape(OP, problem));
+        };
+        if let Some(twice) = filled.iter().position(|f| *f) {
+            return Err(KernelError::shape(OP, format!("row {} given twice", first_row + twice)));
+        }
+        filled.fill(true);
+        let encoded = encode(*format, stored, *inn, bytes)?;
+        let gpu = codes.gpu();
+        gpu.write(codes, first_row * codes.num_bytes() / out, &encoded.codes)?;
+        if let Some(scales) = scales {
+            gpu.write(scales, first_row * scales.num_bytes() / out, &encoded.scales)?;
+        }
+        Ok(())
+    }
+
+    /// The finished matrix.
+    ///
+    /// # Errors
+    /// A row that was never filled.
+    pub fn finish(self) -> Result<GpuMatrix> {
+        match self.filled.iter().position(|f| !f) {
+            Some(row) => {
+                Err(KernelError::shape(OP, format!("row {row} of {} was never given", self.matrix.out)))
+            }
+            None => Ok(self.matrix),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Rows of files in the layout of device memory, which `cuda/weights.cuh` describes.
+
+use std::borrow::Cow;
+
+use half::{bf16, f16};
+
+use crate::error::Result;
+use crate::format::Format;
+use crate::gpu::format::{GpuFormat, SCALED, STEP};
+use crate::pool::parallel_for;
+use crate::quant::round_rows;
+use crate::stored::Stored;
+use crate::tensor::Shared;
+
+/// Rows as device memory holds them.
+pub(super) struct Encoded<'a> {
+    pub(super) codes: Cow<'a, [u8]>,
+    pub(super) scales: Vec<u8>,
+}
+
+/// The greatest number of e4m3.
+const FP8_MOST: f32 = 448.0;
+
+/// Whole rows of `inn` numbers, which `bytes` hold as `stored`.
+pub(super) fn encode(format: GpuFormat, stored: Stored, inn: usize, bytes: &[u8]) -> Result<Encoded<'_>> {
+    let same = match format {
+        GpuFormat::F32 => stored == Stored::F32,
+        GpuFormat::F16 => stored == Stored::F16,
+        GpuFormat::BF16 => stored == Stored::BF16,
+        GpuFormat::Fp8 | GpuFormat::Q8 | GpuFormat::Q4 => false,
+    };
+    match format {
+        _ if same && inn.is_multiple_of(STEP) => {
+            Ok(Encoded { codes: Cow::Borrowed(bytes), scales: Vec::new() })
+        }
+        _ if same => {
+            each_row(format, stored, inn, bytes, |row, codes, _| codes[..row.len()].copy_from_slice(row))
+        }
+        GpuFormat::F32 => decoded(format, stored, inn, bytes, |numbers, codes, _| {
+            put(numbers, codes, f32::to_le_bytes);
+        }),
+        GpuFormat::F16 => decoded(format, stored, inn, bytes, |numbers, codes, _| {
+            put(numbers, codes, |x| f16::from_f32(x).to_le_bytes());
+        }),
+        GpuFormat::BF16 => decoded(format, stored, inn, bytes, |numbers, codes, _| {
+            put(numbers, codes, |x| bf16::from_f32(x).to_le_bytes());
+        }),
+        GpuFormat::Fp8 => decoded(format, stored, inn, bytes, fp8_row),
+        GpuFormat::Q8 => {
+            let (inn, blocks) = blocks_of(Format::Q8, stored, inn, bytes)?;
+            each_row(format, Stored::Q8_0, inn, &blocks, q8_row).map(Encoded::owned)
+        }
+        GpuFormat::Q4 => {
+            let (inn, blocks) = blocks_of(Format::Q4, stored, inn, bytes)?;
+            each_row(format, Stored::Q4_0, inn, &blocks, q4_row).map(Encoded::owned)
+        }
+    }
+}
+
+// === impl Encoded ===
+
+impl Encoded<'_> {
+    fn owned<'a>(self) -> Encoded<'a> {
+        Encoded { codes: Cow::Owned(self.codes.into_owned()), scales: self.scales }
+    }
+}
+
+/// Give each row to `row`, with room for its codes and its scales, which are zeros.
+fn each_row<'a>(
+    format: GpuFormat,
+    stored: Stored,
+    inn: usize,
+    bytes: &'a [u8],
+    row: impl Fn(&[u8], &mut [u8], &mut [u8]) + Sync,
+) -> Result<Encoded<'a>> {
+    let from = stored.row_bytes(inn).unwrap_or(1);
+    let (code_bytes, scale_bytes) = (format.row_bytes(inn).unwrap_or(0), format.row_scale_bytes(inn));
+    let count = bytes.len() / from;
+    let (mut codes, mut scales) = (vec![0; count * code_bytes], vec![0; count * scale_bytes]);
+    let (to_codes, to_scales) = (Shared::new(codes.as_mut_ptr()), Shared::new(scales.as_mut_ptr()));
+    parallel_for(count, &|index| {
+        // SAFETY: both have room for all rows and are borrowed mutably; this chunk alone touches row `index`.
+        let (codes, scales) = unsafe {
+            (
+                std::slice::from_raw_parts_mut(to_codes.get().add(index * code_bytes), code_bytes),
+                std::slice::from_raw_parts_mut(to_scales.get().add(index * scale_bytes), scale_bytes),
+            )
+        };
+        row(&bytes[index * from..][..from], codes, scales);
+    })?;
+    Ok(Encoded { codes: Cow::Owned(codes), scales })
+}
+
+/// [`each_row`], as numbers.
+fn decoded<'a>(
+    format: GpuFormat,
+    stored: Stored,
+    inn: usize,
+    bytes: &'a [u8],
+    row: impl Fn(&[f32], &mut [u8], &mut [u8]) + Sync,
+) -> Result<Encoded<'a>> {
+    each_row(format, stored, inn, bytes, |bytes, codes, scales| {
+        let mut numbers = vec![0.0; inn];
+        stored.decode(bytes, &mut numbers);
+        row(&numbers, codes, scales);
+    })
+}
+
+fn put<const B: usize>(numbers: &[f32], codes: &mut [u8], bytes: impl Fn(f32) -> [u8; B]) {
+    for (number, code) in numbers.iter().zip(codes.as_chunks_mut::<B>().0) {
+        *code = bytes(*number);
+    }
+}
+
+/// Where number `k` of a row lies among codes of a byte.
+fn place_of_byte(k: usize) -> usize {
+    k / STEP * STEP + k % 32 / 8 * 16 + k % STEP / 32 * 8 + k % 8
+}
+
+/// Where number `k` of a row lies among codes of four bits: the byte, and the bit in it.
+fn place_of_nibble(k: usize) -> (usize, usize) {
+    let word = k / STEP * 8 + k % 32 / 8 * 2 + k % STEP / 32;
+    let bit = k % 8 / 2 * 4 + k % 2 * 16;
+    (word * 4 + bit / 8, bit % 8)
+}
+
+/// The greatest number of a row becomes that of e4m3. A row with a number that is not finite has a scale that is no number:
+/// such a weight must not vanish.
+fn fp8_row(numbers: &[f32], codes: &mut [u8], scales: &mut [u8]) {
+    let poison: f32 = numbers.iter().map(|x| x * 0.0).sum();
+    let greatest = numbers.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    let scale = if poison.is_nan() { f32::NAN } else { greatest / FP8_MOST };
+    scales.copy_from_slice(&scale.to_le_bytes());
+    if scale > 0.0 {
+        for (k, number) in numbers.iter().enumerate() {
+            codes[place_of_byte(k)] = e4m3(number / scale);
+        }
+    }
+}
+
+/// The nearest number of e4m3, to even when there are two.
+fn e4m3(x: f32) -> u8 {
+    let magnitude = x.abs().min(FP8_MOST);
+    let exponent = ((magnitude.to_bits() >> 23) as i32 - 127).max(-6);
+    // A mantissa of four bits, the first one being implied unless the exponent is the least.
+    let mantissa = (magnitude * 2f32.powi(3 - exponent)).round_ties_even() as i32;
+    let sign = if x.is_sign_negative() { 0x80 } else { 0 };
+    sign | ((exponent + 7) * 8 + mantissa - 8) as u8
+}
+
+/// Rows in the blocks of `format`, and how many numbers they have: what does not fill a block is filled up with zeros.
+fn blocks_of(format: Format, stored: Stored, inn: usize, bytes: &[u8]) -> Result<(usize, Cow<'_, [u8]>)> {
+    if stored == format.stored() {
+        return Ok((inn, Cow::Borrowed(bytes)));
+    }
+    if inn.is_multiple_of(SCALED) {
+        return Ok((inn, Cow::Owned(round_rows(format, stored, inn, bytes)?)));
+    }
+    let padded = inn.next_multiple_of(SCALED);
+    let mut numbers = vec![0.0f32; padded];
+    let mut all = Vec::new();
+    for row in bytes.chunks_exact(stored.row_bytes(inn).unwrap_or(1)) {
+        stored.decode(row, &mut numbers[..inn]);
+        all.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+    }
+    Ok((padded, Cow::Owned(round_rows(format, Stored::F32, padded, &all)?)))
+}
+
+fn q8_row(blocks: &[u8], codes: &mut [u8], scales: &mut [u8]) {
+    for (index, block) in blocks.chunks_exact(Stored::Q8_0.block_bytes()).enumerate() {
+        scales[2 * index..][..2].copy_from_slice(&block[..2]);
+        for (i, code) in block[2..].iter().enumerate() {
+            codes[place_of_byte(index * SCALED + i)] = *code;
+        }
+    }
+}
+
+fn q4_row(blocks: &[u8], codes: &mut [u8], scales: &mut [u8]) {
+    for (index, block) in blocks.chunks_exact(Stored::Q4_0.block_bytes()).enumerate() {
+        scales[2 * index..][..2].copy_from_slice(&block[..2]);
+        for i in 0..SCALED {
+            // Files have the first sixteen in the lower halves of bytes.
+            let code = if i < 16 { block[2 + i] & 15 } else { block[2 + i - 16] >> 4 };
+            let (byte, bit) = place_of_nibble(index * SCALED + i);
+            codes[byte] |= code << bit;
+        }
+    }
+}
