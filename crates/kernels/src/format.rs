@@ -27,6 +27,8 @@ pub enum Format {
     /// Whole numbers from -32 to 31, and for each sixteen of a row a scale, an eight-bit multiple of that of 256: 6.6 bits
     /// a weight.
     Q6K,
+    /// Floats of eight bits, four of them exponent (e4m3), and one f32 scale for each row. On GPUs alone.
+    Fp8,
 }
 
 // === impl Format ===
@@ -50,7 +52,7 @@ impl Format {
             Self::F32 => Some(DType::F32),
             Self::F16 => Some(DType::F16),
             Self::BF16 => Some(DType::BF16),
-            Self::Q8 | Self::Q4 | Self::Q4K | Self::Q5K | Self::Q6K => None,
+            Self::Q8 | Self::Q4 | Self::Q4K | Self::Q5K | Self::Q6K | Self::Fp8 => None,
         }
     }
 
@@ -66,10 +68,11 @@ impl Format {
             Self::Q4K => "q4_k",
             Self::Q5K => "q5_k",
             Self::Q6K => "q6_k",
+            Self::Fp8 => "fp8",
         }
     }
 
-    /// The encoding of rows that packs into this format without a change of any number.
+    /// The encoding of rows that packs into this format without a change of any number; f32 where files have none.
     #[must_use]
     pub fn stored(self) -> Stored {
         match self {
@@ -81,6 +84,7 @@ impl Format {
             Self::Q4K => Stored::Q4_K,
             Self::Q5K => Stored::Q5_K,
             Self::Q6K => Stored::Q6_K,
+            Self::Fp8 => Stored::F32,
         }
     }
 

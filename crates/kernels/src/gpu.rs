@@ -9,7 +9,6 @@ mod format;
 mod linear;
 mod matrix;
 mod norm;
-mod stub;
 #[cfg(all(test, feature = "emulation"))]
 mod testing;
 
@@ -18,7 +17,6 @@ use vlinders_device::{Code, DeviceError, Gpu};
 #[cfg(feature = "emulation")]
 use vlinders_device::{EmulatedKernels, EmulationOptions};
 
-pub use self::stub::*;
 pub use self::{
     activation::silu_mul,
     embedding::{embedding, gather_rows},

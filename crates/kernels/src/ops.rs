@@ -274,7 +274,7 @@ impl Matrix {
     pub fn format(&self) -> Format {
         match self {
             Self::Cpu(matrix) => matrix.format(),
-            Self::Gpu(matrix) => matrix.format(),
+            Self::Gpu(matrix) => matrix.format().into(),
         }
     }
 

@@ -32,6 +32,15 @@ impl Place {
         }
     }
 
+    /// The type of activations on a GPU; `None` on the CPU.
+    #[must_use]
+    pub fn activations(&self) -> Option<DType> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu { dtype, .. } => Some(*dtype),
+        }
+    }
+
     /// Numbers of a norm or a bias, in the type of activations.
     pub(crate) fn put_vector(&self, numbers: candle_core::Tensor) -> Result<Tensor, LayerError> {
         match self {

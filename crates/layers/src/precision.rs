@@ -1,6 +1,7 @@
 //! In which format weights are kept in memory: as the files have them, or as was asked for.
 
 use candle_core::DType;
+use vlinders_kernels::gpu::GpuFormat;
 use vlinders_kernels::{Format, Stored, has_bf16_products};
 
 use crate::MatrixKind;
@@ -16,6 +17,8 @@ pub enum Quantization {
     /// Four, with a scale and a minimum for each 32: 4.6 in all; tables of tokens have six. Where the rows of a matrix are no
     /// multiple of 256: four with a scale for each 32, and eight.
     Q4,
+    /// Floats of eight bits with a scale for each row; tables of tokens stay as they are. On GPUs alone.
+    Fp8,
 }
 
 /// How activations meet weights of bf16.
@@ -37,8 +40,8 @@ pub struct Precision {
     pub quantization: Option<Quantization>,
     /// Whether activations may be rounded.
     pub activations: Activations,
-    /// Whether the weights will be on a GPU, whose kernels know fewer formats.
-    pub on_gpu: bool,
+    /// The type of activations when the weights will be on a GPU, whose kernels know fewer formats.
+    pub on_gpu: Option<DType>,
 }
 
 // === impl Precision ===
@@ -53,14 +56,15 @@ impl Precision {
     /// The format of a matrix with rows of `cols` numbers, whose parts are encoded as `parts` in the files.
     #[must_use]
     pub fn format(&self, kind: MatrixKind, cols: usize, parts: &[Stored]) -> Format {
-        if self.on_gpu {
-            return self.format_on_gpu(kind, parts);
+        if let Some(activations) = self.on_gpu {
+            return self.format_on_gpu(kind, parts, activations);
         }
         // Formats with common scales share them among 256 numbers of a row.
         let fits = |format: Format| cols.is_multiple_of(format.stored().block_len());
         let first_that_fits = |formats: [Format; 2]| if fits(formats[0]) { formats[0] } else { formats[1] };
         match (self.quantization, kind) {
             (Some(Quantization::Q8), _) => return Format::Q8,
+            (Some(Quantization::Fp8), _) => return Format::Fp8,
             (Some(Quantization::Q4), MatrixKind::Table) => return first_that_fits([Format::Q6K, Format::Q8]),
             (Some(Quantization::Q4), MatrixKind::Linear) => {
                 return first_that_fits([Format::Q4K, Format::Q4]);
@@ -75,28 +79,35 @@ impl Precision {
         if fits(format) || format.stored().block_len() <= SHORT_BLOCK { format } else { Format::Q8 }
     }
 
-    /// As above, among the formats that kernels on GPUs read. F32 becomes BF16 unless F32 is asked for.
-    fn format_on_gpu(&self, kind: MatrixKind, parts: &[Stored]) -> Format {
+    /// As above, among the formats that kernels on GPUs read: weights that are not quantised have the type of activations.
+    fn format_on_gpu(&self, kind: MatrixKind, parts: &[Stored], activations: DType) -> Format {
+        let plain = Format::from_dtype(activations).unwrap_or(Format::BF16);
         match (self.quantization, kind) {
             (Some(Quantization::Q4), MatrixKind::Linear) => return Format::Q4,
             (Some(Quantization::Q8), _) | (Some(Quantization::Q4), MatrixKind::Table) => return Format::Q8,
-            (None, _) => {}
+            (Some(Quantization::Fp8), MatrixKind::Linear) => return Format::Fp8,
+            // A table that is rounded to three bits of mantissa costs more than it saves.
+            (Some(Quantization::Fp8), MatrixKind::Table) | (None, _) => {}
         }
-        if let Some(format) = self.dtype.and_then(Format::from_dtype) {
-            return format;
+        if self.dtype.is_some() {
+            return plain;
         }
         match parts.iter().map(|stored| natural(*stored)).reduce(room_for_both) {
-            None | Some(Format::F32 | Format::BF16) => Format::BF16,
-            Some(format @ (Format::F16 | Format::Q8 | Format::Q4)) => format,
+            None | Some(Format::F32 | Format::F16 | Format::BF16) => plain,
+            Some(format @ (Format::Q8 | Format::Q4)) => format,
             // Codes with common scales are rounded again, to eight bits.
-            Some(Format::Q4K | Format::Q5K | Format::Q6K) => Format::Q8,
+            Some(Format::Q4K | Format::Q5K | Format::Q6K | Format::Fp8) => Format::Q8,
         }
     }
 
-    /// The type of activations on a GPU for weights that are mostly of `format`.
+    /// Bytes of a matrix in memory; `None` when that is more than can be counted, or it can not be there.
     #[must_use]
-    pub fn activations_on_gpu(&self, format: Format) -> DType {
-        self.dtype.or(format.dtype()).unwrap_or(DType::BF16)
+    pub(crate) fn bytes(&self, format: Format, rows: usize, cols: usize) -> Option<usize> {
+        if self.on_gpu.is_some() {
+            GpuFormat::try_from(format).ok()?.num_bytes(rows, cols)
+        } else {
+            format.packed_bytes(rows, cols)
+        }
     }
 }
 

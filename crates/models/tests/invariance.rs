@@ -101,7 +101,7 @@ fn on_a_gpu() {
     ];
     for (seed, (name, dtype, kv, quantization)) in cases.into_iter().enumerate() {
         let place = Place::Gpu { gpu: gpu::emulated_device().unwrap(), dtype };
-        let precision = Precision { dtype: Some(dtype), quantization, on_gpu: true, ..Precision::default() };
+        let precision = Precision { dtype: Some(dtype), quantization, on_gpu: Some(dtype), ..Precision::default() };
         Load::new(&golden_root().join(name), kv, precision, &place, 20 + seed as u64).run(STEPS / 4);
     }
 }

@@ -80,15 +80,16 @@ pub fn inspect(
     let spec = ModelSpec::parse(&files.config()?)?;
     let checkpoint = files.checkpoint()?;
     let ranks = options.tensor_parallel_size;
-    let on_gpu = options.device.is_gpu();
     let first = Share::plan(&spec, 0, ranks)?;
+    let is_gpu = options.device.is_gpu();
+    let on_gpu = is_gpu.then(|| checkpoint.activations_on_gpu(&first.plan, options.dtype));
     let (format, mut weight_bytes) = checkpoint.in_memory(&first.plan, options.precision(on_gpu));
     let kv_cache_dtype = options.kv_cache_dtype_for(format, on_gpu)?;
-    let mut block_bytes = first.block_bytes(kv_cache_dtype, options.block_size, on_gpu)?;
+    let mut block_bytes = first.block_bytes(kv_cache_dtype, options.block_size, is_gpu)?;
     for rank in 1..ranks {
         let share = Share::plan(&spec, rank, ranks)?;
         weight_bytes += checkpoint.in_memory(&share.plan, options.precision(on_gpu)).1;
-        block_bytes += share.block_bytes(kv_cache_dtype, options.block_size, on_gpu)?;
+        block_bytes += share.block_bytes(kv_cache_dtype, options.block_size, is_gpu)?;
     }
     let Share { outline, plan } = first;
     let wanted: HashSet<&str> = plan.tensors().collect();

@@ -5,10 +5,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use vlinders_comm::{Communicator, Outline, Single};
-use vlinders_device::Gpu;
 use vlinders_engine::Executor;
 use vlinders_kernels::{Format, KvDtype};
-use vlinders_layers::{Checkpoint, GpuBatch, KvStore, LoadPlan, Place, Precision, Weights};
+use vlinders_layers::{GpuBatch, KvStore, Place, Precision, Weights};
 use vlinders_models::{CausalLm, ModelSpec};
 
 use crate::agree::{Facts, agree};
@@ -150,8 +149,14 @@ impl Rank {
         let plan = planning.plan();
         let checkpoint = files.checkpoint()?;
         let identity = identity(&config, &checkpoint)?;
-        let precision = options.precision(gpu.is_some());
-        let place = place_of(gpu, &checkpoint, &plan, precision);
+        let place = match gpu {
+            None => Place::Cpu,
+            Some(gpu) => {
+                let dtype = checkpoint.activations_on_gpu(&plan, options.dtype);
+                Place::Gpu { gpu, dtype }
+            }
+        };
+        let precision = options.precision(place.activations());
         let open = started.elapsed();
 
         progress.phase(LoadPhase::Weights);
@@ -164,7 +169,7 @@ impl Rank {
         progress.phase(LoadPhase::WarmUp);
         let before_warm_up = Instant::now();
         let (format, weight_bytes) = (tensors.format(), tensors.num_bytes());
-        let kv_cache_dtype = options.kv_cache_dtype_for(format, place.gpu().is_some())?;
+        let kv_cache_dtype = options.kv_cache_dtype_for(format, place.activations())?;
         let shape = outline.kv_shape();
         let max_positions = spec.max_position_embeddings;
         let wanted_len = options.max_model_len.unwrap_or(max_positions);
@@ -180,7 +185,7 @@ impl Rank {
         let block_bytes =
             shape.bytes_per_block(kv_cache_dtype, options.block_size, place.gpu().is_some())? as u64;
         let fit = MemoryFit::new(options, block_bytes, max_positions, available)?;
-        let settings = options.shared_settings(place.gpu().is_some());
+        let settings = options.shared_settings(place.activations());
         let agreed = agree(
             &*communicator,
             Facts {
@@ -222,17 +227,6 @@ impl Rank {
             bytes: stats.bytes,
         };
         Ok(LoadedRank { executor, communicator, info, report })
-    }
-}
-
-/// Where the model computes; on a GPU activations have the type of most weights.
-fn place_of(gpu: Option<Gpu>, checkpoint: &Checkpoint, plan: &LoadPlan, precision: Precision) -> Place {
-    match gpu {
-        None => Place::Cpu,
-        Some(gpu) => {
-            let (format, _) = checkpoint.in_memory(plan, precision);
-            Place::Gpu { gpu, dtype: precision.activations_on_gpu(format) }
-        }
     }
 }
 

@@ -64,8 +64,8 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    /// The precision of weights on a GPU, or on the CPU.
-    pub(crate) fn precision(&self, on_gpu: bool) -> Precision {
+    /// The precision of weights on a GPU with activations of this type, or on the CPU.
+    pub(crate) fn precision(&self, on_gpu: Option<DType>) -> Precision {
         let Self { dtype, quantization, activations, .. } = *self;
         Precision { dtype, quantization, activations, on_gpu }
     }
@@ -74,17 +74,19 @@ impl LoadOptions {
     ///
     /// # Errors
     /// A type that kernels on GPUs do not read beside the activations.
-    pub(crate) fn kv_cache_dtype_for(&self, format: Format, on_gpu: bool) -> Result<KvDtype, RunnerError> {
-        let dtype =
-            if on_gpu { Some(self.precision(on_gpu).activations_on_gpu(format)) } else { format.dtype() };
-        let activations = match dtype {
+    pub(crate) fn kv_cache_dtype_for(
+        &self,
+        format: Format,
+        on_gpu: Option<DType>,
+    ) -> Result<KvDtype, RunnerError> {
+        let activations = match on_gpu.or(format.dtype()) {
             Some(DType::F32) => KvDtype::F32,
             Some(DType::F16) => KvDtype::F16,
             _ => KvDtype::BF16,
         };
         match self.kv_cache_dtype {
             None => Ok(activations),
-            Some(kv) if on_gpu && kv != activations && kv != KvDtype::Int8 => {
+            Some(kv) if on_gpu.is_some() && kv != activations && kv != KvDtype::Int8 => {
                 Err(RunnerError::KvDtypeOnGpu { kv, activations })
             }
             Some(kv) => Ok(kv),
@@ -92,7 +94,7 @@ impl LoadOptions {
     }
 
     /// What ranks must have in common beside the model, as text.
-    pub(crate) fn shared_settings(&self, on_gpu: bool) -> String {
+    pub(crate) fn shared_settings(&self, on_gpu: Option<DType>) -> String {
         let precision = self.precision(on_gpu);
         format!("{precision:?} {:?} {}", self.kv_cache_dtype, self.block_size)
     }

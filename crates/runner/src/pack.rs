@@ -26,7 +26,7 @@ pub fn pack(
     empty_folder(out)?;
     progress.phase(LoadPhase::Weights);
     let tell = |done, total| progress.bytes(done, total);
-    let stats = checkpoint.pack(&plan, options.precision(false), out, &tell)?;
+    let stats = checkpoint.pack(&plan, options.precision(None), out, &tell)?;
     let note = json!({"quant_method": "vlinders-packed", "format": stats.format.as_str()});
     finish_folder(files, &config, note, out)?;
     Ok(stats)

@@ -173,7 +173,7 @@ fn emulated(dtype: DType) -> Place {
 fn kernels_of_gpus_agree_with_the_reference() {
     for name in golden_names().expect("a folder") {
         let golden = Golden::load(&name).expect("a golden result");
-        let precision = Precision { dtype: Some(DType::F32), on_gpu: true, ..Precision::default() };
+        let precision = Precision { dtype: Some(DType::F32), on_gpu: Some(DType::F32), ..Precision::default() };
         let mut model = Reference::load_to(&golden, precision, KvDtype::F32, &emulated(DType::F32));
         check_model(&name, &golden, &mut model);
     }

@@ -2,6 +2,9 @@
 
 use candle_core::DType;
 
+use crate::error::{KernelError, Result};
+use crate::format::Format;
+
 /// Numbers of a row that are read together: rows are filled up to a multiple of it.
 pub(crate) const STEP: usize = 64;
 /// Numbers of a row that share a scale where blocks have scales.
@@ -94,6 +97,37 @@ impl GpuFormat {
             Self::F32 | Self::F16 | Self::BF16 => 0,
             Self::Fp8 => size_of::<f32>(),
             Self::Q8 | Self::Q4 => inn.div_ceil(SCALED * SCALES) * SCALES * size_of::<u16>(),
+        }
+    }
+}
+
+impl TryFrom<Format> for GpuFormat {
+    type Error = KernelError;
+
+    fn try_from(format: Format) -> Result<Self> {
+        match format {
+            Format::F32 => Ok(Self::F32),
+            Format::F16 => Ok(Self::F16),
+            Format::BF16 => Ok(Self::BF16),
+            Format::Fp8 => Ok(Self::Fp8),
+            Format::Q8 => Ok(Self::Q8),
+            Format::Q4 => Ok(Self::Q4),
+            Format::Q4K | Format::Q5K | Format::Q6K => {
+                Err(KernelError::shape("weight matrix", format!("kernels of GPUs do not read {format}")))
+            }
+        }
+    }
+}
+
+impl From<GpuFormat> for Format {
+    fn from(format: GpuFormat) -> Self {
+        match format {
+            GpuFormat::F32 => Self::F32,
+            GpuFormat::F16 => Self::F16,
+            GpuFormat::BF16 => Self::BF16,
+            GpuFormat::Fp8 => Self::Fp8,
+            GpuFormat::Q8 => Self::Q8,
+            GpuFormat::Q4 => Self::Q4,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use vlinders_device::Tensor;
 use vlinders_kernels::gpu::GpuMatrixBuilder;
 use vlinders_kernels::ops::Matrix;
@@ -182,13 +182,27 @@ impl Checkpoint {
             .iter()
             .map(|spec| {
                 let format = self.format(spec, precision);
-                let bytes = format.packed_bytes(spec.rows(), spec.cols.len());
+                let bytes = precision.bytes(format, spec.rows(), spec.cols.len());
                 (format, bytes.map_or(u64::MAX, |bytes| bytes as u64))
             })
             .collect();
         let vectors = plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows.len() as u64 * 4);
         let total = matrices.iter().map(|(_, bytes)| *bytes).chain(vectors).fold(0, u64::saturating_add);
         (most(matrices.into_iter()), total)
+    }
+
+    /// The type of activations on a GPU that suits the weights of `plan`: that of most that are not quantised, but never f32
+    /// unless it is asked for.
+    #[must_use]
+    pub fn activations_on_gpu(&self, plan: &LoadPlan, asked: Option<DType>) -> DType {
+        let parts = plan.matrices().iter().flat_map(|spec| &spec.parts);
+        let halves = parts.filter_map(|part| match self.stored(&part.tensor) {
+            Some(Stored::F16) => Some(part.rows.size() as i64),
+            Some(Stored::BF16 | Stored::F32) => Some(-(part.rows.size() as i64)),
+            _ => None,
+        });
+        let suits = if halves.sum::<i64>() > 0 { DType::F16 } else { DType::BF16 };
+        asked.unwrap_or(suits)
     }
 
     /// The format in which a matrix will lie in memory.
@@ -308,7 +322,7 @@ impl Builder {
     fn new(place: &Place, format: Format, out: usize, inn: usize) -> Result<Self, LayerError> {
         Ok(match place {
             Place::Cpu => Self::Cpu(PackedWeight::builder(format, out, inn)?),
-            Place::Gpu { gpu, .. } => Self::Gpu(GpuMatrixBuilder::new(gpu, format, out, inn)?),
+            Place::Gpu { gpu, .. } => Self::Gpu(GpuMatrixBuilder::new(gpu, format.try_into()?, out, inn)?),
         })
     }
 
