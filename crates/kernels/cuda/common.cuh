@@ -223,6 +223,18 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool vali
   emu::copy_later(to, from, valid ? 16 : 0, valid ? 0 : 16);
 #endif
 }
+// The same for four bytes.
+__device__ __forceinline__ void copy_word_async(void* to, const void* from, bool valid) {
+#ifdef __CUDACC__
+  const uint32_t shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  const int bytes = valid ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared), "l"(from), "r"(bytes) : "memory");
+#else
+  if (reinterpret_cast<uintptr_t>(to) % 4 || (valid && reinterpret_cast<uintptr_t>(from) % 4))
+    emu::fail("a copy to shared memory is not aligned to 4 bytes");
+  emu::copy_later(to, from, valid ? 4 : 0, valid ? 0 : 4);
+#endif
+}
 // The copies of this thread so far are one group.
 __device__ __forceinline__ void commit_copies() {
 #ifdef __CUDACC__

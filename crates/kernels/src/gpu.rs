@@ -4,11 +4,14 @@
 //! on that token alone, whatever else is in the batch.
 
 mod activation;
+mod attention;
 mod embedding;
 mod format;
+mod kv;
 mod linear;
 mod matrix;
 mod norm;
+mod qkv;
 #[cfg(all(test, feature = "emulation"))]
 mod testing;
 
@@ -19,11 +22,14 @@ use vlinders_device::{EmulatedKernels, EmulationOptions};
 
 pub use self::{
     activation::silu_mul,
+    attention::{AttentionLimits, AttentionShape, GpuAttentionBatch, paged_attention},
     embedding::{embedding, gather_rows},
     format::GpuFormat,
+    kv::GpuKvLayer,
     linear::linear,
     matrix::{GpuMatrix, GpuMatrixBuilder},
     norm::{add_rms_norm, rms_norm},
+    qkv::{GpuHeadNorms, GpuRotation, qkv},
 };
 
 #[cfg(feature = "cuda")]

@@ -210,7 +210,7 @@ pub fn qkv(
                 None => None,
             };
             let (cos, sin) = (rotation.cos.gpu(OP, "cos")?, rotation.sin.gpu(OP, "sin")?);
-            Ok(gpu::qkv(qkv, norms, cos, sin, positions, cache, slots)?.into())
+            Ok(gpu::qkv(qkv, norms, gpu::GpuRotation { cos, sin, positions }, cache, slots)?.into())
         }
         _ => Err(mixed(OP, "the cache, or positions or slots")),
     }

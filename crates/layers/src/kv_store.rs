@@ -1,6 +1,6 @@
 //! Keys and values of all layers, in blocks that the engine hands out.
 
-use vlinders_kernels::gpu::GpuKvLayer;
+use vlinders_kernels::gpu::{AttentionShape, GpuKvLayer};
 use vlinders_kernels::ops::Cache;
 use vlinders_kernels::{KvDtype, KvLayer};
 
@@ -71,6 +71,18 @@ impl KvStore {
         };
         let layers = (0..shape.layers).map(|_| layer()).collect::<Result<_, _>>()?;
         Ok(Self { layers, block_size, num_blocks })
+    }
+
+    /// What attention of `heads` heads of queries over this cache looks like, in a model whose tokens take `shape`.
+    #[must_use]
+    pub fn attention_shape(&self, heads: usize, shape: KvShape) -> AttentionShape {
+        AttentionShape {
+            heads,
+            kv_heads: shape.kv_heads,
+            head_dim: shape.head_dim,
+            block_size: self.block_size,
+            num_blocks: self.num_blocks,
+        }
     }
 
     /// The cache of one layer.

@@ -47,3 +47,4 @@ pub use self::{
     weights::{LoadPlan, MatrixKind, MatrixSpec, Part, VectorSpec, Weights},
 };
 pub use vlinders_kernels::KvDtype;
+pub use vlinders_kernels::gpu::AttentionShape;

@@ -139,15 +139,9 @@ impl Load {
         let model = spec.build(&Weights::loaded(tensors, MAX_LEN, Arc::new(Single))).unwrap();
         let kv = KvStore::new(model.kv_shape(), kv_dtype, BLOCKS, BLOCK, place).unwrap();
         let free = (0..BLOCKS as u32).map(|i| i * 37 % BLOCKS as u32).collect();
-        let limits = GpuBatchLimits {
-            num_tokens: 8 * MAX_LEN,
-            num_sequences: 8,
-            num_blocks: BLOCKS,
-            block_size: BLOCK,
-            heads: model.num_heads(),
-            kv_heads: model.kv_shape().kv_heads,
-        };
-        let on_gpu = place.gpu().map(|gpu| GpuBatch::new(gpu, limits).unwrap());
+        let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
+        let limits = GpuBatchLimits { num_tokens: 8 * MAX_LEN, table_entries: BLOCKS };
+        let on_gpu = place.gpu().map(|gpu| GpuBatch::new(gpu, shape, limits).unwrap());
         Self { model, kv, live: Vec::new(), free, random: seed, compared: 0, on_gpu }
     }
 

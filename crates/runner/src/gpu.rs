@@ -11,7 +11,7 @@ use vlinders_models::CausalLm;
 
 use self::graphs::Graphs;
 pub(crate) use self::graphs::buckets;
-pub(crate) use self::room::{left_for_cache, limits, set_aside_for_steps};
+pub(crate) use self::room::{left_for_cache, limits, num_sequences, set_aside_for_steps};
 use crate::layout::Layout;
 use crate::{LoadProgress, Sampler};
 

@@ -265,14 +265,14 @@ fn executor(
         }
         return Ok(Box::new(executor));
     };
-    let limits = gpu::limits(model.as_ref(), options, info.max_model_len);
-    let batch = GpuBatch::new(gpu, limits)?;
+    let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
+    let batch = GpuBatch::new(gpu, shape, gpu::limits(options, info.max_model_len))?;
     let mut executor = GpuExecutor::new(model, kv, gpu.clone(), batch);
     if options.warm_up {
         executor.warm_up()?;
         // Collectives that pass through the host can not be part of a graph.
         if communicator.size() == 1 {
-            executor.capture_graphs(&gpu::buckets(limits.num_sequences), progress)?;
+            executor.capture_graphs(&gpu::buckets(gpu::num_sequences(options)), progress)?;
         }
     }
     Ok(Box::new(executor))

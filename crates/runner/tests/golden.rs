@@ -59,15 +59,9 @@ impl Reference {
         let table = (0..TABLE).map(|idx| (idx * 37 + 11) as u32 % (2 * TABLE) as u32).collect();
         let mut batch = Batch::default();
         if let Some(gpu) = place.gpu() {
-            let limits = GpuBatchLimits {
-                num_tokens: POSITIONS,
-                num_sequences: 1,
-                num_blocks: TABLE,
-                block_size: BLOCK,
-                heads: model.num_heads(),
-                kv_heads: model.kv_shape().kv_heads,
-            };
-            batch.set_gpu(GpuBatch::new(gpu, limits).expect("room for a batch"));
+            let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
+            let limits = GpuBatchLimits { num_tokens: POSITIONS, table_entries: TABLE };
+            batch.set_gpu(GpuBatch::new(gpu, shape, limits).expect("room for a batch"));
         }
         Self { model, kv, table, batch }
     }

@@ -27,6 +27,11 @@ impl AttentionBatch {
 
     /// Every id points to something, for `n` tokens and a cache of `shape`.
     pub(crate) fn check(&self, n: usize, shape: KvShape) -> Result<()> {
+        self.check_ids(n, shape.num_blocks, shape.block_size)
+    }
+
+    /// The same for a cache of `num_blocks` blocks of `block_size` positions.
+    pub(crate) fn check_ids(&self, n: usize, num_blocks: usize, block_size: usize) -> Result<()> {
         if self.positions.len() != n || self.sequence_of.len() != n {
             return Err(KernelError::shape(
                 OP,
@@ -49,8 +54,8 @@ impl AttentionBatch {
                 ),
             ));
         }
-        if let Some(block) = self.block_tables.iter().find(|block| **block as usize >= shape.num_blocks) {
-            return Err(out_of_range("block", *block as usize, shape.num_blocks));
+        if let Some(block) = self.block_tables.iter().find(|block| **block as usize >= num_blocks) {
+            return Err(out_of_range("block", *block as usize, num_blocks));
         }
         let num_sequences = self.table_starts.len().saturating_sub(1);
         for (position, sequence) in self.positions.iter().zip(&self.sequence_of) {
@@ -58,7 +63,7 @@ impl AttentionBatch {
             if sequence >= num_sequences {
                 return Err(out_of_range("sequence", sequence, num_sequences));
             }
-            let limit = self.table(sequence).len() * shape.block_size;
+            let limit = self.table(sequence).len() * block_size;
             if position >= limit {
                 return Err(out_of_range("position", position, limit));
             }

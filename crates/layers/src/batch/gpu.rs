@@ -5,7 +5,7 @@
 
 use candle_core::DType;
 use vlinders_device::{DeviceBuffer, DeviceError, Event, Gpu, GpuTensor, HostBuffer};
-use vlinders_kernels::gpu::{GpuAttentionBatch, GpuAttentionLimits};
+use vlinders_kernels::gpu::{AttentionLimits, AttentionShape, GpuAttentionBatch};
 
 use crate::{Batch, LayerError};
 
@@ -19,17 +19,13 @@ const NUM_LISTS: usize = 4;
 pub struct GpuBatchLimits {
     /// Tokens of a step.
     pub num_tokens: usize,
-    /// Sequences of a step.
-    pub num_sequences: usize,
-    /// Blocks of all sequences together.
-    pub num_blocks: usize,
-    /// Tokens of a block.
-    pub block_size: usize,
-    /// Heads of queries of this rank.
-    pub heads: usize,
-    /// Heads of keys of this rank.
-    pub kv_heads: usize,
+    /// Blocks in the tables of all sequences of a step.
+    pub table_entries: usize,
 }
+
+/// Rows of queries times spans of positions that may wait to be merged. At 16,384 a model of eight heads of keys of 128 takes 68
+/// MB: 256 sequences of 4,000 positions, or one of a million.
+const PARTIAL_ROWS: usize = 16_384;
 
 /// What kernels read of a step.
 pub struct GpuBatch {
@@ -53,30 +49,27 @@ struct Staging {
 // === impl GpuBatch ===
 
 impl GpuBatch {
-    /// Room for steps up to `limits`.
+    /// Room for steps up to `limits`, of a model with attention of `shape`.
     ///
     /// # Errors
     /// When the device has no memory for it.
-    pub fn new(gpu: &Gpu, limits: GpuBatchLimits) -> Result<Self, LayerError> {
+    pub fn new(gpu: &Gpu, shape: AttentionShape, limits: GpuBatchLimits) -> Result<Self, LayerError> {
         let bytes = NUM_LISTS * limits.num_tokens.max(1) * size_of::<u32>();
         let staging =
             || -> Result<_, DeviceError> { Ok(Staging { memory: gpu.allocate_host(bytes)?, left: None }) };
         let lists = gpu.allocate(bytes)?;
         let empty = GpuTensor::of_buffer(&lists, &[0], DType::U32)?;
-        let attention = GpuAttentionLimits {
-            num_tokens: limits.num_tokens,
-            num_sequences: limits.num_sequences,
-            num_blocks: limits.num_blocks,
-            block_size: limits.block_size,
-            heads: limits.heads,
-            kv_heads: limits.kv_heads,
+        let attention = AttentionLimits {
+            tokens: limits.num_tokens,
+            table_entries: limits.table_entries,
+            partial_rows: PARTIAL_ROWS,
         };
         Ok(Self {
             limits,
             staging: [staging()?, staging()?],
             turn: 0,
             lists,
-            attention: GpuAttentionBatch::new(gpu, attention)?,
+            attention: GpuAttentionBatch::new(gpu, shape, attention)?,
             tokens: empty.clone(),
             positions: empty.clone(),
             slots: empty.clone(),
@@ -136,6 +129,12 @@ impl GpuBatch {
     /// Where keys and values of each token go, `[tokens]`.
     pub(crate) fn slots(&self) -> &GpuTensor {
         &self.slots
+    }
+
+    /// Whether a graph that was captured for a step of one token for each sequence is right for this one.
+    #[must_use]
+    pub fn is_decode(&self) -> bool {
+        self.attention.is_decode()
     }
 
     /// The tokens that want logits.

@@ -13,17 +13,16 @@ use crate::LoadOptions;
 const FOR_THE_DRIVER: u64 = 512 << 20;
 
 /// The largest step of a model under these options.
-pub(crate) fn limits(model: &dyn CausalLm, options: &LoadOptions, max_model_len: usize) -> GpuBatchLimits {
-    let (heads, shape) = (model.num_heads(), model.kv_shape());
-    let num_sequences = options.max_num_seqs.min(options.max_batched_tokens);
+pub(crate) fn limits(options: &LoadOptions, max_model_len: usize) -> GpuBatchLimits {
     GpuBatchLimits {
         num_tokens: options.max_batched_tokens,
-        num_sequences,
-        num_blocks: num_sequences * max_model_len.div_ceil(options.block_size),
-        block_size: options.block_size,
-        heads,
-        kv_heads: shape.kv_heads,
+        table_entries: num_sequences(options) * max_model_len.div_ceil(options.block_size),
     }
+}
+
+/// Sequences of the largest step.
+pub(crate) fn num_sequences(options: &LoadOptions) -> usize {
+    options.max_num_seqs.min(options.max_batched_tokens)
 }
 
 /// Set aside what intermediate results of the largest steps take, as a rehearsal of them tells.
@@ -38,13 +37,13 @@ pub(crate) fn set_aside_for_steps(
     kv_cache_dtype: KvDtype,
     max_model_len: usize,
 ) -> Result<usize, LayerError> {
-    let limits = limits(model, options, max_model_len);
+    let limits = limits(options, max_model_len);
     let mut kv = KvStore::new(model.kv_shape(), kv_cache_dtype, 1, options.block_size, place)?;
     let mut batch = Batch::default();
-    batch.set_gpu(GpuBatch::new(gpu, limits)?);
+    batch.set_gpu(GpuBatch::new(gpu, kv.attention_shape(model.num_heads(), model.kv_shape()), limits)?);
     let mut bytes = 0;
     for shape in [Shape::Prompt, Shape::Decodes] {
-        let rehearsed = gpu.rehearse(|| step(model, &mut kv, &mut batch, shape, limits, max_model_len))?;
+        let rehearsed = gpu.rehearse(|| step(model, &mut kv, &mut batch, shape, options, max_model_len))?;
         bytes = bytes.max(rehearsed);
     }
     // The driver may still be copying to what is given back here.
@@ -75,30 +74,31 @@ fn step(
     kv: &mut KvStore,
     batch: &mut Batch,
     shape: Shape,
-    limits: GpuBatchLimits,
+    options: &LoadOptions,
     max_model_len: usize,
 ) -> Result<(), LayerError> {
-    let table = vec![0; max_model_len.div_ceil(limits.block_size)];
+    let (num_sequences, block_size) = (num_sequences(options), options.block_size);
+    let table = vec![0; max_model_len.div_ceil(block_size)];
     batch.clear();
     match shape {
         Shape::Prompt => {
-            let mut left = limits.num_tokens;
+            let mut left = options.max_batched_tokens;
             while left > 0 {
                 let tokens = vec![0; left.min(max_model_len)];
-                batch.push(&tokens, 0, &table, limits.block_size, LogitRows::Last);
+                batch.push(&tokens, 0, &table, block_size, LogitRows::Last);
                 left -= tokens.len();
             }
         }
         Shape::Decodes => {
             let last = max_model_len.saturating_sub(1) as u32;
-            for _ in 0..limits.num_sequences {
-                batch.push(&[0], last, &table, limits.block_size, LogitRows::Last);
+            for _ in 0..num_sequences {
+                batch.push(&[0], last, &table, block_size, LogitRows::Last);
             }
         }
     }
     batch.upload(batch.tokens().len())?;
     let hidden = model.forward(batch, kv)?;
-    let rows = limits.num_sequences.min(LOGIT_ROWS);
+    let rows = num_sequences.min(LOGIT_ROWS);
     let rows = some_rows(batch, rows)?;
     model.logits(&ops::gather_rows(&hidden, Ids::Gpu(&rows))?)?;
     Ok(())

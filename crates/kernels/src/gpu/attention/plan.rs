@@ -1,0 +1,250 @@
+//! How a step's attention is cut into units, and the words in which kernels read it: `cuda/attention.cuh`.
+//!
+//! A tile is some neighbouring tokens of one sequence, at consecutive positions, with all heads that share one of keys and
+//! values. Small tiles fill one warp at most and are what decoding makes, large ones several. A unit is a tile and the
+//! positions it is confronted with: all of them, or one span of many, whose results are then merged.
+
+use std::cmp::Reverse;
+
+use vlinders_device::{Grid, Properties};
+
+use super::OP;
+use super::batch::{AttentionLimits, AttentionShape};
+use crate::attention::AttentionBatch;
+use crate::error::{KernelError, Result};
+
+/// Heads of up to so many numbers have a kernel of their own.
+pub(super) const WIDTHS: [usize; 4] = [64, 96, 128, 256];
+/// Positions of a span.
+const SPAN: usize = 256;
+/// Positions of a tile of keys or values.
+const POSITIONS: usize = 64;
+/// Rows of a warp.
+const ROWS: usize = 16;
+const WARPS: usize = 4;
+const WARP_THREADS: usize = 32;
+/// Wider heads keep queries in shared memory.
+const WIDEST_IN_REGISTERS: usize = 128;
+
+/// No partial result.
+const NONE: u32 = u32::MAX;
+/// The row is padding.
+const PADDING: u32 = u32::MAX - 1;
+const HEADER: usize = 8;
+const UNIT: usize = 6;
+
+/// What blocks of a kernel have, for one of the two kinds of tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocks {
+    warps: usize,
+    /// Numbers of a head that the kernel has room for.
+    width: usize,
+    /// How many run at once.
+    resident: usize,
+}
+
+/// Which tiles have a block for each span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Splitting {
+    /// Those that would keep a block busy while others have nothing left to do.
+    Fair,
+    /// All of which there is room for.
+    #[cfg(test)]
+    Always,
+    /// None.
+    #[cfg(test)]
+    Never,
+}
+
+/// Makes plans; keeps its lists from step to step.
+#[derive(Debug)]
+pub(super) struct Planner {
+    shape: AttentionShape,
+    limits: AttentionLimits,
+    pub(super) small: Blocks,
+    pub(super) large: Blocks,
+    pub(super) splitting: Splitting,
+    tiles: [Vec<Tile>; 2],
+    units: Vec<[u32; UNIT]>,
+    /// The first partial row of a token, and from one span to the next.
+    partials_of: Vec<[u32; 2]>,
+    words: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    first_token: usize,
+    tokens: usize,
+    table: u32,
+    /// Behind the last position that it sees.
+    end: usize,
+}
+
+// === impl Blocks ===
+
+impl Blocks {
+    /// The most warps, at most `warps`, with which a block fits the device.
+    fn new(device: &Properties, head_dim: usize, warps: usize) -> Self {
+        let width = WIDTHS[WIDTHS.partition_point(|width| *width < head_dim)];
+        let shared = device.shared_bytes as usize;
+        let mut blocks = Self { warps, width, resident: 0 };
+        while blocks.warps > 1 && blocks.shared_bytes(2) > shared {
+            blocks.warps /= 2;
+        }
+        // A multiprocessor has a kilobyte more, and each block takes one; registers suffice for eight warps.
+        let by_memory = (shared + 1024) / (blocks.shared_bytes(2) + 1024);
+        blocks.resident = device.multiprocessors as usize * by_memory.clamp(1, 8 / blocks.warps);
+        blocks
+    }
+
+    fn rows(&self) -> usize {
+        self.warps * ROWS
+    }
+
+    /// As cuda/attention_tiles.cuh divides it, for a cache of numbers of that many bytes.
+    fn shared_bytes(&self, number: usize) -> usize {
+        let rows_and_scales = (2 * SPAN + 2 * POSITIONS) * size_of::<f32>();
+        let keys_and_values = 2 * POSITIONS * (self.width * number + 16);
+        let merged = self.rows() * self.width * size_of::<f32>();
+        let queries = if self.width > WIDEST_IN_REGISTERS { self.rows() * (self.width + 8) * 2 } else { 0 };
+        rows_and_scales + keys_and_values + merged + queries
+    }
+
+    /// For a cache of numbers of `number` bytes. Depends on nothing that changes from step to step.
+    pub(super) fn grid(&self, number: usize) -> Grid {
+        let grid = Grid::of(self.resident, (self.warps * WARP_THREADS) as u32);
+        // The plain kernels, which f32 activations have, take nothing.
+        if number > 2 { grid } else { grid.with_shared(self.shared_bytes(number)) }
+    }
+}
+
+// === impl Planner ===
+
+impl Planner {
+    pub(super) fn new(device: &Properties, shape: AttentionShape, limits: AttentionLimits) -> Result<Self> {
+        let small = Blocks::new(device, shape.head_dim, 1);
+        let large = Blocks::new(device, shape.head_dim, WARPS);
+        if shape.group() > large.rows() {
+            let (group, rows) = (shape.group(), large.rows());
+            let problem = format!("{group} heads share one of keys and values, a GPU takes {rows} at most");
+            return Err(KernelError::shape(OP, problem));
+        }
+        Ok(Self {
+            shape,
+            limits,
+            small,
+            large,
+            splitting: Splitting::Fair,
+            tiles: Default::default(),
+            units: Vec::new(),
+            partials_of: Vec::new(),
+            words: Vec::new(),
+        })
+    }
+
+    /// The words of the longest plan.
+    pub(super) fn most_words(limits: &AttentionLimits) -> usize {
+        let units = limits.tokens + limits.partial_rows;
+        HEADER + 3 * limits.tokens + UNIT * units + limits.table_entries
+    }
+
+    /// The plan for a checked batch whose rows are padded to `padded`, and whether all of its tiles are small.
+    pub(super) fn plan(&mut self, batch: &AttentionBatch, padded: usize) -> (&[u32], bool) {
+        self.find_tiles(batch);
+        self.partials_of.clear();
+        self.partials_of.resize(batch.positions.len(), [NONE, 0]);
+        self.partials_of.resize(padded, [PADDING, 0]);
+        let mut partial_rows = 0;
+        let mut counts = [0; 2];
+        self.units.clear();
+        for kind in 0..2 {
+            let before = self.units.len();
+            self.cut(kind, &mut partial_rows);
+            counts[kind] = self.units.len() - before;
+            self.units[before..].sort_by_key(|unit| Reverse(unit[4] - unit[3]));
+        }
+        let positions = HEADER;
+        let partials_of = positions + padded;
+        let small = partials_of + 2 * padded;
+        let large = small + UNIT * counts[0];
+        let tables = large + UNIT * counts[1];
+        let header = [counts[0], counts[1], small, large, positions, partials_of, tables, 0];
+        self.words.clear();
+        self.words.extend(header.map(|word| word as u32));
+        self.words.extend(&batch.positions);
+        self.words.resize(partials_of, 0);
+        self.words.extend(self.partials_of.as_flattened());
+        self.words.extend(self.units.as_flattened());
+        self.words.extend(&batch.block_tables);
+        (&self.words, counts[1] == 0)
+    }
+
+    /// Tokens that follow each other, in pieces that fit a tile.
+    fn find_tiles(&mut self, batch: &AttentionBatch) {
+        let group = self.shape.group();
+        let [small, large] = [&self.small, &self.large].map(|blocks| blocks.rows() / group);
+        for tiles in &mut self.tiles {
+            tiles.clear();
+        }
+        let (positions, sequence_of) = (&batch.positions, &batch.sequence_of);
+        let mut first = 0;
+        while first < positions.len() {
+            let next = |at: usize| {
+                at < positions.len()
+                    && sequence_of[at] == sequence_of[first]
+                    && Some(positions[at]) == positions[at - 1].checked_add(1)
+            };
+            let most = large.max(1);
+            let tokens = (1..most).take_while(|more| next(first + more)).count() + 1;
+            let tile = Tile {
+                first_token: first,
+                tokens,
+                table: batch.table_starts[sequence_of[first] as usize],
+                end: positions[first + tokens - 1] as usize + 1,
+            };
+            self.tiles[usize::from(tokens > small)].push(tile);
+            first += tokens;
+        }
+    }
+
+    fn cut(&mut self, kind: usize, partial_rows: &mut usize) {
+        let group = self.shape.group();
+        let (blocks, patience) = [(&self.small, 4), (&self.large, 1)][kind];
+        let tiles = &mut self.tiles[kind];
+        tiles.sort_by_key(|tile| Reverse(tile.end));
+        let spans = |tile: &Tile| tile.end.div_ceil(SPAN);
+        let all: usize = tiles.iter().map(spans).sum();
+        for tile in tiles.iter() {
+            let rows = tile.tokens * group;
+            let more_than_fair = spans(tile) * patience * blocks.resident > all * self.shape.kv_heads;
+            let wanted = match self.splitting {
+                Splitting::Fair => more_than_fair,
+                #[cfg(test)]
+                Splitting::Always => true,
+                #[cfg(test)]
+                Splitting::Never => false,
+            };
+            let room = *partial_rows + rows * spans(tile) <= self.limits.partial_rows;
+            let unit = |begin: usize, end: usize, partial: u32| {
+                [tile.first_token * group, rows, tile.table as usize, begin, end, partial as usize]
+                    .map(|word| word as u32)
+            };
+            if !wanted || !room || spans(tile) == 1 {
+                self.units.push(unit(0, tile.end, NONE));
+                continue;
+            }
+            for span in 0..spans(tile) {
+                let partial = *partial_rows + span * rows;
+                self.units.push(unit(span * SPAN, tile.end.min((span + 1) * SPAN), partial as u32));
+            }
+            for token in 0..tile.tokens {
+                self.partials_of[tile.first_token + token] =
+                    [*partial_rows + token * group, rows].map(|word| word as u32);
+            }
+            *partial_rows += rows * spans(tile);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

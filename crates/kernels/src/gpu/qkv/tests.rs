@@ -1,0 +1,2 @@
+//! Against the same operation on the CPU.
+use super::*;
