@@ -71,7 +71,8 @@ pub fn emulated(options: EmulationOptions) -> Gpu {
 pub fn emulated_device() -> Result<Gpu, DeviceError> {
     #[cfg(feature = "emulation")]
     {
-        Ok(emulated(EmulationOptions::default()))
+        // Threads in the order of their numbers, which is the fastest. Tests of kernels try others.
+        Ok(emulated(EmulationOptions { order: 0, ..EmulationOptions::default() }))
     }
     #[cfg(not(feature = "emulation"))]
     {

@@ -71,16 +71,14 @@ impl GpuExecutor {
         let num_tokens = self.layout.batch.tokens().len();
         let only_decodes = plan.work.iter().all(|work| work.num_tokens() == 1);
         let graph = if only_decodes { self.graphs.for_tokens(num_tokens) } else { None };
-        match graph {
-            Some(graph) => {
-                self.layout.batch.upload(graph.num_tokens())?;
-                Ok(graph.launch()?.into())
-            }
-            None => {
-                self.layout.batch.upload(num_tokens)?;
-                self.model.forward(&self.layout.batch, &mut self.kv)
+        if let Some(graph) = graph {
+            self.layout.batch.upload(graph.num_tokens())?;
+            if self.layout.batch.gpu().is_some_and(GpuBatch::is_decode) {
+                return Ok(graph.launch()?.into());
             }
         }
+        self.layout.batch.upload(num_tokens)?;
+        self.model.forward(&self.layout.batch, &mut self.kv)
     }
 
     /// Logits of rows `first..first + count` of those that want them, where this is the first rank.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use vlinders_comm::{Communicator, Outline, Single};
 use vlinders_engine::Executor;
 use vlinders_kernels::{Format, KvDtype};
-use vlinders_layers::{GpuBatch, KvStore, Place, Precision, Weights};
+use vlinders_layers::{GpuBatch, KvStore, Place, Precision, Quantization, Weights};
 use vlinders_models::{CausalLm, ModelSpec};
 
 use crate::agree::{Facts, agree};
@@ -156,6 +156,10 @@ impl Rank {
                 Place::Gpu { gpu, dtype }
             }
         };
+        if place.gpu().is_none() && options.quantization == Some(Quantization::Fp8) {
+            let reason = "fp8 is for GPUs, this model computes on the CPU: use q8".to_owned();
+            return Err(RunnerError::Option { option: "quantization", reason });
+        }
         let precision = options.precision(place.activations());
         let open = started.elapsed();
 

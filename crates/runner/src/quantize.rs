@@ -23,16 +23,20 @@ pub fn quantize(
     quantization: Quantization,
     progress: &dyn LoadProgress,
 ) -> Result<QuantizeStats, RunnerError> {
+    let bits = match quantization {
+        Quantization::Q8 => 8,
+        Quantization::Q4 => 4,
+        Quantization::Fp8 => {
+            let reason = "files hold q8 or q4; fp8 is made while a model is loaded to a GPU".to_owned();
+            return Err(RunnerError::Option { option: "quantization", reason });
+        }
+    };
     progress.phase(LoadPhase::Open);
     let Source { config, plan, checkpoint } = open(files)?;
     empty_folder(out)?;
     progress.phase(LoadPhase::Weights);
     let stats = checkpoint
         .quantize(&plan, quantization, out, FILE_BYTES, &|done, total| progress.bytes(done, total))?;
-    let bits = match quantization {
-        Quantization::Q8 => 8,
-        Quantization::Q4 => 4,
-    };
     finish_folder(files, &config, json!({"quant_method": "vlinders", "bits": bits}), out)?;
     Ok(stats)
 }

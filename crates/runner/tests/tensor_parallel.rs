@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::thread;
 
+use candle_core::DType;
 use vlinders_comm::{Communicator, Single, Threads};
+use vlinders_kernels::gpu;
 use vlinders_layers::{
-    Activations, Batch, Checkpoint, KvDtype, KvStore, LayerError, LogitRows, Precision, Weights,
+    Activations, Batch, Checkpoint, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LogitRows, Place,
+    Precision, Weights,
 };
 use vlinders_models::{CausalLm, ModelSpec};
 use vlinders_testkit::{Golden, golden_names};
@@ -21,31 +24,47 @@ type Logits = Vec<Vec<f32>>;
 struct Rank {
     model: Box<dyn CausalLm>,
     kv: KvStore,
+    batch: Batch,
 }
 
 impl Rank {
-    fn load(golden: &Golden, communicator: Arc<dyn Communicator>) -> Result<Self, LayerError> {
+    fn load(golden: &Golden, communicator: Arc<dyn Communicator>, place: &Place) -> Result<Self, LayerError> {
         let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
         let checkpoint = Checkpoint::open(&golden.folder)?;
-        let precision = Precision { activations: Activations::F32, ..Precision::default() };
+        let dtype = place.activations();
+        let precision =
+            Precision { activations: Activations::F32, dtype, on_gpu: dtype, ..Precision::default() };
         let spec = ModelSpec::parse(&config).expect("a supported architecture");
         let planning = Weights::planning(Arc::clone(&communicator));
         spec.build(&planning).map_err(layer_error)?;
-        let (tensors, _) = checkpoint.load(&planning.plan(), precision, &|_, _| {})?;
+        let (tensors, _) = checkpoint.load_to(&planning.plan(), precision, place, &|_, _| {})?;
         let weights = Weights::loaded(tensors, POSITIONS, communicator);
         let model = spec.build(&weights).map_err(layer_error)?;
-        let kv = KvStore::new(model.kv_shape(), KvDtype::F32, POSITIONS / BLOCK, BLOCK)?;
-        Ok(Self { model, kv })
+        let kv = KvStore::new(model.kv_shape(), KvDtype::F32, POSITIONS / BLOCK, BLOCK, place)?;
+        let mut batch = Batch::default();
+        if let Some(gpu) = place.gpu() {
+            let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
+            let limits = GpuBatchLimits { num_tokens: POSITIONS, table_entries: POSITIONS / BLOCK };
+            batch.set_gpu(GpuBatch::new(gpu, shape, limits)?);
+        }
+        Ok(Self { model, kv, batch })
     }
 
     /// Logits after each of `tokens`; on the first rank only.
     fn feed(&mut self, tokens: &[u32], start: usize) -> Logits {
         let table: Vec<u32> = (0..(POSITIONS / BLOCK) as u32).rev().collect();
-        let mut batch = Batch::default();
+        let batch = &mut self.batch;
+        batch.clear();
         batch.push(tokens, start as u32, &table, BLOCK, LogitRows::All);
-        let hidden = self.model.forward(&batch, &mut self.kv).expect("hidden states");
+        if batch.gpu().is_some() {
+            batch.upload(tokens.len()).expect("a batch on the device");
+        }
+        let hidden = self.model.forward(batch, &mut self.kv).expect("hidden states");
         let logits = self.model.logits(&hidden).expect("logits");
-        logits.map_or_else(Vec::new, |logits| logits.to_vec2().expect("two dimensions"))
+        let rows = |logits: vlinders_device::Tensor| {
+            logits.to_cpu().expect("numbers").to_vec2().expect("two dimensions")
+        };
+        logits.map_or_else(Vec::new, rows)
     }
 
     /// Logits of all prompts, in two chunks, and of the greedy tokens that follow them, one by one.
@@ -70,10 +89,11 @@ fn layer_error(error: vlinders_models::ModelError) -> LayerError {
     }
 }
 
-/// What the first of `ranks` threads gives.
-fn on_ranks(golden: &Golden, ranks: usize) -> Result<Logits, LayerError> {
+/// What the first of `ranks` threads gives, each with a place of its own.
+fn on_ranks(golden: &Golden, ranks: usize, place: &(dyn Fn() -> Place + Sync)) -> Result<Logits, LayerError> {
     thread::scope(|scope| {
-        let run = |communicator: Threads| Ok(Rank::load(golden, Arc::new(communicator))?.run(golden));
+        let run =
+            |communicator: Threads| Ok(Rank::load(golden, Arc::new(communicator), &place())?.run(golden));
         let ranks: Vec<_> =
             Threads::group(ranks).into_iter().map(|rank| scope.spawn(move || run(rank))).collect();
         let mut all = ranks.into_iter().map(|rank| rank.join().expect("a rank that does not panic"));
@@ -97,9 +117,9 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
     println!("{:24} {:>12} {:>12}", "max |difference|", "2 ranks", "4 ranks");
     for name in golden_names().expect("a folder") {
         let golden = Golden::load(&name).expect("a golden result");
-        let alone = Rank::load(&golden, Arc::new(Single)).expect("a model").run(&golden);
+        let alone = Rank::load(&golden, Arc::new(Single), &Place::Cpu).expect("a model").run(&golden);
         let errors = [2, 4].map(|ranks| {
-            let split = match on_ranks(&golden, ranks) {
+            let split = match on_ranks(&golden, ranks, &|| Place::Cpu) {
                 // Two heads can not be split among four ranks.
                 Err(LayerError::CanNotSplit { valid, .. }) if name == "llama-linear-tiny" && ranks == 4 => {
                     assert_eq!(valid, [1, 2]);
@@ -120,5 +140,21 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
         });
         let shown = errors.map(|error| error.map_or("-".to_owned(), |error| format!("{error:.1e}")));
         println!("{name:24} {:>12} {:>12}", shown[0], shown[1]);
+    }
+}
+
+/// Ranks with a device each, whose numbers pass through the host on their way to the others.
+#[test]
+fn ranks_on_devices_give_what_one_rank_on_the_cpu_gives() {
+    let place =
+        || Place::Gpu { gpu: gpu::emulated_device().expect("kernels for the host"), dtype: DType::F32 };
+    for name in ["llama-tiny", "qwen2-window-tiny", "qwen3-tiny"] {
+        let golden = Golden::load(name).expect("a golden result");
+        let alone = Rank::load(&golden, Arc::new(Single), &Place::Cpu).expect("a model").run(&golden);
+        let split = on_ranks(&golden, 2, &place).expect("logits");
+        assert_eq!(split.len(), alone.len());
+        for (ours, theirs) in split.iter().flatten().zip(alone.iter().flatten()) {
+            assert!((ours - theirs).abs() <= TOLERANCE, "{name}: {ours}, on the CPU {theirs}");
+        }
     }
 }

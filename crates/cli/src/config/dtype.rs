@@ -46,7 +46,7 @@ pub(super) fn parse_kv_cache(name: &str) -> Option<Option<KvDtype>> {
 }
 
 /// What can be written for `quantization`, for error messages.
-pub(super) const VALID_QUANTIZATION: &str = "none, q8 or q4";
+pub(super) const VALID_QUANTIZATION: &str = "none, q8, q4, or on a GPU fp8";
 
 /// `None` inside is `none`; `None` outside is a name nobody knows.
 pub(super) fn parse_quantization(name: &str) -> Option<Option<Quantization>> {
@@ -54,6 +54,7 @@ pub(super) fn parse_quantization(name: &str) -> Option<Option<Quantization>> {
         "none" => Some(None),
         "q8" => Some(Some(Quantization::Q8)),
         "q4" => Some(Some(Quantization::Q4)),
+        "fp8" => Some(Some(Quantization::Fp8)),
         _ => None,
     }
 }

@@ -126,10 +126,14 @@ bool release_warps(Scheduler& s, unsigned threads) {
   bool any = false;
   for (unsigned first = 0; first < threads; first += kWarp) {
     unsigned lanes = std::min(kWarp, threads - first);
+    unsigned seen = 0;
     for (unsigned lane = 0; lane < lanes; lane++) {
       Fiber& fiber = s.fibers[first + lane];
       if (fiber.wait != Wait::kWarp) continue;
       unsigned mask = fiber.mask;
+      // Lanes that wait for the same ones need one look.
+      if (seen >> lane & 1 && s.fibers[first + __builtin_ctz(mask)].mask == mask) continue;
+      seen |= mask;
       bool all = true;
       for (unsigned other = 0; other < kWarp; other++) {
         if (!(mask >> other & 1)) continue;

@@ -124,7 +124,7 @@ mod tests {
                 (GpuFormat::BF16, 2f32.powi(-9)),
                 (GpuFormat::Fp8, 0.036),
                 (GpuFormat::Q8, 0.005),
-                (GpuFormat::Q4, 0.08),
+                (GpuFormat::Q4, 0.13),
             ] {
                 let mut table = GpuMatrixBuilder::new(&gpu, format, 10, hidden).unwrap();
                 table.rows(0, Stored::F32, &stored(DType::F32, &numbers)).unwrap();

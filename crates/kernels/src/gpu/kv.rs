@@ -202,7 +202,8 @@ pub(crate) mod tests {
     #[test]
     fn heads_that_kernels_can_not_read_are_refused() {
         let gpu = device();
-        for (dtype, d) in [(KvDtype::BF16, 12), (KvDtype::BF16, 264), (KvDtype::Int8, 72), (KvDtype::F32, 0)] {
+        for (dtype, d) in [(KvDtype::BF16, 12), (KvDtype::BF16, 264), (KvDtype::Int8, 72), (KvDtype::F32, 0)]
+        {
             assert!(GpuKvLayer::new(&gpu, dtype, 1, 16, 1, d).is_err(), "{dtype} {d}");
         }
         assert!(GpuKvLayer::bytes_per_block(KvDtype::BF16, 1 << 40, 2, 128).is_err(), "too many rows");

@@ -82,8 +82,11 @@ fn tensors_have_the_values_of_the_file() {
         let loaded = load(folder.path()).unwrap();
         let mut expected = as_others_read(folder.path(), "model.layers.0.mlp.gate_proj.weight");
         expected.extend(as_others_read(folder.path(), "model.layers.0.mlp.up_proj.weight"));
-        assert_eq!(loaded.matrices["model.layers.0.mlp.gate_proj.weight"].dequantize(), expected);
-        let norm = loaded.vectors["model.norm.weight"].to_vec1::<f32>().unwrap();
+        assert_eq!(
+            loaded.matrices["model.layers.0.mlp.gate_proj.weight"].cpu().unwrap().dequantize(),
+            expected
+        );
+        let norm = loaded.vectors["model.norm.weight"].to_cpu().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(norm, as_others_read(folder.path(), "model.norm.weight"));
         assert_eq!(loaded.format(), Format::F16);
     }
@@ -98,7 +101,7 @@ fn weights_take_the_type_that_was_asked_for() {
         let (loaded, _) =
             checkpoint.load(&plan(), Precision { dtype, ..Precision::default() }, &|_, _| {}).unwrap();
         assert_eq!(loaded.format().dtype(), dtype);
-        loaded.matrices[name].dequantize()
+        loaded.matrices[name].cpu().unwrap().dequantize()
     };
     let stored = as_others_read(folder.path(), name);
     assert_eq!(values(Some(DType::F32)), stored);
@@ -127,7 +130,10 @@ fn embedded_files_load_like_a_folder() {
     let embedded = Checkpoint::embedded(&[("config.json", b"{}"), (SINGLE, bytes)]).unwrap();
     let (tensors, _) = embedded.load(&plan(), Precision::default(), &|_, _| {}).unwrap();
     let name = "model.embed_tokens.weight";
-    assert_eq!(tensors.matrices[name].dequantize(), load(folder.path()).unwrap().matrices[name].dequantize());
+    assert_eq!(
+        tensors.matrices[name].cpu().unwrap().dequantize(),
+        load(folder.path()).unwrap().matrices[name].cpu().unwrap().dequantize()
+    );
     let cut = Checkpoint::embedded(&[(SINGLE, &bytes[..bytes.len() - 1])]).unwrap_err().to_string();
     assert!(cut.starts_with("model.safetensors is truncated"), "{cut}");
     assert!(matches!(Checkpoint::embedded(&[]), Err(LayerError::NoWeights { .. })));

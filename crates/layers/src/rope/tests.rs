@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::frequencies::frequencies;
 use super::{Rope, RopeConfig, RopeKind};
+use crate::Place;
 
 #[derive(Deserialize)]
 struct Case {
@@ -64,9 +65,9 @@ fn dynamic_frequencies_depend_on_the_position_alone() {
         max_position_embeddings: 8,
         kind: RopeKind::Dynamic { factor: 2.0 },
     };
-    let short = Rope::new(&config, 8, 10).unwrap();
-    let long = Rope::new(&config, 8, 40).unwrap();
-    let rows = |rope: &Rope| rope.cos.narrow(0, 0, 10).unwrap().to_vec2::<f32>().unwrap();
+    let short = Rope::new(&config, 8, 10, &Place::Cpu).unwrap();
+    let long = Rope::new(&config, 8, 40, &Place::Cpu).unwrap();
+    let rows = |rope: &Rope| rope.cos.to_cpu().unwrap().narrow(0, 0, 10).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(rows(&short), rows(&long));
     let last = frequencies(&config, 8, 10);
     assert_eq!(rows(&short)[9][1], (9.0 * last[1]).cos());

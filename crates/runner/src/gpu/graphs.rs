@@ -9,7 +9,7 @@ use vlinders_models::CausalLm;
 
 use crate::LoadProgress;
 
-/// Every number of tokens up to this is a power of two, beyond it a multiple of a sixteenth of the next one.
+/// Up to this there is a graph for each power of two.
 const SMALL: usize = 8;
 
 /// The graphs of a model.
@@ -36,8 +36,8 @@ pub(crate) fn buckets(most: usize) -> Vec<usize> {
         sizes.push(size);
         size += match size {
             1..SMALL => size,
-            SMALL..64 => SMALL,
-            64..256 => 16,
+            SMALL..128 => SMALL,
+            128..256 => 16,
             256..512 => 32,
             _ => 64,
         };
@@ -129,6 +129,6 @@ mod tests {
             }
         }
         assert!(buckets(0).is_empty());
-        assert_eq!(buckets(256).len(), 23);
+        assert_eq!(buckets(256).len(), 27);
     }
 }

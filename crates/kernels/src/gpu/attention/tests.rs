@@ -98,7 +98,8 @@ impl World {
         let tables: Vec<Vec<u32>> = blocks.iter().map(|n| free.by_ref().take(*n).collect()).collect();
         let layer = GpuKvLayer::new(gpu, c.cache, total, c.block_size, c.kv_heads, c.d).unwrap();
         poison(&layer);
-        let slots: Vec<u32> = c.lengths.iter().zip(&tables).flat_map(|(n, table)| slots(c, *n, table)).collect();
+        let slots: Vec<u32> =
+            c.lengths.iter().zip(&tables).flat_map(|(n, table)| slots(c, *n, table)).collect();
         let rows = noise(c.seed, slots.len() * (1 + 2 * c.kv_heads) * c.d);
         let rows = on_gpu(gpu, &rows, &[slots.len(), (1 + 2 * c.kv_heads) * c.d], c.dtype);
         let still = on_gpu(gpu, &[], &[1, 0], DType::F32);
@@ -172,7 +173,8 @@ impl World {
         let AttentionShape { kv_heads, head_dim: d, block_size, .. } = self.shape;
         let query = self.query((sequence, position));
         let dense = |of: &[f32], head: usize| -> Vec<f32> {
-            let slot = |p: usize| self.tables[sequence][p / block_size] as usize * block_size + p % block_size;
+            let slot =
+                |p: usize| self.tables[sequence][p / block_size] as usize * block_size + p % block_size;
             let row = |p: usize| &of[row_at(&self.layer, slot(p), head) * d..][..d];
             (0..=position).flat_map(|p| row(p).to_vec()).collect()
         };

@@ -58,6 +58,7 @@ fn load(
 
 fn rows(tensors: &LoadedTensors, name: &str) -> Vec<Vec<f32>> {
     let matrix = &tensors.matrices[name];
+    let matrix = matrix.cpu().unwrap();
     matrix.dequantize().chunks(matrix.in_features()).map(<[f32]>::to_vec).collect()
 }
 

@@ -237,12 +237,18 @@ fn rows_of_heads_are_put_back() {
     );
     let loaded = load(&gguf, Some(head), &plan).unwrap();
     let firsts = |name: &str| -> Vec<f32> {
-        loaded.matrices[&part(name)].dequantize().chunks(cols).map(|row| row[cols - 1]).collect()
+        loaded.matrices[&part(name)]
+            .cpu()
+            .unwrap()
+            .dequantize()
+            .chunks(cols)
+            .map(|row| row[cols - 1])
+            .collect()
     };
     let ordered: Vec<f32> = (0..rows).map(value).collect();
     assert_eq!(firsts("k_proj.weight"), ordered);
     assert_eq!(firsts("v_proj.weight"), bias, "only q and k are turned");
-    assert_eq!(loaded.vectors[&part("k_proj.bias")].to_vec1::<f32>().unwrap(), ordered);
+    assert_eq!(loaded.vectors[&part("k_proj.bias")].to_cpu().unwrap().to_vec1::<f32>().unwrap(), ordered);
     assert!(load(&gguf, Some(7), &plan).unwrap_err().to_string().contains("no whole number of heads of 7"));
 }
 
@@ -285,8 +291,14 @@ fn a_model_may_come_in_several_files() {
         &[("model.layers.0.self_attn.q_proj.bias", 8)],
     );
     let loaded = load(&gguf, None, &plan).unwrap();
-    assert_eq!(loaded.matrices["model.layers.0.self_attn.q_proj.weight"].dequantize(), counting(32));
-    assert_eq!(loaded.vectors["model.layers.0.self_attn.q_proj.bias"].to_vec1::<f32>().unwrap(), counting(8));
+    assert_eq!(
+        loaded.matrices["model.layers.0.self_attn.q_proj.weight"].cpu().unwrap().dequantize(),
+        counting(32)
+    );
+    assert_eq!(
+        loaded.vectors["model.layers.0.self_attn.q_proj.bias"].to_cpu().unwrap().to_vec1::<f32>().unwrap(),
+        counting(8)
+    );
 
     let second = Gguf::open(&path(2)).unwrap_err().to_string();
     assert!(second.ends_with("it is file 2 of 2; give the first one"), "{second}");

@@ -106,9 +106,14 @@ fn every_matrix_is_what_the_source_gives_in_every_format() {
             assert_eq!((found.num_bytes(), found.format()), (expected.num_bytes(), expected.format()));
             for (name, matrix) in &expected.matrices {
                 let found = &found.matrices[name];
-                assert_eq!((found.format(), found.bytes()), (matrix.format(), matrix.bytes()), "{name}");
+                assert_eq!(
+                    (found.format(), found.cpu().unwrap().bytes()),
+                    (matrix.format(), matrix.cpu().unwrap().bytes()),
+                    "{name}"
+                );
             }
-            let norm = |loaded: &LoadedTensors| loaded.vectors[NORM].to_vec1::<f32>().unwrap();
+            let norm =
+                |loaded: &LoadedTensors| loaded.vectors[NORM].to_cpu().unwrap().to_vec1::<f32>().unwrap();
             assert_eq!(norm(&found), norm(&expected));
         }
     }
@@ -160,7 +165,7 @@ fn two_loads_at_once_and_a_folder_that_is_gone_change_nothing() {
     let expected = load(source.path(), Precision::default()).unwrap();
     for loaded in both {
         for (name, matrix) in &expected.matrices {
-            assert_eq!(loaded.matrices[name].bytes(), matrix.bytes());
+            assert_eq!(loaded.matrices[name].cpu().unwrap().bytes(), matrix.cpu().unwrap().bytes());
         }
     }
 }

@@ -3,12 +3,7 @@
 use super::*;
 
 fn device() -> Properties {
-    Properties {
-        name: String::new(),
-        capability: (9, 0),
-        multiprocessors: 132,
-        shared_bytes: 227 << 10,
-    }
+    Properties { name: String::new(), capability: (9, 0), multiprocessors: 132, shared_bytes: 227 << 10 }
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
@@ -64,7 +59,10 @@ fn every_row_meets_every_position_once() {
                     for row in *first..first + rows {
                         let token = row as usize / group;
                         assert_eq!(*table, 100 * batch.sequence_of[token]);
-                        assert_eq!(last - batch.positions[token], (first + rows - 1) / group as u32 - token as u32);
+                        assert_eq!(
+                            last - batch.positions[token],
+                            (first + rows - 1) / group as u32 - token as u32
+                        );
                         seen[row as usize] += end.min(&(batch.positions[token] + 1)).saturating_sub(*begin);
                     }
                     let of = &words[words[5] as usize + 2 * (*first as usize / group)..][..2];
