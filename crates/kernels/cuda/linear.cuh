@@ -98,6 +98,20 @@ __device__ __forceinline__ void load_words(uint32_t (&to)[count], uint64_t from)
   }
 }
 
+// Sixteen bytes of activations, or zeros.
+__device__ __forceinline__ void load_if(bool valid, uint32_t (&to)[4], const void* from) {
+#ifdef __CUDACC__
+  asm volatile(
+      "{ .reg .pred valid; setp.ne.b32 valid, %5, 0; mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
+      " @valid ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4]; }"
+      : "=&r"(to[0]), "=&r"(to[1]), "=&r"(to[2]), "=&r"(to[3])
+      : "l"(from), "r"((int)valid));
+#else
+  memset(to, 0, 16);
+  if (valid) memcpy(to, static_cast<const uint4*>(from), 16);
+#endif
+}
+
 __device__ __forceinline__ void unpack(uint32_t (&to)[4], uint4 words) {
   to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
 }

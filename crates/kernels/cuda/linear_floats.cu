@@ -3,3 +3,5 @@
 
 LINEAR_KERNELS(bf16_floats, vlinders::Floats<vlinders::bf16>, vlinders::bf16)
 LINEAR_KERNELS(f16_floats, vlinders::Floats<vlinders::f16>, vlinders::f16)
+LINEAR_LARGE_KERNELS(bf16_floats, vlinders::Floats<vlinders::bf16>, vlinders::bf16)
+LINEAR_LARGE_KERNELS(f16_floats, vlinders::Floats<vlinders::f16>, vlinders::f16)

@@ -3,3 +3,5 @@
 
 LINEAR_KERNELS(bf16_fp8, vlinders::Fp8, vlinders::bf16)
 LINEAR_KERNELS(f16_fp8, vlinders::Fp8, vlinders::f16)
+LINEAR_LARGE_KERNELS(bf16_fp8, vlinders::Fp8, vlinders::bf16)
+LINEAR_LARGE_KERNELS(f16_fp8, vlinders::Fp8, vlinders::f16)

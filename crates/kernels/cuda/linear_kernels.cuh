@@ -10,18 +10,22 @@ __device__ void linear_stream(const LinearParams& p) {
   Stream<Format, T, kRows, kTokens>(p).run();
 }
 
-template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN>
+template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN, int kStages>
 __device__ void linear_tile(const LinearParams& p) {
   SHARED_BYTES(shared);
-  Tile<Format, T, kM, kN, kWarpsM, kWarpsN>(p, shared).run();
+  Tile<Format, T, kM, kN, kWarpsM, kWarpsN, kStages>(p, shared).run();
 }
 
 }  // namespace vlinders
 
-#define LINEAR_KERNELS(suffix, Format, T)                                                                                   \
-  KERNEL(linear_stream8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 1>(p); }            \
-  KERNEL(linear_stream16_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 2>(p); }           \
-  KERNEL(linear_stream32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 4>(p); }           \
-  KERNEL(linear_stream64_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 8>(p); }           \
-  KERNEL(linear_tile64_##suffix, vlinders::LinearParams, 128) { vlinders::linear_tile<Format, T, 64, 64, 2, 2>(p); }       \
-  KERNEL(linear_tile128_##suffix, vlinders::LinearParams, 256) { vlinders::linear_tile<Format, T, 128, 128, 2, 4>(p); }
+#define LINEAR_KERNELS(suffix, Format, T)                                                                                     \
+  KERNEL(linear_stream8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 1>(p); }              \
+  KERNEL(linear_stream16_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 2>(p); }             \
+  KERNEL(linear_stream32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 4>(p); }             \
+  KERNEL(linear_tile32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_tile<Format, T, 128, 32, 8, 1, 4>(p); }     \
+  KERNEL(linear_tile64_##suffix, vlinders::LinearParams, 256) { vlinders::linear_tile<Format, T, 128, 64, 4, 2, 4>(p); }     \
+  KERNEL(linear_small64_##suffix, vlinders::LinearParams, 128) { vlinders::linear_tile<Format, T, 64, 64, 2, 2, 4>(p); }
+
+// Where no block of 32 has sums of its own, registers are left for larger tiles.
+#define LINEAR_LARGE_KERNELS(suffix, Format, T) \
+  KERNEL(linear_tile128_##suffix, vlinders::LinearParams, 256) { vlinders::linear_tile<Format, T, 128, 128, 2, 4, 3>(p); }

@@ -14,8 +14,8 @@ template <class Format, class T, int kRows, int kTokens>
 struct Stream {
   static constexpr int kWarps = kStreamThreads / kWarp;
   static constexpr int kWords = Format::kWords;
-  // Steps whose weights are loaded together: 64 bytes of each row for a lane.
-  static constexpr int kGroup = 8 / kWords;
+  // Steps whose weights are loaded together: for a lane 64 bytes of each pair of rows, or of all if that is more.
+  static constexpr int kGroup = 8 / kWords > kRows ? 8 / kWords / kRows : 1;
   static constexpr int kGroups = kStepsOfChunk / kGroup;
   static constexpr int kM = 16 * kRows, kN = 8 * kTokens;
   // Sums of a chunk lie by token; four more keep lanes in banks of their own.
@@ -72,7 +72,7 @@ struct Stream {
           const int token = 8 * n + g;
           const bool valid = token < p.tokens && k < p.inn;
           const T* from = at<const T>(p.x) + (int64_t)token * p.inn + k;
-          unpack(x[n], valid ? __ldg(reinterpret_cast<const uint4*>(from)) : make_uint4(0, 0, 0, 0));
+          load_if(valid, x[n], from);
         }
 #pragma unroll
         for (int m = 0; m < kRows; m++) {

@@ -8,9 +8,7 @@
 
 namespace vlinders {
 
-constexpr int kStages = 3;
-
-template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN>
+template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN, int kStages>
 struct Tile {
   static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
   static constexpr int kWords = Format::kWords;

@@ -15,17 +15,19 @@ pub(super) enum Half {
 /// What a block has: rows of the matrix, and tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Variant {
-    /// 16 by 8.
+    /// 16 by 8, in registers.
     Stream8,
-    /// 16 by 16.
+    /// 16 by 16, in registers.
     Stream16,
-    /// 32 by 32.
+    /// 32 by 32, in registers.
     Stream32,
-    /// 32 by 64.
-    Stream64,
-    /// 64 by 64.
+    /// 64 by 64, through shared memory.
+    Small64,
+    /// 128 by 32, through shared memory.
+    Tile32,
+    /// 128 by 64, through shared memory.
     Tile64,
-    /// 128 by 128.
+    /// 128 by 128, through shared memory. Not where blocks of weights have scales.
     Tile128,
 }
 
@@ -36,8 +38,6 @@ const WARPS: usize = 8;
 const CHUNK: usize = 4;
 /// Shared memory for sums of chunks, unless one for each warp takes more.
 const SUM_BYTES: usize = 48 << 10;
-/// Steps that a tile has in shared memory.
-const STAGES: usize = 3;
 /// Bytes of a step of a token.
 const TOKEN_BYTES: usize = 128;
 
@@ -75,20 +75,28 @@ impl Half {
 // === impl Variant ===
 
 impl Variant {
-    /// The fastest one.
+    /// The fastest one. Blocks with more rows read activations less often, and those with more tokens weights, as long as there
+    /// are enough of them to keep the device busy.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
+        let enough = w.gpu().properties().multiprocessors as usize * 3 / 4;
+        let busy = |variant: Self| {
+            let (rows, of_tokens) = variant.shape();
+            w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens) >= enough
+        };
         match tokens {
             0..=8 => Self::Stream8,
+            9..=32 if busy(Self::Tile32) => Self::Tile32,
             9..=16 => Self::Stream16,
             17..=32 => Self::Stream32,
-            33..=64 => Self::Stream64,
-            _ => {
-                // Large tiles read less, small ones keep more of the device busy.
-                let tiles = tokens.div_ceil(128) * w.out_features().div_ceil(128);
-                let enough = w.gpu().properties().multiprocessors as usize * 3 / 4;
-                if tiles >= enough { Self::Tile128 } else { Self::Tile64 }
-            }
+            65.. if Self::Tile128.takes(w.format()) && busy(Self::Tile128) => Self::Tile128,
+            _ if busy(Self::Tile64) => Self::Tile64,
+            _ => Self::Small64,
         }
+    }
+
+    /// Whether there is such a kernel.
+    pub(super) fn takes(self, format: GpuFormat) -> bool {
+        self != Self::Tile128 || !matches!(format, GpuFormat::Q8 | GpuFormat::Q4)
     }
 
     pub(super) fn kernel(self, half: Half, format: GpuFormat) -> &'static str {
@@ -96,7 +104,8 @@ impl Variant {
             Self::Stream8 => kernels!("stream8"),
             Self::Stream16 => kernels!("stream16"),
             Self::Stream32 => kernels!("stream32"),
-            Self::Stream64 => kernels!("stream64"),
+            Self::Small64 => kernels!("small64"),
+            Self::Tile32 => kernels!("tile32"),
             Self::Tile64 => kernels!("tile64"),
             Self::Tile128 => kernels!("tile128"),
         };
@@ -115,8 +124,9 @@ impl Variant {
             Self::Stream8 => (16, 8),
             Self::Stream16 => (16, 16),
             Self::Stream32 => (32, 32),
-            Self::Stream64 => (32, 64),
-            Self::Tile64 => (64, 64),
+            Self::Small64 => (64, 64),
+            Self::Tile32 => (128, 32),
+            Self::Tile64 => (128, 64),
             Self::Tile128 => (128, 128),
         }
     }
@@ -136,20 +146,21 @@ impl Variant {
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
         let (rows, tokens) = self.shape();
         let row_blocks = w.out_features().div_ceil(rows);
-        let threads = match self {
-            Self::Tile64 => 128,
-            Self::Tile128 => 256,
-            _ => {
+        let (threads, stages) = match self {
+            Self::Stream8 | Self::Stream16 | Self::Stream32 => {
                 let shared = self.slots(w.steps()) * self.sum_bytes();
                 // One block has all tokens.
                 return Grid::of(row_blocks * n.min(1), STREAM_THREADS).with_shared(shared);
             }
+            Self::Small64 => (128, 4),
+            Self::Tile32 | Self::Tile64 => (256, 4),
+            Self::Tile128 => (256, 3),
         };
         let scales = match w.format() {
             GpuFormat::Q8 | GpuFormat::Q4 => 2 * rows * 16,
             _ => 0,
         };
-        let stages = STAGES * (rows * w.format().step_bytes() + tokens * TOKEN_BYTES) + scales;
+        let stages = stages * (rows * w.format().step_bytes() + tokens * TOKEN_BYTES) + scales;
         // Blocks with the same rows of the matrix follow each other.
         Grid::of_two(n.div_ceil(tokens), row_blocks, threads).with_shared(stages.max(self.sum_bytes()))
     }
