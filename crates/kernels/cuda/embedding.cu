@@ -50,7 +50,7 @@ __device__ __forceinline__ void gather(const GatherParams& p, Unit nan) {
 
 #define EMBEDDING(suffix, Format) \
   KERNEL(embedding_##suffix, vlinders::EmbeddingParams, vlinders::kThreads) { vlinders::embedding<Format>(p); }
-EMBEDDING(f32, vlinders::Floats<float>)
+EMBEDDING(f32, vlinders::Singles)
 EMBEDDING(f16, vlinders::Floats<vlinders::f16>)
 EMBEDDING(bf16, vlinders::Floats<vlinders::bf16>)
 EMBEDDING(fp8, vlinders::Fp8)

@@ -13,7 +13,7 @@ constexpr int kStepsOfChunk = 4;
 
 struct LinearParams {
   uint64_t x;       // [tokens, inn] T, rows aligned to 16 bytes
-  uint64_t codes;   // [out, steps of 64]
+  uint64_t codes;   // tiles of sixteen rows, in steps of 64
   uint64_t scales;  // f32 [out], or f16 [out, chunks of eight]
   uint64_t bias;    // [out] T, or 0
   uint64_t y;       // [tokens, out] T or f32
@@ -25,16 +25,15 @@ struct LinearParams {
   int32_t slots;  // chunks whose sums fit shared memory together, where that matters
 };
 
-// Add the products of half b of a step: sixteen rows of w times eight tokens. `low` and `high` are the lane's words of rows
-// lane / 4 and 8 + lane / 4, `x` its eight numbers of token lane / 4, the scales (low half first) those of both halves.
+// Half b of a step of a tile, as left operands. `words` are the lane's; the words of scales (those of rows lane / 4 and
+// 8 + lane / 4) have those of half 0 in their low halves.
 template <class Format, class T>
 struct Operand {
-  uint32_t pairs[2][4];
+  uint32_t numbers[2][4];
   float scales[2];
 
-  __device__ __forceinline__ Operand(const uint32_t (&low)[Format::kWords], const uint32_t (&high)[Format::kWords], int b) {
-    Format::template expand<T>(low, b, pairs[0]);
-    Format::template expand<T>(high, b, pairs[1]);
+  __device__ __forceinline__ Operand(const uint32_t (&words)[4 * Format::kPieces], int b) {
+    Format::template expand<T>(words, b, numbers);
   }
   __device__ __forceinline__ void set_scales(uint32_t low, uint32_t high, int b) {
     const uint32_t words[2] = {low, high};
@@ -44,6 +43,7 @@ struct Operand {
       scales[i] = to_float(*reinterpret_cast<const f16*>(&bits));
     }
   }
+  // Add the products with eight tokens. `x` has the lane's eight numbers of token lane / 4.
   __device__ __forceinline__ void multiply(const uint32_t (&x)[4], float (&sums)[4]) const {
     if constexpr (Format::kScales == Scales::kBlock) {
       float block[4] = {};
@@ -59,9 +59,8 @@ struct Operand {
   __device__ __forceinline__ void products(const uint32_t (&x)[4], float (&sums)[4]) const {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const uint32_t a[4] = {pairs[0][2 * half], pairs[1][2 * half], pairs[0][2 * half + 1], pairs[1][2 * half + 1]};
       const uint32_t b[2] = {x[2 * half], x[2 * half + 1]};
-      mma<T>(sums, a, b);
+      mma<T>(sums, numbers[half], b);
     }
   }
 };
@@ -74,28 +73,15 @@ __device__ __forceinline__ float finish(const LinearParams& p, float sum, int ou
   return sum + bias;
 }
 
-// A lane's words of a row and a step. `from` is the first one's address. Weights are read once: they should not push anything
-// else out of the first-level cache.
-template <int count>
-__device__ __forceinline__ void load_words(uint32_t (&to)[count], uint64_t from) {
-  static_assert(count == 2 || count % 4 == 0, "eight bytes, or sixteen of each 64");
-#pragma unroll
-  for (int i = 0; i < count / 4; i++) {
+// Four words of weights. These are read once: they should not push anything else out of the first-level cache.
+__device__ __forceinline__ void load_piece(uint32_t* to, uint64_t from) {
 #ifdef __CUDACC__
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[4 * i]), "=r"(to[4 * i + 1]), "=r"(to[4 * i + 2]), "=r"(to[4 * i + 3])
-                 : "l"(from + 64 * i));
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "l"(from));
 #else
-    memcpy(to + 4 * i, at<const uint4>(from + 64 * i), 16);
+  memcpy(to, at<const uint4>(from), 16);
 #endif
-  }
-  if constexpr (count == 2) {
-#ifdef __CUDACC__
-    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
-#else
-    memcpy(to, at<const uint2>(from), 8);
-#endif
-  }
 }
 
 // Sixteen bytes of activations, or zeros.
@@ -112,7 +98,7 @@ __device__ __forceinline__ void load_if(bool valid, uint32_t (&to)[4], const voi
 #endif
 }
 
-__device__ __forceinline__ void unpack(uint32_t (&to)[4], uint4 words) {
+__device__ __forceinline__ void unpack(uint32_t* to, uint4 words) {
   to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
 }
 

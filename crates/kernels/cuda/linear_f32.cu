@@ -34,7 +34,7 @@ __device__ void linear_f32(const LinearParams& p) {
 
 #define LINEAR_F32(suffix, Format) \
   KERNEL(linear_f32_##suffix, vlinders::LinearParams, vlinders::kThreads) { vlinders::linear_f32<Format>(p); }
-LINEAR_F32(f32, vlinders::Floats<float>)
+LINEAR_F32(f32, vlinders::Singles)
 LINEAR_F32(f16, vlinders::Floats<vlinders::f16>)
 LINEAR_F32(bf16, vlinders::Floats<vlinders::bf16>)
 LINEAR_F32(fp8, vlinders::Fp8)

@@ -13,9 +13,9 @@ constexpr int kStreamThreads = 256;
 template <class Format, class T, int kRows, int kTokens>
 struct Stream {
   static constexpr int kWarps = kStreamThreads / kWarp;
-  static constexpr int kWords = Format::kWords;
-  // Steps whose weights are loaded together: for a lane 64 bytes of each pair of rows, or of all if that is more.
-  static constexpr int kGroup = 8 / kWords > kRows ? 8 / kWords / kRows : 1;
+  static constexpr int kPieces = Format::kPieces;
+  // Steps whose weights are loaded together: for a lane 64 bytes of a tile, or of all tiles if that is more.
+  static constexpr int kGroup = 4 / kPieces > kRows ? 4 / kPieces / kRows : 1;
   static constexpr int kGroups = kStepsOfChunk / kGroup;
   static constexpr int kM = 16 * kRows, kN = 8 * kTokens;
   // Sums of a chunk lie by token; four more keep lanes in banks of their own.
@@ -23,36 +23,35 @@ struct Stream {
   static constexpr int kOwn = (kM * kN + kStreamThreads - 1) / kStreamThreads;
 
   struct Group {
-    uint32_t words[kGroup][kRows][2][kWords];
-    // Two scales of each step.
+    uint32_t words[kGroup][kRows][4 * kPieces];
+    // Two scales of each step, of both rows.
     uint32_t scales[kGroup][kRows][2];
   };
 
   const LinearParams& p;
-  const int g, t, first_row;
+  const int lane, g, t, first_row;
 
   __device__ __forceinline__ Stream(const LinearParams& p)
-      : p(p), g(threadIdx.x % kWarp / 4), t(threadIdx.x % 4), first_row(blockIdx.x * kM) {}
-
-  // Rows beyond the last one are it: nobody looks at what becomes of them.
-  __device__ __forceinline__ int row(int m, int half) const { return min(first_row + 16 * m + 8 * half + g, p.out - 1); }
+      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), first_row(blockIdx.x * kM) {}
 
   __device__ __forceinline__ void load(Group& group, int step) const {
 #pragma unroll
     for (int m = 0; m < kRows; m++) {
+      // Beyond the last tile it is read again: nobody looks at what becomes of it.
+      const int tile = min(first_row / kTileRows + m, (p.out - 1) / kTileRows);
+      const uint64_t codes = step_of<Format>(p.codes, p.steps, tile, step) + lane * 16;
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        const int64_t row = this->row(m, half);
-        const uint64_t codes = p.codes + (row * p.steps + step) * Format::kStepBytes + t * (kWords == 2 ? 8 : 16);
+      for (int s = 0; s < kGroup; s++) {
+        if (step + s >= p.steps) continue;
 #pragma unroll
-        for (int s = 0; s < kGroup; s++)
-          if (step + s < p.steps) load_words(group.words[s][m][half], codes + s * Format::kStepBytes);
+        for (int i = 0; i < kPieces; i++)
+          load_piece(group.words[s][m] + 4 * i, codes + (s * kPieces + i) * kPieceBytes);
         if constexpr (Format::kScales == Scales::kBlock) {
-          const int64_t chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk;
-          const uint32_t* scales = at<const uint32_t>(p.scales) + row * chunks * kStepsOfChunk + step;
-          if (step < p.steps) {
+          const int64_t pitch = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk * kStepsOfChunk;
 #pragma unroll
-            for (int s = 0; s < kGroup; s++) group.scales[s][m][half] = __ldg(scales + s);
+          for (int half = 0; half < 2; half++) {
+            const int row = min(tile * kTileRows + 8 * half + g, p.out - 1);
+            group.scales[s][m][half] = __ldg(at<const uint32_t>(p.scales) + row * pitch + step + s);
           }
         }
       }
@@ -76,7 +75,7 @@ struct Stream {
         }
 #pragma unroll
         for (int m = 0; m < kRows; m++) {
-          Operand<Format, T> rows(group.words[s][m][0], group.words[s][m][1], b);
+          Operand<Format, T> rows(group.words[s][m], b);
           if constexpr (Format::kScales == Scales::kBlock)
             rows.set_scales(group.scales[s][m][0], group.scales[s][m][1], b);
 #pragma unroll

@@ -1,8 +1,8 @@
 // Products with many tokens, which take as long as the multiplications do.
 //
 // A block has a tile of w's rows and of tokens, and goes through k in steps of 64 that arrive in shared memory while earlier
-// ones are multiplied. Warps share the tile. In memory of floats, odd rows have the halves of their 128 bytes exchanged, so that
-// eight lanes, which read 64 bytes of two rows each, meet all banks.
+// ones are multiplied. Warps share the tile. Odd tokens have the halves of their 128 bytes exchanged, so that eight lanes, which
+// read 64 bytes of two tokens each, meet all banks.
 #pragma once
 #include "linear.cuh"
 
@@ -11,9 +11,9 @@ namespace vlinders {
 template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN, int kStages>
 struct Tile {
   static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
-  static constexpr int kWords = Format::kWords;
   static constexpr int kRows = kM / kWarpsM / 16, kTokens = kN / kWarpsN / 8;
-  static constexpr int kCodeBytes = kM * Format::kStepBytes, kXBytes = kN * kStep * 2;
+  static constexpr int kTileBytes = Format::kPieces * kPieceBytes;
+  static constexpr int kCodeBytes = kM / kTileRows * kTileBytes, kXBytes = kN * kStep * 2;
   static constexpr int kStageBytes = kCodeBytes + kXBytes;
   // Scales of the blocks of a chunk of each row; those of the next chunk come while this one's are in use.
   static constexpr int kScaleBytes = kM * 16;
@@ -36,48 +36,33 @@ struct Tile {
         stages(shared),
         scales(shared + kStages * kStageBytes) {}
 
-  // Where sixteen bytes of a row of floats lie.
-  static __device__ __forceinline__ int place(int row, int piece) { return row * 128 + (piece ^ (row & 1) << 2) * 16; }
+  // Where sixteen bytes of a token lie.
+  static __device__ __forceinline__ int place(int token, int eight) { return token * 128 + (eight ^ (token & 1) << 2) * 16; }
 
   __device__ __forceinline__ void load(int step) const {
     if (step >= p.steps) return;
     unsigned char* stage = stages + step % kStages * kStageBytes;
-    constexpr int kPieces = Format::kStepBytes / 16;
 #pragma unroll
-    for (int i = 0; i < (kM * kPieces + kThreads - 1) / kThreads; i++) {
-      const int index = threadIdx.x + i * kThreads, row = index / kPieces, piece = index % kPieces;
-      if (kM * kPieces % kThreads != 0 && index >= kM * kPieces) break;
-      const int64_t from = (int64_t)min(first_row + row, p.out - 1) * p.steps + step;
-      unsigned char* to = stage + (kPieces == 8 ? place(row, piece) : index * 16);
-      copy_async(to, at<const char>(p.codes + from * Format::kStepBytes + piece * 16), true);
+    for (int i = 0; i < (kCodeBytes / 16 + kThreads - 1) / kThreads; i++) {
+      const int index = threadIdx.x + i * kThreads;
+      if (kCodeBytes / 16 % kThreads != 0 && index >= kCodeBytes / 16) break;
+      // Beyond the last tile it is read again: nobody looks at what becomes of it.
+      const int tile = min(first_row / kTileRows + index * 16 / kTileBytes, (p.out - 1) / kTileRows);
+      const uint64_t from = step_of<Format>(p.codes, p.steps, tile, step) + index * 16 % kTileBytes;
+      copy_async(stage + index * 16, at<const char>(from), true);
     }
 #pragma unroll
     for (int i = 0; i < kN * 8 / kThreads; i++) {
-      const int index = threadIdx.x + i * kThreads, token = index / 8, piece = index % 8;
-      const int k = step * kStep + piece * 8;
+      const int index = threadIdx.x + i * kThreads, token = index / 8, eight = index % 8;
+      const int k = step * kStep + eight * 8;
       const bool valid = first_token + token < p.tokens && k < p.inn;
       const T* from = at<const T>(p.x) + (valid ? (int64_t)(first_token + token) * p.inn + k : 0);
-      copy_async(stage + kCodeBytes + place(token, piece), from, valid);
+      copy_async(stage + kCodeBytes + place(token, eight), from, valid);
     }
     if (Format::kScales == Scales::kBlock && step % kStepsOfChunk == 0 && threadIdx.x < kM) {
       const int64_t chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk, chunk = step / kStepsOfChunk;
       const int64_t from = min(first_row + (int)threadIdx.x, p.out - 1) * chunks + chunk;
       copy_async(scales + chunk % 2 * kScaleBytes + threadIdx.x * 16, at<const char>(p.scales + from * 16), true);
-    }
-  }
-
-  // The lane's words of a row, those of half b alone where it has so many.
-  __device__ __forceinline__ void read_words(uint32_t (&to)[kWords], const unsigned char* codes, int row, int b) const {
-    if constexpr (kWords == 8) {
-      uint32_t half[4];
-      unpack(half, *reinterpret_cast<const uint4*>(codes + place(row, 4 * b + t)));
-#pragma unroll
-      for (int i = 0; i < 8; i++) to[i] = half[i % 4];
-    } else if constexpr (kWords == 4) {
-      unpack(to, *reinterpret_cast<const uint4*>(codes + row * 64 + t * 16));
-    } else {
-      const uint2 both = *reinterpret_cast<const uint2*>(codes + row * 32 + t * 8);
-      to[0] = both.x, to[1] = both.y;
     }
   }
 
@@ -92,15 +77,16 @@ struct Tile {
         unpack(x[n], *reinterpret_cast<const uint4*>(x_tile + place(warp_token + 8 * n + g, 4 * b + t)));
 #pragma unroll
       for (int m = 0; m < kRows; m++) {
-        const int row = warp_row + 16 * m + g;
-        uint32_t low[kWords], high[kWords];
-        read_words(low, codes, row, b);
-        read_words(high, codes, row + 8, b);
-        Operand<Format, T> rows(low, high, b);
+        uint32_t words[4 * Format::kPieces];
+        const unsigned char* tile = codes + (warp_row / kTileRows + m) * kTileBytes + lane * 16;
+#pragma unroll
+        for (int i = 0; i < Format::kPieces; i++)
+          unpack(words + 4 * i, *reinterpret_cast<const uint4*>(tile + i * kPieceBytes));
+        Operand<Format, T> rows(words, b);
         if constexpr (Format::kScales == Scales::kBlock) {
           const uint32_t* of_step = reinterpret_cast<const uint32_t*>(scales + step / kStepsOfChunk % 2 * kScaleBytes);
-          of_step += step % kStepsOfChunk;
-          rows.set_scales(of_step[4 * row], of_step[4 * (row + 8)], b);
+          of_step += step % kStepsOfChunk + (warp_row + 16 * m + g) * 4;
+          rows.set_scales(of_step[0], of_step[8 * 4], b);
         }
 #pragma unroll
         for (int n = 0; n < kTokens; n++) rows.multiply(x[n], sums[m][n]);

@@ -1,8 +1,9 @@
 // How weight matrices lie in device memory, and how the numbers of a row become operands of tensor cores.
 //
-// A row is cut into steps of 64 numbers, the last one filled up with zeros. Lane t of four takes numbers 8t .. 8t+7 of each 32,
-// so the codes of a step that a lane needs lie side by side: floats as they are; of eight bits 16t + 8b + j is number j of the
-// lane's eight of half b; of four bits word 2t + b holds eight codes plus eight, number j in bits 4 (j/2) + 16 (j%2).
+// Sixteen rows are a tile, cut into steps of 64 numbers; the last step is filled up with zeros, and what the last tile has beyond the
+// last row is nobody's. A step of a tile is one or more pieces of 512 bytes, sixteen for each lane of a warp, so that a
+// warp's loads are whole and a lane has operands in its registers as they come. With g = lane / 4 and t = lane % 4, a lane
+// has numbers 8t .. 8t+7 of each 32, of rows g and g + 8.
 #pragma once
 #include "common.cuh"
 
@@ -58,31 +59,50 @@ template <>
 constexpr bool kIsBf16<bf16> = true;
 
 // Each format says
-//   kWords: words that a lane needs of a row and a step;
+//   kPieces: pieces of a step;
 //   kScales: what is multiplied with a scale: nothing, sums of rows (f32), or sums of blocks of 32 (f16);
-//   expand: the lane's eight numbers of half b, exact in T, as four pairs;
-//   number: number k of the row that begins at `row`, before scaling.
+//   kPerWord: numbers of a word, neighbours in k;
+//   word: which word of a step has number k (< 64) of row `row` (< 16);
+//   number: number k of that word, exact and before scaling;
+//   expand: of a lane's words of a step, left operands for half b: numbers 0 .. 3 of its eight of both rows, then 4 .. 7.
 
-// Floats of the type of activations, or f32 where these are.
+// Where the words of a lane begin.
+__device__ __forceinline__ int lane_words(int row, int k) { return (row % 8 * 4 + k % 32 / 8) * 4; }
+
+// Floats of two bytes: a piece for each operand.
 template <class T>
 struct Floats {
-  static constexpr int kWords = 8;
-  static constexpr int kStepBytes = kStep * sizeof(T);
+  static constexpr int kPieces = 4, kPerWord = 2;
   static constexpr Scales kScales = Scales::kNone;
-  template <class Operand>
-  static __device__ __forceinline__ void expand(const uint32_t (&words)[8], int b, uint32_t (&pairs)[4]) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) pairs[i] = words[4 * b + i];
+  static __device__ __forceinline__ int word(int row, int k) {
+    return (k / 32 * 2 + k % 8 / 4) * 128 + lane_words(row, k) + k % 4 / 2 * 2 + row / 8;
   }
-  static __device__ __forceinline__ float number(uint64_t row, int k) { return to_float(at<const T>(row)[k]); }
+  static __device__ __forceinline__ float number(uint32_t word, int k) {
+    const uint16_t bits = (uint16_t)(k % 2 ? word >> 16 : word);
+    return to_float(*reinterpret_cast<const T*>(&bits));
+  }
+  template <class Operand>
+  static __device__ __forceinline__ void expand(const uint32_t (&words)[16], int b, uint32_t (&to)[2][4]) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) to[i / 4][i % 4] = words[8 * b + i];
+  }
 };
 
-__device__ __forceinline__ int place_of_byte(int k) { return k / kStep * kStep + k % 32 / 8 * 16 + k % kStep / 32 * 8 + k % 8; }
+// Of pairs (0, 1), (2, 3), (4, 5), (6, 7) of a row, into both operands. `high` is 1 for row g + 8.
+__device__ __forceinline__ void put_pair(uint32_t (&to)[2][4], int i, int high, uint32_t pair) {
+  to[i / 2][i % 2 * 2 + high] = pair;
+}
+
+// Codes of a byte: a piece for each row.
+struct Bytes {
+  static constexpr int kPieces = 2, kPerWord = 4;
+  static __device__ __forceinline__ int word(int row, int k) {
+    return row / 8 * 128 + lane_words(row, k) + k / 32 * 2 + k % 8 / 4;
+  }
+};
 
 // e4m3 and a scale for each row.
-struct Fp8 {
-  static constexpr int kWords = 4;
-  static constexpr int kStepBytes = kStep;
+struct Fp8 : Bytes {
   static constexpr Scales kScales = Scales::kRow;
   // Exponent and mantissa move into those of T, whose exponents are 8 or 120 less then. No code is a NaN.
   template <class T>
@@ -92,24 +112,22 @@ struct Fp8 {
     return pair_times<T>((high_bytes >> kShift & kMask) | (high_bytes & 0x80008000u), kPower);
   }
   template <class T>
-  static __device__ __forceinline__ void expand(const uint32_t (&words)[4], int b, uint32_t (&pairs)[4]) {
+  static __device__ __forceinline__ void expand(const uint32_t (&words)[8], int b, uint32_t (&to)[2][4]) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-      pairs[2 * i] = pair<T>(__byte_perm(words[2 * b + i], 0, 0x1404));
-      pairs[2 * i + 1] = pair<T>(__byte_perm(words[2 * b + i], 0, 0x3424));
+    for (int i = 0; i < 8; i++) {
+      const uint32_t word = words[i / 4 * 4 + 2 * b + i % 4 / 2];
+      put_pair(to, i % 4, i / 4, pair<T>(__byte_perm(word, 0, i % 2 ? 0x3424 : 0x1404)));
     }
   }
-  static __device__ __forceinline__ float number(uint64_t row, int k) {
-    const uint32_t code = at<const uint8_t>(row)[place_of_byte(k)];
+  static __device__ __forceinline__ float number(uint32_t word, int k) {
+    const uint32_t code = word >> k % 4 * 8;
     // 2^120, since exponents of f32 are 120 more.
     return __uint_as_float((code & 0x7f) << 20 | (code & 0x80) << 24) * __uint_as_float(0x7b800000u);
   }
 };
 
 // Whole numbers from -127 to 127 and a scale for each 32.
-struct Q8 {
-  static constexpr int kWords = 4;
-  static constexpr int kStepBytes = kStep;
+struct Q8 : Bytes {
   static constexpr Scales kScales = Scales::kBlock;
   template <class T>
   static __device__ __forceinline__ uint32_t pair(uint32_t word, uint32_t selector) {
@@ -123,43 +141,62 @@ struct Q8 {
     }
   }
   template <class T>
-  static __device__ __forceinline__ void expand(const uint32_t (&words)[4], int b, uint32_t (&pairs)[4]) {
+  static __device__ __forceinline__ void expand(const uint32_t (&words)[8], int b, uint32_t (&to)[2][4]) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-      pairs[2 * i] = pair<T>(words[2 * b + i], 0x4140);
-      pairs[2 * i + 1] = pair<T>(words[2 * b + i], 0x4342);
+    for (int i = 0; i < 8; i++) {
+      const uint32_t word = words[i / 4 * 4 + 2 * b + i % 4 / 2];
+      put_pair(to, i % 4, i / 4, pair<T>(word, i % 2 ? 0x4342 : 0x4140));
     }
   }
-  static __device__ __forceinline__ float number(uint64_t row, int k) { return at<const int8_t>(row)[place_of_byte(k)]; }
+  static __device__ __forceinline__ float number(uint32_t word, int k) { return (int8_t)(word >> k % 4 * 8); }
 };
 
-// Whole numbers from -8 to 7 and a scale for each 32.
+// Whole numbers from -8 to 7 and a scale for each 32. A word has eight codes plus eight, number j in bits 4 (j/2) + 16 (j%2).
 struct Q4 {
-  static constexpr int kWords = 2;
-  static constexpr int kStepBytes = kStep / 2;
+  static constexpr int kPieces = 1, kPerWord = 8;
   static constexpr Scales kScales = Scales::kBlock;
+  static __device__ __forceinline__ int word(int row, int k) { return lane_words(row, k) + row / 8 * 2 + k / 32; }
   template <class T>
-  static __device__ __forceinline__ void expand(const uint32_t (&words)[2], int b, uint32_t (&pairs)[4]) {
+  static __device__ __forceinline__ void expand(const uint32_t (&words)[4], int b, uint32_t (&to)[2][4]) {
     // 128 or 1024 and the code plus eight, less both.
     constexpr uint32_t kBase = kIsBf16<T> ? 0x43004300u : 0x64006400u;
 #pragma unroll
-    for (int i = 0; i < 4; i++) pairs[i] = pair_minus<T>((words[b] >> 4 * i & 0x000f000fu) | kBase, kBase | 0x00080008u);
+    for (int i = 0; i < 8; i++) {
+      const uint32_t codes = words[i / 4 * 2 + b] >> i % 4 * 4 & 0x000f000fu;
+      put_pair(to, i % 4, i / 4, pair_minus<T>(codes | kBase, kBase | 0x00080008u));
+    }
   }
-  static __device__ __forceinline__ float number(uint64_t row, int k) {
-    const uint32_t word = at<const uint32_t>(row)[k / kStep * 8 + k % 32 / 8 * 2 + k % kStep / 32];
+  static __device__ __forceinline__ float number(uint32_t word, int k) {
     return (int)(word >> (k % 8 / 2 * 4 + k % 2 * 16) & 15) - 8;
   }
 };
+
+// Weights of f32, which tensor cores never see: row by row.
+struct Singles {};
+
+constexpr int kPieceBytes = 512;
+constexpr int kTileRows = 16;
+
+// Where a step of a tile begins.
+template <class Format>
+__device__ __forceinline__ uint64_t step_of(uint64_t codes, int steps, int tile, int step) {
+  return codes + ((uint64_t)tile * steps + step) * (Format::kPieces * kPieceBytes);
+}
 
 // Number k of row `row`. `steps` is the length of rows, `scales` what `kScales` says: scales of blocks lie in rows of whole
 // chunks of eight.
 template <class Format>
 __device__ __forceinline__ float weight_at(uint64_t codes, uint64_t scales, int steps, int row, int k) {
-  const float number = Format::number(codes + (uint64_t)row * steps * Format::kStepBytes, k);
+  const uint32_t* words = at<const uint32_t>(step_of<Format>(codes, steps, row / kTileRows, k / kStep));
+  const float number = Format::number(words[Format::word(row % kTileRows, k % kStep)], k);
   if constexpr (Format::kScales == Scales::kRow) return number * at<const float>(scales)[row];
   if constexpr (Format::kScales == Scales::kBlock)
     return number * to_float(at<const f16>(scales)[(int64_t)row * ((steps + 3) / 4 * 8) + k / kScaled]);
   return number;
+}
+template <>
+__device__ __forceinline__ float weight_at<Singles>(uint64_t codes, uint64_t, int steps, int row, int k) {
+  return at<const float>(codes)[(int64_t)row * steps * kStep + k];
 }
 
 }  // namespace vlinders

@@ -7,6 +7,8 @@ use crate::format::Format;
 
 /// Numbers of a row that are read together: rows are filled up to a multiple of it.
 pub(crate) const STEP: usize = 64;
+/// Rows that lie together, unless weights are f32.
+const TILE: usize = 16;
 /// Numbers of a row that share a scale where blocks have scales.
 pub(crate) const SCALED: usize = 32;
 /// Scales of a row that are read together: rows of scales are filled up to a multiple of it.
@@ -73,7 +75,7 @@ impl GpuFormat {
     /// Bytes of an `[out, inn]` matrix in device memory; `None` when that is more than can be counted.
     #[must_use]
     pub fn num_bytes(self, out: usize, inn: usize) -> Option<usize> {
-        out.checked_mul(self.row_bytes(inn)?.checked_add(self.row_scale_bytes(inn))?)
+        self.code_bytes(out, inn)?.checked_add(out.checked_mul(self.row_scale_bytes(inn))?)
     }
 
     /// Bytes of a step of codes.
@@ -84,6 +86,15 @@ impl GpuFormat {
             Self::Fp8 | Self::Q8 => STEP,
             Self::Q4 => STEP / 2,
         }
+    }
+
+    /// Bytes of the codes of a matrix.
+    pub(crate) fn code_bytes(self, out: usize, inn: usize) -> Option<usize> {
+        let rows = match self {
+            Self::F32 => out,
+            _ => out.checked_next_multiple_of(TILE)?,
+        };
+        rows.checked_mul(self.row_bytes(inn)?)
     }
 
     /// Bytes of the codes of a row.

@@ -41,6 +41,18 @@ struct RandomParams {
 // SAFETY: the struct of cuda/random_weights.cu, without padding.
 unsafe impl Params for RandomParams {}
 
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct PlaceRowsParams {
+    from: u64,
+    codes: u64,
+    first_row: i32,
+    steps: i32,
+}
+
+// SAFETY: the struct of cuda/place_rows.cu, without padding.
+unsafe impl Params for PlaceRowsParams {}
+
 // === impl GpuMatrix ===
 
 impl GpuMatrix {
@@ -185,11 +197,27 @@ impl GpuMatrixBuilder {
         filled.fill(true);
         let encoded = encode(*format, stored, *inn, bytes)?;
         let gpu = codes.gpu();
-        gpu.write(codes, first_row * codes.num_bytes() / out, &encoded.codes)?;
         if let Some(scales) = scales {
             gpu.write(scales, first_row * scales.num_bytes() / out, &encoded.scales)?;
         }
-        Ok(())
+        let kernel = match format {
+            GpuFormat::F32 => {
+                return Ok(gpu.write(codes, first_row * codes.num_bytes() / out, &encoded.codes)?);
+            }
+            GpuFormat::F16 | GpuFormat::BF16 => "place_rows_floats",
+            GpuFormat::Fp8 | GpuFormat::Q8 => "place_rows_bytes",
+            GpuFormat::Q4 => "place_rows_nibbles",
+        };
+        let from = gpu.allocate(encoded.codes.len())?;
+        gpu.write(&from, 0, &encoded.codes)?;
+        let params = PlaceRowsParams {
+            from: from.address(),
+            codes: codes.address(),
+            first_row: first_row as i32,
+            steps: self.matrix.steps() as i32,
+        };
+        // SAFETY: rows up to the last one are in the matrix, and `from` has the codes of as many.
+        Ok(unsafe { gpu.launch(kernel, Grid::of(last_row - first_row, THREADS), &params)? })
     }
 
     /// The finished matrix.

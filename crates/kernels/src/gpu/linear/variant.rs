@@ -149,7 +149,7 @@ impl Variant {
         let (threads, stages) = match self {
             Self::Stream8 | Self::Stream16 | Self::Stream32 => {
                 let shared = self.slots(w.steps()) * self.sum_bytes();
-                // One block has all tokens.
+                // One block has all tokens, if there are any.
                 return Grid::of(row_blocks * n.min(1), STREAM_THREADS).with_shared(shared);
             }
             Self::Small64 => (128, 4),

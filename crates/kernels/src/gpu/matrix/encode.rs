@@ -1,4 +1,6 @@
-//! Rows of files in the layout of device memory, which `cuda/weights.cuh` describes.
+//! Rows of files as rows of codes, which `cuda/place_rows.cu` puts where products read them.
+//!
+//! Codes are in the order of numbers, those of four bits in words of eight: see `cuda/weights.cuh`.
 
 use std::borrow::Cow;
 
@@ -12,7 +14,7 @@ use crate::quant::round_rows;
 use crate::stored::Stored;
 use crate::tensor::Shared;
 
-/// Rows as device memory holds them.
+/// Rows of codes, each in whole steps, and of scales.
 pub(super) struct Encoded<'a> {
     pub(super) codes: Cow<'a, [u8]>,
     pub(super) scales: Vec<u8>,
@@ -112,16 +114,10 @@ fn put<const B: usize>(numbers: &[f32], codes: &mut [u8], bytes: impl Fn(f32) ->
     }
 }
 
-/// Where number `k` of a row lies among codes of a byte.
-fn place_of_byte(k: usize) -> usize {
-    k / STEP * STEP + k % 32 / 8 * 16 + k % STEP / 32 * 8 + k % 8
-}
-
 /// Where number `k` of a row lies among codes of four bits: the byte, and the bit in it.
 fn place_of_nibble(k: usize) -> (usize, usize) {
-    let word = k / STEP * 8 + k % 32 / 8 * 2 + k % STEP / 32;
     let bit = k % 8 / 2 * 4 + k % 2 * 16;
-    (word * 4 + bit / 8, bit % 8)
+    (k / 8 * 4 + bit / 8, bit % 8)
 }
 
 /// The greatest number of a row becomes that of e4m3. A row with a number that is not finite has a scale that is no number:
@@ -132,9 +128,7 @@ fn fp8_row(numbers: &[f32], codes: &mut [u8], scales: &mut [u8]) {
     let scale = if poison.is_nan() { f32::NAN } else { greatest / FP8_MOST };
     scales.copy_from_slice(&scale.to_le_bytes());
     if scale > 0.0 {
-        for (k, number) in numbers.iter().enumerate() {
-            codes[place_of_byte(k)] = e4m3(number / scale);
-        }
+        put(numbers, codes, |x| [e4m3(x / scale)]);
     }
 }
 
@@ -169,9 +163,7 @@ fn blocks_of(format: Format, stored: Stored, inn: usize, bytes: &[u8]) -> Result
 fn q8_row(blocks: &[u8], codes: &mut [u8], scales: &mut [u8]) {
     for (index, block) in blocks.chunks_exact(Stored::Q8_0.block_bytes()).enumerate() {
         scales[2 * index..][..2].copy_from_slice(&block[..2]);
-        for (i, code) in block[2..].iter().enumerate() {
-            codes[place_of_byte(index * SCALED + i)] = *code;
-        }
+        codes[index * SCALED..][..SCALED].copy_from_slice(&block[2..]);
     }
 }
 
