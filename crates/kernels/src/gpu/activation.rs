@@ -50,7 +50,8 @@ pub fn silu_mul(gate_up: &GpuTensor) -> Result<GpuTensor> {
     Ok(y)
 }
 
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 mod tests {
     use super::*;
     use crate::gpu::testing::{DTYPES, assert_near, device, on_gpu, rounded_to, values_of};

@@ -105,7 +105,8 @@ fn check_rows(op: &'static str, rows: &GpuTensor) -> Result<usize> {
     }
 }
 
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 mod tests {
     use super::*;
     use crate::gpu::GpuMatrixBuilder;

@@ -2,7 +2,8 @@
 //!
 //! All kernels add up in one order, which `cuda/linear.cuh` defines, so which of them is chosen changes no bit.
 
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 mod tests;
 mod variant;
 
