@@ -10,10 +10,13 @@ mod format;
 mod kv;
 mod linear;
 mod matrix;
+mod moe;
 mod norm;
 mod qkv;
+mod sample;
 #[cfg(all(test, feature = "emulation"))]
 mod testing;
+mod token_states;
 
 use candle_core::DType;
 use vlinders_device::{Code, DeviceError, Gpu};
@@ -28,8 +31,13 @@ pub use self::{
     kv::GpuKvLayer,
     linear::linear,
     matrix::{GpuMatrix, GpuMatrixBuilder},
+    moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},
     qkv::{GpuHeadNorms, GpuRotation, qkv},
+    sample::{
+        Draw, MAX_TOP_LOGPROBS, NO_SOURCE, RowLogprobs, SampleFailure, SampleRow, logprobs, next_tokens, sample,
+    },
+    token_states::{Said, TokenStates},
 };
 
 #[cfg(feature = "cuda")]

@@ -4,6 +4,7 @@
 
 mod executor;
 mod files;
+mod gpu_sampler;
 mod pack;
 mod ranks;
 mod support;
