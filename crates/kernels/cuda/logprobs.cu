@@ -23,7 +23,7 @@ struct LogprobsParams {
 struct Logprobs {
   float logprob;
   uint32_t rank;
-  uint32_t ids[kMaxTop];
+  uint32_t ids[kMaxTop];  // all bits set where there are no more numbers
   float top[kMaxTop];
 };
 

@@ -203,11 +203,10 @@ impl RowLogprobs {
     pub fn of_words(words: &[u32], top: u32, vocab: usize) -> Self {
         let top = (top as usize).min(MAX_TOP_LOGPROBS).min(vocab);
         let (ids, logprobs) = words[2..].split_at(MAX_TOP_LOGPROBS);
-        Self {
-            logprob: f32::from_bits(words[0]),
-            rank: words[1],
-            top: ids.iter().zip(logprobs).take(top).map(|(id, bits)| (*id, f32::from_bits(*bits))).collect(),
-        }
+        // Fewer than asked for when other logits are not numbers.
+        let known = ids.iter().zip(logprobs).take(top).take_while(|(id, _)| **id != u32::MAX);
+        let top = known.map(|(id, bits)| (*id, f32::from_bits(*bits))).collect();
+        Self { logprob: f32::from_bits(words[0]), rank: words[1], top }
     }
 }
 
