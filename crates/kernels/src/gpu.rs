@@ -35,7 +35,8 @@ pub use self::{
     norm::{add_rms_norm, rms_norm},
     qkv::{GpuHeadNorms, GpuRotation, qkv},
     sample::{
-        Draw, MAX_TOP_LOGPROBS, NO_SOURCE, RowLogprobs, SampleFailure, SampleRow, logprobs, next_tokens, sample,
+        Draw, MAX_TOP_LOGPROBS, NO_SOURCE, RowLogprobs, SampleFailure, SampleRow, logprobs, next_tokens,
+        sample,
     },
     token_states::{Said, TokenStates},
 };

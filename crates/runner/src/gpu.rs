@@ -2,6 +2,7 @@
 
 mod graphs;
 mod room;
+mod sampling;
 
 use vlinders_device::{Gpu, GpuTensor, Tensor};
 use vlinders_engine::{Executor, ExecutorError, StepOutput, StepPlan};
@@ -12,8 +13,9 @@ use vlinders_models::CausalLm;
 use self::graphs::Graphs;
 pub(crate) use self::graphs::buckets;
 pub(crate) use self::room::{left_for_cache, limits, num_sequences, set_aside_for_steps};
+use self::sampling::Sampling;
+use crate::LoadProgress;
 use crate::layout::Layout;
-use crate::{LoadProgress, Sampler};
 
 /// Rows of logits that are held at once; a row is as long as the vocabulary.
 pub(crate) const LOGIT_ROWS: usize = 256;
@@ -24,17 +26,24 @@ pub(crate) struct GpuExecutor {
     kv: KvStore,
     gpu: Gpu,
     layout: Layout,
-    sampler: Sampler,
+    sampling: Sampling,
     graphs: Graphs,
 }
 
 // === impl GpuExecutor ===
 
 impl GpuExecutor {
-    pub(crate) fn new(model: Box<dyn CausalLm>, kv: KvStore, gpu: Gpu, batch: GpuBatch) -> Self {
+    pub(crate) fn new(
+        model: Box<dyn CausalLm>,
+        kv: KvStore,
+        gpu: Gpu,
+        batch: GpuBatch,
+        num_sequences: usize,
+    ) -> Result<Self, LayerError> {
+        let sampling = Sampling::new(&gpu, num_sequences, model.vocab_size())?;
         let mut layout = Layout::default();
         layout.batch.set_gpu(batch);
-        Self { model, kv, gpu, layout, sampler: Sampler::default(), graphs: Graphs::default() }
+        Ok(Self { model, kv, gpu, layout, sampling, graphs: Graphs::default() })
     }
 
     /// Compute one token in the first block, whose contents nobody has use for yet: kernels are loaded when they are first
@@ -92,15 +101,11 @@ impl GpuExecutor {
     fn execute(&mut self, plan: &StepPlan) -> Result<StepOutput, ExecutorError> {
         let hidden = self.forward(plan).map_err(|e| failed(&e))?;
         let mut output = StepOutput::default();
-        let vocab = self.model.vocab_size();
         let rows = self.layout.uses().len();
         for first in (0..rows).step_by(LOGIT_ROWS) {
             let count = LOGIT_ROWS.min(rows - first);
             let Some(logits) = self.logits(&hidden, first, count).map_err(|e| failed(&e))? else { continue };
-            let numbers = logits.to_cpu().map_err(|e| failed(&e.into()))?;
-            let numbers = numbers.flatten_all().and_then(|all| all.to_vec1::<f32>());
-            let numbers = numbers.map_err(|e| failed(&e.into()))?;
-            self.layout.read(plan, &mut self.sampler, first, &numbers, vocab, &mut output)?;
+            self.sampling.read(plan, &mut self.layout, first, &logits, &mut output)?;
         }
         Ok(output)
     }
@@ -108,6 +113,7 @@ impl GpuExecutor {
 
 impl Executor for GpuExecutor {
     fn step(&mut self, plan: &StepPlan) -> Result<StepOutput, ExecutorError> {
+        self.sampling.forget(&plan.finished);
         self.layout.update_sequences(plan);
         if plan.work.is_empty() {
             return Ok(StepOutput::default());

@@ -1,6 +1,6 @@
 //! From a plan to a flat batch: what every executor keeps of live sequences, and what each row of logits is for.
 
-use vlinders_engine::{ExecutorError, PromptLogprobs, Sampled, SeqId, SequenceWork, StepOutput, StepPlan};
+use vlinders_engine::{ExecutorError, Sampled, SeqId, SequenceWork, StepOutput, StepPlan};
 use vlinders_layers::{Batch, LogitRows};
 
 use crate::Sampler;
@@ -118,7 +118,9 @@ impl Layout {
                 RowUse::Prompt { work, position } => {
                     let seq = plan.work[work].seq;
                     let sequence = live(&mut self.sequences, seq)?;
-                    report(sampler, sequence, seq, position, row, &mut output.prompt_logprobs);
+                    let top = sequence.sampling.prompt_logprobs.unwrap_or(0);
+                    let logprobs = sampler.logprobs(row, sequence.prompt[position as usize], top);
+                    sequence.report(seq, position, logprobs, &mut output.prompt_logprobs);
                 }
             }
         }
@@ -132,25 +134,6 @@ fn sample(sampler: &mut Sampler, sequence: &mut Sequence, work: &SequenceWork, l
         sequence.history.push(token);
     }
     sampled
-}
-
-/// Append the log-probability of the prompt token at `position` to the run of its sequence.
-fn report(
-    sampler: &mut Sampler,
-    sequence: &mut Sequence,
-    seq: SeqId,
-    position: u32,
-    logits: &[f32],
-    out: &mut Vec<(SeqId, PromptLogprobs)>,
-) {
-    let token = sequence.prompt[position as usize];
-    let top = sequence.sampling.prompt_logprobs.unwrap_or(0);
-    let logprobs = sampler.logprobs(logits, token, top);
-    sequence.unreported = position + 1;
-    match out.last_mut() {
-        Some((last, run)) if *last == seq => run.tokens.push(logprobs),
-        _ => out.push((seq, PromptLogprobs { start: position, tokens: vec![logprobs] })),
-    }
 }
 
 fn live(sequences: &mut [Option<Sequence>], seq: SeqId) -> Result<&mut Sequence, ExecutorError> {

@@ -271,12 +271,13 @@ fn executor(
     };
     let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
     let batch = GpuBatch::new(gpu, shape, gpu::limits(options, info.max_model_len))?;
-    let mut executor = GpuExecutor::new(model, kv, gpu.clone(), batch);
+    let num_sequences = gpu::num_sequences(options);
+    let mut executor = GpuExecutor::new(model, kv, gpu.clone(), batch, num_sequences)?;
     if options.warm_up {
         executor.warm_up()?;
         // Collectives that pass through the host can not be part of a graph.
         if communicator.size() == 1 {
-            executor.capture_graphs(&gpu::buckets(gpu::num_sequences(options)), progress)?;
+            executor.capture_graphs(&gpu::buckets(num_sequences), progress)?;
         }
     }
     Ok(Box::new(executor))

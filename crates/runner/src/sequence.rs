@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use vlinders_engine::{BlockId, SamplingParams, SequenceWork, StartedSequence, StepPlan};
+use vlinders_engine::{
+    BlockId, PromptLogprobs, SamplingParams, SeqId, SequenceWork, StartedSequence, StepPlan, TokenLogprobs,
+};
 
 use crate::History;
 
@@ -36,6 +38,21 @@ impl Sequence {
             self.table.clear();
         }
         self.table.extend_from_slice(plan.blocks_of(work));
+    }
+
+    /// Append the log-probabilities of the prompt token at `position` to the run of this sequence, which is `seq`.
+    pub(crate) fn report(
+        &mut self,
+        seq: SeqId,
+        position: u32,
+        logprobs: TokenLogprobs,
+        out: &mut Vec<(SeqId, PromptLogprobs)>,
+    ) {
+        self.unreported = position + 1;
+        match out.last_mut() {
+            Some((last, run)) if *last == seq => run.tokens.push(logprobs),
+            _ => out.push((seq, PromptLogprobs { start: position, tokens: vec![logprobs] })),
+        }
     }
 
     /// The prompt positions whose log-probabilities the tokens of this step give.

@@ -188,12 +188,15 @@ mod tests {
     fn tokens_go_to_their_best_experts_and_copies_are_sorted() {
         for gpu in devices() {
             for (seed, (tokens, num_experts, top_k)) in
-                [(1, 8, 2), (7, 4, 4), (33, 60, 4), (300, 8, 2), (600, 128, 8), (2, 512, 10)].into_iter().enumerate()
+                [(1, 8, 2), (7, 4, 4), (33, 60, 4), (300, 8, 2), (600, 128, 8), (2, 512, 10)]
+                    .into_iter()
+                    .enumerate()
             {
                 let logits = router_logits(seed as u64, tokens * num_experts);
                 let renormalise = seed % 2 == 0;
                 let routing =
-                    route(&on_gpu(&gpu, &logits, &[tokens, num_experts], DType::F32), top_k, renormalise).unwrap();
+                    route(&on_gpu(&gpu, &logits, &[tokens, num_experts], DType::F32), top_k, renormalise)
+                        .unwrap();
                 let expected: Vec<(u32, f64)> =
                     logits.chunks(num_experts).flat_map(|row| reference(row, top_k, renormalise)).collect();
                 let experts: Vec<u32> = expected.iter().map(|(expert, _)| *expert).collect();
@@ -229,7 +232,10 @@ mod tests {
                     .map(|i| {
                         let (token, column) = (i / width, i % width);
                         (token * top_k..(token + 1) * top_k)
-                            .map(|copy| f64::from(weights[copy]) * f64::from(x[places[copy] as usize * width + column]))
+                            .map(|copy| {
+                                f64::from(weights[copy])
+                                    * f64::from(x[places[copy] as usize * width + column])
+                            })
                             .sum()
                     })
                     .collect();

@@ -169,6 +169,12 @@ impl SampleRow {
         Self(words)
     }
 
+    /// Whether [`logprobs`] has something to do for it.
+    #[must_use]
+    pub fn asks_for_logprobs(&self) -> bool {
+        self.0[3] != 0 && self.0[Self::WORDS - 1] != u32::MAX
+    }
+
     /// What to copy to the device.
     #[must_use]
     pub fn words(&self) -> &[u32; Self::WORDS] {
@@ -299,7 +305,8 @@ fn check(op: &'static str, logits: &GpuTensor, rows: &GpuTensor) -> Result<(usiz
             Ok((n, vocab))
         }
         _ => {
-            let problem = format!("logits {logits:?} must be [n, vocab] of f32 and rows {rows:?} [n, 15] of u32");
+            let problem =
+                format!("logits {logits:?} must be [n, vocab] of f32 and rows {rows:?} [n, 15] of u32");
             Err(KernelError::shape(op, problem))
         }
     }

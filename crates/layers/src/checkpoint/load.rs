@@ -186,7 +186,9 @@ impl Checkpoint {
                 (format, bytes.map_or(u64::MAX, |bytes| bytes as u64))
             })
             .collect();
-        let vectors = plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows.len() as u64 * 4);
+        let number = precision.on_gpu.map_or(4, |dtype| dtype.size_in_bytes()) as u64;
+        let vectors =
+            plan.vectors().iter().flat_map(|v| &v.parts).map(|part| part.rows.len() as u64 * number);
         let total = matrices.iter().map(|(_, bytes)| *bytes).chain(vectors).fold(0, u64::saturating_add);
         (most(matrices.into_iter()), total)
     }

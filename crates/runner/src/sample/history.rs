@@ -30,6 +30,11 @@ impl History {
         Self { prompt: distinct, generated: counted.then(HashMap::new) }
     }
 
+    /// Whether tokens were counted.
+    pub(crate) fn has_generated(&self) -> bool {
+        self.generated.as_ref().is_some_and(|counts| !counts.is_empty())
+    }
+
     /// A token was generated.
     pub fn push(&mut self, token: u32) {
         if let Some(generated) = &mut self.generated {

@@ -3,9 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use vlinders_device::{EmulationOptions, Gpu, GpuTensor};
 use vlinders_engine::{Sampled, SamplingParams, TokenLogprobs};
-use vlinders_kernels::gpu::{
-    Draw, RowLogprobs, Said, SampleRow, TokenStates, emulated, logprobs, sample,
-};
+use vlinders_kernels::gpu::{Draw, RowLogprobs, Said, SampleRow, TokenStates, emulated, logprobs, sample};
 use vlinders_runner::{History, Sampler};
 
 /// A reproducible stream of choices.
@@ -49,7 +47,8 @@ impl Choices {
             })
             .collect();
         if self.below(8) == 0 {
-            let odd = [f32::NEG_INFINITY, f32::NEG_INFINITY, -0.0, f32::INFINITY, f32::NAN, 3e38][self.below(6)];
+            let odd =
+                [f32::NEG_INFINITY, f32::NEG_INFINITY, -0.0, f32::INFINITY, f32::NAN, 3e38][self.below(6)];
             for _ in 0..=self.below(5) {
                 let at = self.below(vocab);
                 logits[at] = odd;
@@ -71,7 +70,9 @@ impl Choices {
             frequency_penalty: self.perhaps(0.0, -2.0, 2.0),
             repetition_penalty: self.perhaps(1.0, 0.5, 2.0),
             logit_bias: match self.below(3) {
-                0 if first != second => vec![(first as u32, self.between(-100.0, 100.0)), (second as u32, 1.5)],
+                0 if first != second => {
+                    vec![(first as u32, self.between(-100.0, 100.0)), (second as u32, 1.5)]
+                }
                 _ => Vec::new(),
             },
             seed: self.next() << 20 ^ self.next(),
@@ -183,7 +184,9 @@ fn assert_same(gpu: &Sampled, cpu: &Sampled, case: &Case) {
             assert_eq!(a, b, "{what}");
             assert_eq!(x.is_some(), y.is_some());
             if let (Some(x), Some(y)) = (x, y) {
-                let near = |a: f32, b: f32| a == b || (a - b).abs() <= 1e-6 * b.abs().max(1.0) || (a.is_nan() && b.is_nan());
+                let near = |a: f32, b: f32| {
+                    a == b || (a - b).abs() <= 1e-6 * b.abs().max(1.0) || (a.is_nan() && b.is_nan())
+                };
                 assert!(near(x.logprob, y.logprob), "{} and {}: {what}", x.logprob, y.logprob);
                 assert_eq!(x.rank, y.rank, "{what}");
                 assert_eq!(x.top.len(), y.top.len());
@@ -252,7 +255,8 @@ fn a_sequence_goes_on_as_on_the_cpu() {
 fn a_logit_that_is_no_number_does_not_matter_where_it_is_suppressed() {
     let gpu = device();
     let states = TokenStates::new(&gpu, 2, 5).unwrap();
-    let params = SamplingParams { temperature: 1.0, min_tokens: 2, suppressed: vec![1], ..SamplingParams::default() };
+    let params =
+        SamplingParams { temperature: 1.0, min_tokens: 2, suppressed: vec![1], ..SamplingParams::default() };
     let case = |index: usize| Case {
         logits: vec![0.5, f32::NAN, -0.0, 0.0, 1.0],
         params: SamplingParams { logprobs: Some(20), seed: 4, ..params.clone() },

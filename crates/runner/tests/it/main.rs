@@ -4,6 +4,7 @@
 
 mod executor;
 mod files;
+mod gpu;
 mod gpu_sampler;
 mod pack;
 mod ranks;

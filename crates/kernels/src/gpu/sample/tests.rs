@@ -170,7 +170,8 @@ fn shapes_and_slots_that_do_not_fit_are_refused() {
     let gpu = device();
     let states = TokenStates::new(&gpu, 1, 8).unwrap();
     let rows = rows_on_gpu(&gpu, &[SampleRow::padding()]);
-    let logits = |rows: usize, vocab: usize| on_gpu(&gpu, &vec![0.0; rows * vocab], &[rows, vocab], DType::F32);
+    let logits =
+        |rows: usize, vocab: usize| on_gpu(&gpu, &vec![0.0; rows * vocab], &[rows, vocab], DType::F32);
     assert!(sample(&logits(1, 8), &rows, &states).is_ok());
     assert!(sample(&logits(2, 8), &rows, &states).is_err());
     assert!(sample(&logits(1, 9), &rows, &states).is_err());

@@ -1,0 +1,201 @@
+//! A model on a GPU, through the engine: the same answers as on the CPU, with graphs and without. Kernels run emulated.
+
+use vlinders_engine::{
+    EngineConfig, EngineHandle, GenerateRequest, Limits, PromptLogprobs, SamplingParams, StopConditions,
+    TokenEvent, TokenLogprobs, TokenStream, start,
+};
+use vlinders_runner::{
+    DType, DeviceChoice, KvDtype, LoadOptions, LoadedModel, ModelFiles, NoProgress, Quantization, inspect,
+    load,
+};
+use vlinders_testkit::golden_root;
+
+const MAX_LEN: usize = 64;
+const VOCAB: usize = 64;
+const BLOCK: usize = 4;
+const BLOCKS: usize = 64;
+
+fn options(device: DeviceChoice) -> LoadOptions {
+    LoadOptions {
+        device,
+        dtype: Some(DType::F32),
+        kv_cache_dtype: Some(KvDtype::F32),
+        max_model_len: Some(MAX_LEN),
+        kv_blocks: Some(BLOCKS),
+        block_size: BLOCK,
+        max_num_seqs: 6,
+        max_batched_tokens: 32,
+        ..LoadOptions::default()
+    }
+}
+
+fn files(name: &str) -> ModelFiles {
+    ModelFiles::Folder(golden_root().join(name))
+}
+
+fn engine(options: &LoadOptions) -> EngineHandle {
+    let LoadedModel { executor, .. } = load(&files("qwen2-tiny"), options, &NoProgress).unwrap();
+    let config = EngineConfig {
+        block_size: BLOCK,
+        num_blocks: BLOCKS,
+        max_num_seqs: options.max_num_seqs,
+        max_batched_tokens: options.max_batched_tokens,
+        max_waiting: 64,
+        max_model_len: MAX_LEN,
+        prefix_caching: true,
+    };
+    start(config, executor, Box::new(())).unwrap()
+}
+
+/// Requests of every kind: greedy and not, with penalties, bias, minimum length and log-probabilities.
+fn requests() -> Vec<SamplingParams> {
+    let base = SamplingParams { temperature: 0.8, top_p: 0.95, ..SamplingParams::default() };
+    let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+    vec![
+        greedy.clone(),
+        SamplingParams { logprobs: Some(5), ..greedy.clone() },
+        SamplingParams { seed: 3, top_k: 12, ..base.clone() },
+        SamplingParams { repetition_penalty: 1.3, logprobs: Some(0), ..greedy.clone() },
+        SamplingParams { presence_penalty: 1.5, frequency_penalty: 0.5, seed: 4, ..base.clone() },
+        SamplingParams { logit_bias: vec![(7, 4.0), (9, -100.0)], prompt_logprobs: Some(2), ..base.clone() },
+        SamplingParams { min_p: 0.1, seed: 9, min_tokens: 4, suppressed: vec![5], ..base },
+        SamplingParams { prompt_logprobs: Some(0), logprobs: Some(2), ..greedy },
+    ]
+}
+
+/// What a client can see.
+#[derive(Debug, Default)]
+struct Answer {
+    tokens: Vec<u32>,
+    logprobs: Vec<TokenLogprobs>,
+    prompt: Vec<TokenLogprobs>,
+}
+
+fn submit(engine: &EngineHandle, number: usize, sampling: SamplingParams) -> TokenStream {
+    let limits = Limits { max_model_len: MAX_LEN, vocab_size: VOCAB, max_logprobs: 5 };
+    // Some share a prefix, and some are longer than a step.
+    let prompt = (0..5 + 9 * number).map(|i| (i * i * 7 + number / 3) as u32 % VOCAB as u32).take(45);
+    let stop = StopConditions { max_tokens: 9 + number, ..StopConditions::default() };
+    let request = GenerateRequest::new(prompt.collect::<Vec<_>>(), sampling, stop, 0, &limits).unwrap();
+    engine.submit(request).unwrap()
+}
+
+fn answer(mut stream: TokenStream) -> Answer {
+    let mut answer = Answer::default();
+    while let Some(event) = stream.blocking_next() {
+        match event {
+            TokenEvent::Token { token, logprobs } => {
+                answer.tokens.push(token);
+                answer.logprobs.extend(logprobs.map(|logprobs| *logprobs));
+            }
+            TokenEvent::PromptLogprobs(PromptLogprobs { tokens, .. }) => answer.prompt.extend(tokens),
+            TokenEvent::Failed(reason) => panic!("failed: {reason}"),
+            _ => {}
+        }
+    }
+    answer
+}
+
+/// All requests at once.
+fn answers(engine: &EngineHandle) -> Vec<Answer> {
+    let streams: Vec<_> =
+        requests().into_iter().enumerate().map(|(i, sampling)| submit(engine, i, sampling)).collect();
+    streams.into_iter().map(answer).collect()
+}
+
+#[track_caller]
+fn assert_near(ours: &[TokenLogprobs], theirs: &[TokenLogprobs]) {
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert_eq!(ours.rank, theirs.rank);
+        assert!((ours.logprob - theirs.logprob).abs() < 1e-3, "{ours:?} {theirs:?}");
+        assert_eq!(ours.top.len(), theirs.top.len());
+        for ((id, logprob), (other, expected)) in ours.top.iter().zip(&theirs.top) {
+            assert!(id == other && (logprob - expected).abs() < 1e-3, "{ours:?} {theirs:?}");
+        }
+    }
+}
+
+#[test]
+fn answers_are_those_of_the_cpu() {
+    let on_gpu = answers(&engine(&options(DeviceChoice::Emulated)));
+    let on_cpu = answers(&engine(&options(DeviceChoice::Cpu)));
+    let mut logprobs = 0;
+    for (number, (ours, theirs)) in on_gpu.iter().zip(&on_cpu).enumerate() {
+        assert_eq!(ours.tokens, theirs.tokens, "request {number}");
+        assert!(!ours.tokens.is_empty());
+        assert_near(&ours.logprobs, &theirs.logprobs);
+        assert_near(&ours.prompt, &theirs.prompt);
+        logprobs += ours.logprobs.len() + ours.prompt.len();
+    }
+    assert!(logprobs > 100, "only {logprobs} log-probabilities were compared");
+}
+
+/// With bf16, on tensor cores, where the last bits would tell.
+#[test]
+fn graphs_and_company_change_no_bit() {
+    let bf16 = |warm_up, max_num_seqs| LoadOptions {
+        dtype: Some(DType::BF16),
+        kv_cache_dtype: None,
+        warm_up,
+        max_num_seqs,
+        ..options(DeviceChoice::Emulated)
+    };
+    let bits = |answers: Vec<Answer>| -> Vec<_> {
+        let of = |all: &[TokenLogprobs]| all.iter().map(|row| row.logprob.to_bits()).collect::<Vec<_>>();
+        answers.iter().map(|a| (a.tokens.clone(), of(&a.logprobs), of(&a.prompt))).collect()
+    };
+    let with_graphs = bits(answers(&engine(&bf16(true, 6))));
+    assert_eq!(with_graphs, bits(answers(&engine(&bf16(false, 6)))), "without graphs");
+    assert_eq!(with_graphs, bits(answers(&engine(&bf16(true, 1)))), "one by one");
+}
+
+#[test]
+fn weights_are_quantised_while_they_are_loaded() {
+    let numbers = |quantization| {
+        let options = LoadOptions {
+            dtype: None,
+            kv_cache_dtype: None,
+            quantization,
+            warm_up: false,
+            ..options(DeviceChoice::Emulated)
+        };
+        let loaded = load(&files("llama-bf16-tiny"), &options, &NoProgress).unwrap();
+        let inspected = inspect(&files("llama-bf16-tiny"), &options, None).unwrap();
+        assert_eq!(loaded.info.format, inspected.format);
+        assert_eq!(loaded.info.weight_bytes, inspected.weight_bytes, "{quantization:?}");
+        (loaded.info.format.as_str(), loaded.info.weight_bytes, loaded.info.kv_cache_dtype)
+    };
+    let plain = numbers(None);
+    assert_eq!((plain.0, plain.2), ("bfloat16", KvDtype::BF16));
+    for (quantization, name) in
+        [(Quantization::Q8, "q8"), (Quantization::Q4, "q4"), (Quantization::Fp8, "fp8")]
+    {
+        let (format, bytes, kv) = numbers(Some(quantization));
+        assert!(bytes < plain.1, "{quantization:?}: {bytes} of {}", plain.1);
+        assert!(format == name || format == "bfloat16" || format == "q8", "{format} for {name}");
+        assert_eq!(kv, KvDtype::BF16);
+    }
+}
+
+#[test]
+fn what_a_device_can_not_do_is_said_before_a_step() {
+    let error =
+        |options: &LoadOptions| load(&files("llama-tiny"), options, &NoProgress).map(|_| ()).unwrap_err();
+    let fp8 = LoadOptions { quantization: Some(Quantization::Fp8), ..options(DeviceChoice::Cpu) };
+    assert_eq!(
+        error(&fp8).to_string(),
+        "quantization: fp8 is for GPUs, this model computes on the CPU: use q8"
+    );
+    let mixed = LoadOptions { kv_cache_dtype: Some(KvDtype::F16), ..options(DeviceChoice::Emulated) };
+    assert_eq!(
+        error(&mixed).to_string(),
+        "kv_cache_dtype float16 does not go with activations of float32 on a GPU: use float32, int8 or auto"
+    );
+    let long =
+        LoadOptions { kv_blocks: None, max_model_len: Some(1 << 29), ..options(DeviceChoice::Emulated) };
+    assert!(error(&long).to_string().contains("the largest max_model_len that fits is"), "{}", error(&long));
+    let absent = error(&options(DeviceChoice::Cuda(63))).to_string();
+    let reasons = ["no GPU support", "no NVIDIA driver", "there is no GPU 63"];
+    assert!(reasons.iter().any(|reason| absent.contains(reason)), "{absent}");
+}
