@@ -177,17 +177,20 @@ impl Rank {
         let shape = outline.kv_shape();
         let max_positions = spec.max_position_embeddings;
         let wanted_len = options.max_model_len.unwrap_or(max_positions);
+        let block_bytes =
+            shape.bytes_per_block(kv_cache_dtype, options.block_size, place.gpu().is_some())? as u64;
         let weights = Weights::loaded(tensors, 1, Arc::clone(&communicator));
         let available = match place.gpu() {
             None => available_beside(before, stats.mapped).map(|bytes| bytes / self.ranks_here as u64),
             Some(gpu) => {
                 let model = spec.build(&weights)?;
-                gpu::set_aside_for_steps(gpu, model.as_ref(), options, &place, kv_cache_dtype, wanted_len)?;
+                // What can not fit is refused below; a rehearsal of it would take long.
+                let fitting = gpu::left_for_cache(gpu)? / block_bytes.max(1) * options.block_size as u64;
+                let len = wanted_len.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1);
+                gpu::set_aside_for_steps(gpu, model.as_ref(), options, &place, kv_cache_dtype, len)?;
                 Some(gpu::left_for_cache(gpu)?)
             }
         };
-        let block_bytes =
-            shape.bytes_per_block(kv_cache_dtype, options.block_size, place.gpu().is_some())? as u64;
         let fit = MemoryFit::new(options, block_bytes, max_positions, available)?;
         let settings = options.shared_settings(place.activations());
         let agreed = agree(
