@@ -42,8 +42,8 @@ fn mistakes_in_models_yaml() {
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n  - name: b\n    path: builtin:vlinders-demo\n    \
          aliases: [c, a]\n",
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    enabled: false\n",
-        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    tensor_parallel_size: 0\n    quantization: fp8\n    activation_dtype: int8\n    \
-         device: cuda\n    tool_parser: pythonic\n",
+        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    tensor_parallel_size: 0\n    quantization: int3\n    activation_dtype: int8\n    \
+         device: gpu\n    tool_parser: pythonic\n",
         "models:\n  - name: a\n    name: b\n    path: builtin:vlinders-demo\n",
         "models:\n  - name: a\n   path: builtin:vlinders-demo\n",
         "models:\n  name: a\n  path: builtin:vlinders-demo\n",
@@ -115,13 +115,14 @@ models:
         activations: vlinders_runner::Activations::F32,
         kv_cache_dtype: Some(vlinders_runner::KvDtype::Int8),
         chat_template: None,
-        max_num_seqs: 32,
-        max_batched_tokens: 2048,
+        device: vlinders_runner::DeviceChoice::Cpu,
+        max_num_seqs: Some(32),
+        max_batched_tokens: Some(2048),
         max_waiting: 10,
         num_threads: Some(6),
         tensor_parallel_size: Some(2),
         prefix_caching: false,
-        memory_fraction: 0.5,
+        memory_fraction: Some(0.5),
         hermes_tools: false,
     };
     assert_eq!(models(text).unwrap(), [expected]);
@@ -197,6 +198,7 @@ fn options_win_over_files_and_files_over_defaults() {
         max_model_len: Some(50),
         dtype: Some("f16".to_owned()),
         kv_cache_dtype: Some("int8".to_owned()),
+        device: Some("cuda:1".to_owned()),
         ..ModelArgs::default()
     };
     let server =
@@ -210,7 +212,9 @@ fn options_win_over_files_and_files_over_defaults() {
         Some(vlinders_runner::KvDtype::Int8),
         "option over default"
     );
-    assert_eq!(resolved.models[0].max_num_seqs, 5, "file over default");
+    assert_eq!(resolved.models[0].max_num_seqs(), 5, "file over default");
+    assert_eq!(resolved.models[0].device, vlinders_runner::DeviceChoice::Cuda(1), "option over default");
+    assert_eq!(resolved.models[0].max_batched_tokens(), 8192, "what suits a GPU");
     assert_eq!(resolved.server.port, 2000, "option over file");
     assert_eq!(resolved.server.host, "127.0.0.1", "file over default");
     assert_eq!(resolved.server.log.filter, "debug");
