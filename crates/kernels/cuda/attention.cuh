@@ -9,7 +9,6 @@
 
 namespace vlinders {
 
-constexpr int kTile = 64;                 // positions at a time
 constexpr int kSpan = 256;                // positions of a span
 constexpr int kRows = 16;                 // rows of a warp
 constexpr uint32_t kNone = 0xffffffffu;   // no partial result, no place in the cache
@@ -27,7 +26,7 @@ struct AttentionParams {
   int32_t heads, kv_heads, head_dim, block_size;
   uint32_t window;  // how many positions a token sees, 0 for all
   uint32_t large;   // which of the two lists of units
-  float inner;      // with a soft cap, scores are tanh(q k * inner) * outer, else q k * outer: in powers of two
+  float inner;      // with a soft cap (inner not 0), scores are tanh(q k * inner) * outer, else q k * outer: in powers of two
   float outer;
 };
 
@@ -69,6 +68,17 @@ __device__ __forceinline__ float exp2_of(float x) {
 #endif
 }
 
+// 1 / x, without the branch that exact division has for numbers that sums of weights never are.
+__device__ __forceinline__ float inverse_of(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return 1.0f / x;
+#endif
+}
+
 // What is subtracted from scores: their greatest, or 0 when all of them are minus infinity.
 __device__ __forceinline__ float finite_max(float max) { return max == -INFINITY ? 0.0f : max; }
 
@@ -82,13 +92,6 @@ __device__ __forceinline__ Merge merge_of(float before, float next) {
 }
 __device__ __forceinline__ float merged(const Merge& merge, float before, float next) {
   return __fmaf_rn(next, merge.next, __fmul_rn(before, merge.before));
-}
-__device__ __forceinline__ float normed(float sum, float total) { return __fmul_rn(sum, __fdiv_rn(1.0f, total)); }
-
-// A raw product of query and key as a score, in powers of two.
-__device__ __forceinline__ float score_of(const AttentionParams& p, float product) {
-  if (p.inner != 0.0f) product = tanhf(product * p.inner);
-  return product * p.outer;
 }
 
 }  // namespace vlinders

@@ -38,7 +38,7 @@ __device__ void merge(const AttentionParams& p) {
     } else {
       total = 1.0f;
     }
-    for (int j = 0; j < 4; j++) out[i + j] = from_float<T>(normed(sums[j], total));
+    for (int j = 0; j < 4; j++) out[i + j] = from_float<T>(__fmul_rn(sums[j], inverse_of(total)));
   }
 }
 

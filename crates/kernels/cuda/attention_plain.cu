@@ -8,6 +8,7 @@ namespace vlinders {
 namespace {
 
 constexpr int kPlainThreads = 128;
+constexpr int kTile = 2 * kWarp;          // positions at a time
 constexpr int kPlainParts = 256 / kWarp;  // numbers of a head that a lane has, at most
 
 template <class C>
@@ -39,7 +40,9 @@ __device__ void plain_row(const AttentionParams& p, const uint32_t* plan, const 
       const C* key = at<const C>(p.keys) + rows[half] * d;
       float product = 0.0f;
       for (int i = 0; i < d; i++) product = __fmaf_rn(q[i], to_float(key[i]), product);
-      scores[half] = score_of(p, product * scale_at<C>(p.key_scales, rows[half]));
+      product *= scale_at<C>(p.key_scales, rows[half]);
+      if (p.inner != 0.0f) product = tanhf(product * p.inner);
+      scores[half] = product * p.outer;
     }
     const float max = fmaxf(most, warp_max(fmaxf(scores[0], scores[1]))), base = finite_max(max);
     const float before = exp2_of(most - base);
@@ -66,7 +69,7 @@ __device__ void plain_row(const AttentionParams& p, const uint32_t* plan, const 
   }
   if (unit.partial == kNone) {
     for (int j = 0; j < kPlainParts; j++)
-      if (lane + j * kWarp < d) at<float>(p.out)[head * d + lane + j * kWarp] = normed(run[j], run_total);
+      if (lane + j * kWarp < d) at<float>(p.out)[head * d + lane + j * kWarp] = __fmul_rn(run[j], inverse_of(run_total));
     return;
   }
   const int64_t partial = (int64_t)(unit.partial + local) * p.kv_heads + kv_head;

@@ -1,6 +1,6 @@
 // Attention on tensor cores, for T = bf16 or f16 over a cache of numbers C: T, or codes of one byte with scales.
 //
-// A warp has 16 rows, a block 1 to 4 warps that read the same positions. Keys and values of 64 positions at a time come to
+// A warp has 16 rows, a block 1 to 4 warps that read the same positions. Keys and values of a tile of positions come to
 // shared memory by asynchronous copies: values while scores are made, the next keys while values are weighted. Numbers of a
 // position lie together, padded by 16 bytes, so that rows of matrices are in different banks. The sum of weights is a column
 // of the second product, whose values are ones: it has the same order of additions, and counts weights as they were rounded.
@@ -28,12 +28,14 @@ __device__ __forceinline__ void pairs_of_codes(uint32_t (&to)[2], uint32_t codes
 template <class T, class C, int D>
 struct Attention {
   static constexpr bool kCodes = sizeof(C) == 1;
+  // Positions at a time. Wide heads leave no registers for more, nor for queries.
+  static constexpr int kTile = D <= 128 ? 64 : 32;
+  static constexpr int kSpanTiles = kSpan / kTile;
+  static constexpr bool kQueryInRegisters = D <= 128;
   static constexpr int kRowBytes = D * (int)sizeof(C) + 16;
   static constexpr int kPieces = D * (int)sizeof(C) / 16;  // of 16 bytes, in a row
-  static constexpr int kPieceNumbers = 16 / (int)sizeof(C);
+  static constexpr int kSharers = kPieces & -kPieces;  // threads that copy a row: all if that is a power of two
   static constexpr int kParts = D / 16;  // of 16 numbers, in a head
-  // Wide heads leave no registers for queries.
-  static constexpr bool kQueryInRegisters = D <= 128;
   static constexpr int kQueryRow = D + 8;
 
   // What is in shared memory: rows of the cache for two spans, scales, keys, values, merged spans, queries.
@@ -51,13 +53,11 @@ struct Attention {
   Unit unit;
   uint32_t kv_head, begin;
   bool has_rows;       // whether this warp has any
-  bool live[2];        // whether this thread's rows exist: lane / 4 and 8 more
-  uint32_t from[2], to[2];  // what they see
+  uint32_t from[2], to[2];  // what this thread's rows see, lane / 4 and 8 more; nothing if there is no such row
   uint32_t warp_from, warp_to;
-  uint64_t head[2];    // number of head among all heads of all tokens
 
   float sums[2 * kParts][4], totals[4], most[2];
-  float run_total[2], run_most[2];
+  float run_total[2], run_most[2];  // of the spans before
   uint32_t query[kQueryInRegisters ? kParts : 1][4];
 
   __device__ __forceinline__ Attention(const AttentionParams& params, unsigned char* shared) : p(params) {
@@ -71,6 +71,8 @@ struct Attention {
     values = keys + kTile * kRowBytes;
     merged_sums = reinterpret_cast<float4*>(values + kTile * kRowBytes);
     queries = reinterpret_cast<T*>(merged_sums + 2 * kParts * blockDim.x);
+    // Each thread has its own, so offsets from one to the next are constants.
+    merged_sums += warp * 2 * kParts * kWarp + lane;
   }
 
   // Numbers `first` and `first + 1` of a part of 16 are those that a thread has of a pair of columns. Codes are taken four at
@@ -86,11 +88,9 @@ struct Attention {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const uint32_t local = warp * kRows + lane / 4 + 8 * r;
-      live[r] = local <= last;
-      const uint32_t row = unit.first_row + min(local, last), token = row / group, position = positions[token];
+      const uint32_t position = positions[(unit.first_row + min(local, last)) / group];
       from[r] = seen_from(position, p.window);
-      to[r] = live[r] ? position + 1 : 0;
-      head[r] = (uint64_t)token * p.heads + kv_head * group + row % group;
+      to[r] = local <= last ? position + 1 : 0;
     }
     const uint32_t first_local = warp * kRows;
     has_rows = first_local <= last;
@@ -101,27 +101,29 @@ struct Attention {
     }
   }
 
-  __device__ __forceinline__ uint32_t query_pair(int part, int pair, int r) const {
-    const int number = pair_at(part, pair);
-    if (!live[r] || number >= p.head_dim) return 0;
-    return *reinterpret_cast<const uint32_t*>(at<const T>(p.q) + head[r] * p.head_dim + number);
+  // Where this thread's row begins among the heads of all tokens.
+  __device__ __forceinline__ uint64_t head_of(int r) const {
+    const uint32_t group = (uint32_t)(p.heads / p.kv_heads), row = unit.first_row + warp * kRows + lane / 4 + 8 * r;
+    return ((uint64_t)(row / group) * p.heads + kv_head * group + row % group) * p.head_dim;
   }
 
   __device__ __forceinline__ void load_query() {
 #pragma unroll
-    for (int part = 0; part < kParts; part++)
+    for (int r = 0; r < 2; r++) {
+      const T* head = at<const T>(p.q) + head_of(r);
 #pragma unroll
-      for (int pair = 0; pair < 2; pair++)
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-          const uint32_t both = query_pair(part, pair, r);
-          if constexpr (kQueryInRegisters) {
-            query[part][2 * pair + r] = both;
-          } else {
-            T* to = queries + (warp * kRows + lane / 4 + 8 * r) * kQueryRow + pair_at(part, pair);
-            *reinterpret_cast<uint32_t*>(to) = both;
-          }
+      for (int i = 0; i < 2 * kParts; i++) {
+        const int number = pair_at(i / 2, i % 2);
+        uint32_t pair = 0;
+        if (to[r] != 0 && number < p.head_dim) pair = *reinterpret_cast<const uint32_t*>(head + number);
+        if constexpr (kQueryInRegisters) {
+          query[i / 2][2 * (i % 2) + r] = pair;
+        } else {
+          T* row = queries + (warp * kRows + lane / 4 + 8 * r) * kQueryRow;
+          *reinterpret_cast<uint32_t*>(row + number) = pair;
         }
+      }
+    }
   }
 
   __device__ __forceinline__ void query_of(uint32_t (&a)[4], int part) const {
@@ -150,13 +152,19 @@ struct Attention {
   // Start to copy the keys or values of a tile. What nobody sees is zeros: it may be anything, also NaNs, in the cache.
   __device__ __forceinline__ void load(uint64_t cache, uint64_t scales, uint32_t tile, unsigned char* to, float* scales_to) {
     const uint32_t* of = rows + tile * kTile % (2 * kSpan);
-#pragma unroll 8
-    for (int i = threadIdx.x; i < kTile * kPieces; i += blockDim.x) {
-      const int place = i / kPieces, piece = i % kPieces;
+    const uint32_t row_bytes = (uint32_t)p.head_dim * sizeof(C);
+    const int step = blockDim.x / kSharers;
+    const unsigned char* own = at<const unsigned char>(cache) + 16 * (threadIdx.x % kSharers);
+    unsigned char* own_to = to + 16 * (threadIdx.x % kSharers);
+#pragma unroll 4
+    for (int place = threadIdx.x / kSharers; place < kTile; place += step) {
       const uint32_t row = of[place];
-      const bool valid = row != kNone && piece * kPieceNumbers < p.head_dim;
-      const uint64_t number = valid ? (uint64_t)row * p.head_dim + piece * kPieceNumbers : 0;
-      copy_async(to + place * kRowBytes + 16 * piece, at<const C>(cache) + number, valid);
+      const unsigned char* from = own + (uint64_t)(row != kNone ? row : 0) * row_bytes;
+#pragma unroll
+      for (int piece = 0; piece < kPieces; piece += kSharers) {
+        const bool valid = row != kNone && 16 * (piece + threadIdx.x % kSharers) < row_bytes;
+        copy_async(own_to + place * kRowBytes + 16 * piece, from + 16 * piece, valid);
+      }
     }
     if constexpr (kCodes) {
       for (int place = threadIdx.x; place < kTile; place += blockDim.x) {
@@ -167,20 +175,21 @@ struct Attention {
     commit_copies();
   }
 
-  // Products of 16 queries and 64 keys, as scores; those that a row does not see are minus infinity.
-  __device__ __forceinline__ void score(uint32_t tile, float (&scores)[8][4]) const {
+  // Products of 16 queries and the keys of a tile, as scores; those that a row does not see are minus infinity.
+  __device__ __forceinline__ void score(uint32_t tile, float (&scores)[kTile / 8][4]) const {
 #pragma unroll
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < kTile / 8; i++)
 #pragma unroll
       for (int j = 0; j < 4; j++) scores[i][j] = 0.0f;
     constexpr int kStep = kCodes ? 2 : 1;  // parts of a head in one load
-#pragma unroll
+    constexpr int kUnroll = kQueryInRegisters ? kParts : 2;
+#pragma unroll(kUnroll)
     for (int part = 0; part < kParts; part += kStep) {
       uint32_t a[kStep][4];
 #pragma unroll
       for (int s = 0; s < kStep; s++) query_of(a[s], part + s);
 #pragma unroll
-      for (int pair = 0; pair < 4; pair++) {
+      for (int pair = 0; pair < kTile / 16; pair++) {
         const unsigned char* row = keys + (16 * pair + lane / 16 * 8 + lane % 8) * kRowBytes +
                                    part * 16 * (int)sizeof(C) + lane / 8 % 2 * 16;
         uint32_t b[4];
@@ -199,34 +208,42 @@ struct Attention {
         }
       }
     }
-    const uint32_t first = tile * kTile;
-    const bool all = first >= max(from[0], from[1]) && first + kTile <= min(to[0], to[1]);
 #pragma unroll
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < kTile / 8; i++)
 #pragma unroll
       for (int j = 0; j < 4; j++) {
-        const int place = 8 * i + 2 * (lane % 4) + j % 2;
-        if (kCodes) scores[i][j] *= key_scales[place];
-        scores[i][j] = score_of(p, scores[i][j]);
-        if (!all && (first + place < from[j / 2] || first + place >= to[j / 2])) scores[i][j] = -INFINITY;
+        float score = scores[i][j];
+        if (kCodes) score *= key_scales[8 * i + 2 * (lane % 4) + j % 2];
+        // tanh, from one power of two.
+        if (p.inner != 0.0f) score = 1.0f - 2.0f * inverse_of(exp2_of(score * p.inner * 2.885390082f) + 1.0f);
+        scores[i][j] = score * p.outer;
+      }
+    const uint32_t first = tile * kTile;
+    if (first >= max(from[0], from[1]) && first + kTile <= min(to[0], to[1])) return;
+#pragma unroll
+    for (int i = 0; i < kTile / 8; i++)
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        const uint32_t position = first + 8 * i + 2 * (lane % 4) + j % 2;
+        if (position < from[j / 2] || position >= to[j / 2]) scores[i][j] = -INFINITY;
       }
   }
 
   // Turn scores into weights, and add weighted values to the sums.
-  __device__ __forceinline__ void weigh(float (&scores)[8][4]) {
+  __device__ __forceinline__ void weigh(float (&scores)[kTile / 8][4]) {
     float before[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       float max = most[r];
 #pragma unroll
-      for (int i = 0; i < 8; i++) max = fmaxf(max, fmaxf(scores[i][2 * r], scores[i][2 * r + 1]));
+      for (int i = 0; i < kTile / 8; i++) max = fmaxf(max, fmaxf(scores[i][2 * r], scores[i][2 * r + 1]));
       max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 1));
       max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 2));
       const float base = finite_max(max);
       before[r] = exp2_of(most[r] - base);
       most[r] = max;
 #pragma unroll
-      for (int i = 0; i < 8; i++)
+      for (int i = 0; i < kTile / 8; i++)
 #pragma unroll
         for (int j = 0; j < 2; j++) scores[i][2 * r + j] = exp2_of(scores[i][2 * r + j] - base);
     }
@@ -241,7 +258,7 @@ struct Attention {
     }
     const uint32_t ones[2] = {pair_of<T>(1.0f, 1.0f), pair_of<T>(1.0f, 1.0f)};
 #pragma unroll
-    for (int step = 0; step < 4; step++) {
+    for (int step = 0; step < kTile / 16; step++) {
       uint32_t a[4];
 #pragma unroll
       for (int i = 0; i < 4; i++) {
@@ -299,67 +316,68 @@ struct Attention {
                   : make_float2(sums[2 * part + pair][2 * r], sums[2 * part + pair][2 * r + 1]);
   }
 
+  // Sums are left alone here, or the compiler would keep a second set of them.
   __device__ __forceinline__ void end_span(bool first, bool last) {
     if (unit.partial != kNone) {
       write_partial();
       return;
     }
-    if (!first) {
-      Merge merge[2];
+    Merge merge[2];
+    float inverse[2];
+    T* out[2];
 #pragma unroll
-      for (int r = 0; r < 2; r++) {
-        merge[r] = merge_of(run_most[r], most[r]);
-        most[r] = merge[r].max;
-        totals[2 * r] = merged(merge[r], run_total[r], totals[2 * r]);
-      }
-#pragma unroll
-      for (int i = 0; i < 2 * kParts; i++) {
-        const float4 run = merged_sums[i * blockDim.x + threadIdx.x];
-        sums[i][0] = merged(merge[0], run.x, sums[i][0]);
-        sums[i][1] = merged(merge[0], run.y, sums[i][1]);
-        sums[i][2] = merged(merge[1], run.z, sums[i][2]);
-        sums[i][3] = merged(merge[1], run.w, sums[i][3]);
-      }
-    }
-    if (last) {
-      write_out();
-      return;
+    for (int r = 0; r < 2; r++) {
+      merge[r] = merge_of(run_most[r], most[r]);
+      run_most[r] = merge[r].max;
+      run_total[r] = merged(merge[r], run_total[r], totals[2 * r]);
+      inverse[r] = inverse_of(run_total[r]);
+      out[r] = at<T>(p.out) + head_of(r);
     }
 #pragma unroll
-    for (int r = 0; r < 2; r++) run_most[r] = most[r], run_total[r] = totals[2 * r];
+    for (int part = 0; part < kParts; part++) {
+      float4 runs[2];
 #pragma unroll
-    for (int i = 0; i < 2 * kParts; i++)
-      merged_sums[i * blockDim.x + threadIdx.x] = make_float4(sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
+      for (int i = 0; i < 2; i++) {
+        float4& place = merged_sums[(2 * part + i) * kWarp];
+        const float(&sum)[4] = sums[2 * part + i];
+        const float4 before = first ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : place;
+        runs[i] = make_float4(merged(merge[0], before.x, sum[0]), merged(merge[0], before.y, sum[1]),
+                              merged(merge[1], before.z, sum[2]), merged(merge[1], before.w, sum[3]));
+        if (!last) place = runs[i];
+      }
+      if (last) write_out(part, runs, inverse, out);
+    }
   }
 
   __device__ __forceinline__ void write_partial() const {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      if (!live[r]) continue;
+      if (to[r] == 0) continue;
       const uint64_t row = (uint64_t)(unit.partial + warp * kRows + lane / 4 + 8 * r) * p.kv_heads + kv_head;
-      float* to = at<float>(p.partials) + row * p.head_dim;
+      float* sums_to = at<float>(p.partials) + row * p.head_dim;
 #pragma unroll
       for (int i = 0; i < 2 * kParts; i++) {
         const int number = pair_at(i / 2, i % 2);
-        if (number < p.head_dim) *reinterpret_cast<float2*>(to + number) = pair_of_sums(i / 2, i % 2, r);
+        if (number < p.head_dim) *reinterpret_cast<float2*>(sums_to + number) = pair_of_sums(i / 2, i % 2, r);
       }
       if (lane % 4 == 0)
         *reinterpret_cast<float2*>(at<float>(p.totals) + 2 * row) = make_float2(most[r], totals[2 * r]);
     }
   }
 
-  __device__ __forceinline__ void write_out() const {
+  __device__ __forceinline__ void write_out(int part, const float4 (&runs)[2], const float (&inverse)[2],
+                                            T* const (&out)[2]) const {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      if (!live[r]) continue;
-      T* to = at<T>(p.out) + head[r] * p.head_dim;
 #pragma unroll
-      for (int i = 0; i < 2 * kParts; i++) {
-        const int number = pair_at(i / 2, i % 2);
-        const float2 pair = pair_of_sums(i / 2, i % 2, r);
-        if (number < p.head_dim)
-          *reinterpret_cast<uint32_t*>(to + number) =
-              pair_of<T>(normed(pair.x, totals[2 * r]), normed(pair.y, totals[2 * r]));
+      for (int pair = 0; pair < 2; pair++) {
+        const int number = pair_at(part, pair);
+        if (to[r] == 0 || number >= p.head_dim) continue;
+        const float2 left = r ? make_float2(runs[0].z, runs[0].w) : make_float2(runs[0].x, runs[0].y);
+        const float2 right = r ? make_float2(runs[1].z, runs[1].w) : make_float2(runs[1].x, runs[1].y);
+        const float2 own = kCodes ? (pair ? make_float2(left.y, right.y) : make_float2(left.x, right.x)) : (pair ? right : left);
+        *reinterpret_cast<uint32_t*>(out[r] + number) =
+            pair_of<T>(__fmul_rn(own.x, inverse[r]), __fmul_rn(own.y, inverse[r]));
       }
     }
   }
@@ -377,25 +395,26 @@ struct Attention {
     __syncthreads();
     load(p.keys, p.key_scales, first, keys, key_scales);
     if (has_rows) load_query();
-    begin_span();
-    for (uint32_t tile = first; tile <= last; tile++) {
-      const bool ends_span = tile == last || (tile + 1) % (kSpan / kTile) == 0;
-      // Some row of this warp may see some of it.
-      const bool sees = has_rows && tile * kTile < warp_to && (tile + 1) * kTile > warp_from;
-      wait_copies<0>();
-      __syncthreads();
-      load(p.values, p.value_scales, tile, values, value_scales);
-      if (ends_span && tile < last) find_span((tile + 1) / (kSpan / kTile));
-      float scores[8][4];
-      if (sees) score(tile, scores);
-      wait_copies<0>();
-      __syncthreads();
-      if (tile < last) load(p.keys, p.key_scales, tile + 1, keys, key_scales);
-      if (sees) weigh(scores);
-      if (ends_span) {
-        if (has_rows) end_span(tile / (kSpan / kTile) == first / (kSpan / kTile), tile == last);
-        begin_span();
+    run_most[0] = run_most[1] = -INFINITY;
+    run_total[0] = run_total[1] = 0.0f;
+    for (uint32_t tile = first; tile <= last;) {
+      const uint32_t span = tile / kSpanTiles, end = min(last, span * kSpanTiles + kSpanTiles - 1);
+      begin_span();
+      for (; tile <= end; tile++) {
+        // Some row of this warp may see some of it.
+        const bool sees = has_rows && tile * kTile < warp_to && (tile + 1) * kTile > warp_from;
+        wait_copies<0>();
+        __syncthreads();
+        load(p.values, p.value_scales, tile, values, value_scales);
+        if (tile == end && tile < last) find_span(span + 1);
+        float scores[kTile / 8][4];
+        if (sees) score(tile, scores);
+        wait_copies<0>();
+        __syncthreads();
+        if (tile < last) load(p.keys, p.key_scales, tile + 1, keys, key_scales);
+        if (sees) weigh(scores);
       }
+      if (has_rows) end_span(span == first / kSpanTiles, end == last);
     }
     __syncthreads();
   }

@@ -17,13 +17,11 @@ use crate::error::{KernelError, Result};
 pub(super) const WIDTHS: [usize; 4] = [64, 96, 128, 256];
 /// Positions of a span.
 const SPAN: usize = 256;
-/// Positions of a tile of keys or values.
-const POSITIONS: usize = 64;
 /// Rows of a warp.
 const ROWS: usize = 16;
 const WARPS: usize = 4;
 const WARP_THREADS: usize = 32;
-/// Wider heads keep queries in shared memory.
+/// Wider heads keep queries in shared memory, and have fewer positions at a time.
 const WIDEST_IN_REGISTERS: usize = 128;
 
 /// No partial result.
@@ -103,10 +101,12 @@ impl Blocks {
 
     /// As cuda/attention_tiles.cuh divides it, for a cache of numbers of that many bytes.
     fn shared_bytes(&self, number: usize) -> usize {
-        let rows_and_scales = (2 * SPAN + 2 * POSITIONS) * size_of::<f32>();
-        let keys_and_values = 2 * POSITIONS * (self.width * number + 16);
+        let is_wide = self.width > WIDEST_IN_REGISTERS;
+        let positions = if is_wide { 32 } else { 64 };
+        let rows_and_scales = (2 * SPAN + 2 * positions) * size_of::<f32>();
+        let keys_and_values = 2 * positions * (self.width * number + 16);
         let merged = self.rows() * self.width * size_of::<f32>();
-        let queries = if self.width > WIDEST_IN_REGISTERS { self.rows() * (self.width + 8) * 2 } else { 0 };
+        let queries = if is_wide { self.rows() * (self.width + 8) * 2 } else { 0 };
         rows_and_scales + keys_and_values + merged + queries
     }
 
