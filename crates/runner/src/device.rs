@@ -3,7 +3,7 @@
 use vlinders_device::{DeviceError, Gpu};
 use vlinders_kernels::gpu as kernels;
 
-use crate::RunnerError;
+use crate::{RunnerError, available_memory};
 
 /// The device that was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +43,22 @@ impl DeviceChoice {
                 Err(error) => Err(error.into()),
             },
         }
+    }
+
+    /// The name of the device, unless it is the CPU, and the memory that the ranks of a model may still take together, where
+    /// that can be told.
+    ///
+    /// # Errors
+    /// When the device that was asked for can not be had.
+    pub fn memory(self, ranks: usize) -> Result<(Option<String>, Option<u64>), RunnerError> {
+        let mut free = 0;
+        let mut name = None;
+        for index in 0..ranks.max(1) {
+            let Some(gpu) = self.open(index)? else { return Ok((None, available_memory())) };
+            free += gpu.memory()?.free;
+            name = Some(gpu.properties().name.clone());
+        }
+        Ok((name, Some(free)))
     }
 
     /// Whether it is a GPU, as far as that can be told without asking for one.

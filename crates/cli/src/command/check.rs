@@ -1,12 +1,13 @@
 //! `vlinders check`: whether each model could be served, without loading its weights.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use vlinders_runner::{Inspection, ModelFiles, available_memory, inspect, usable_cpus};
+use vlinders_runner::{Inspection, ModelFiles, inspect, usable_cpus};
 use vlinders_text::{RenderInput, TextModel};
 
 use crate::args::{CheckArgs, ComputeArgs, ServerArgs};
@@ -15,6 +16,8 @@ use crate::config::{self, ModelConfig, format_bytes, format_count};
 /// What was found of one model.
 struct Finding<'a> {
     model: &'a ModelConfig,
+    /// The GPU it computes on, if any.
+    device: Option<String>,
     /// Memory for weights and cache, less what the models before it take; `None` if the system does not tell.
     available: Option<u64>,
     /// Where its files are, when they could be opened.
@@ -29,11 +32,12 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let server = ServerArgs { file: args.server.clone(), ..ServerArgs::default() };
     let resolved = config::resolve(&args.model, &server, &ComputeArgs::default(), Path::new(""))?;
     let share = 1.0 / resolved.models.len() as f64;
-    let mut available = available_memory();
     let mut findings = Vec::new();
+    // Models are loaded one after the other, so each has the memory that those before it on its device leave.
+    let mut taken = HashMap::<Option<String>, u64>::new();
     for model in &resolved.models {
-        let finding = examine(model, share, available);
-        available = available.map(|bytes| bytes.saturating_sub(finding.bytes()));
+        let finding = examine(model, share, &taken);
+        *taken.entry(finding.device.clone()).or_default() += finding.bytes();
         findings.push(finding);
     }
     if args.json {
@@ -49,10 +53,18 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Models are loaded one after the other, so each has the memory that those before it leave.
-fn examine(model: &ModelConfig, share: f64, available: Option<u64>) -> Finding<'_> {
+/// What is found of one model, when so many bytes of each device are taken by others.
+fn examine<'a>(model: &'a ModelConfig, share: f64, taken: &HashMap<Option<String>, u64>) -> Finding<'a> {
+    let mut problems = Vec::new();
+    let memory = model.device.memory(model.tensor_parallel_size.unwrap_or(1));
+    let (device, available) = memory.unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        (None, None)
+    });
+    let taken = taken.get(&device).copied().unwrap_or(0);
+    let available = available.map(|bytes| bytes.saturating_sub(taken));
     let mut finding =
-        Finding { model, available, place: None, inspection: None, problems: Vec::new(), notes: Vec::new() };
+        Finding { model, device, available, place: None, inspection: None, problems, notes: Vec::new() };
     let files = match model.files() {
         Ok(files) => files,
         Err(error) => {
@@ -145,6 +157,9 @@ impl Finding<'_> {
                     format_bytes(found.kv_bytes_per_sequence)
                 ),
             );
+            if let Some(device) = &self.device {
+                row("device", device.clone());
+            }
             row("free memory", self.available.map_or_else(|| "unknown".to_owned(), format_bytes));
             if let Ok(fit) = &found.fit {
                 row(
@@ -184,6 +199,7 @@ impl Finding<'_> {
                 "tensor_parallel_size": self.model.tensor_parallel_size.unwrap_or(1),
                 "kv_cache_dtype": found.kv_cache_dtype.as_str(),
                 "kv_bytes_per_token": found.kv_bytes_per_token,
+                "device": self.device,
                 "available_bytes": self.available,
                 "kv_bytes": fit.map(|fit| fit.kv_bytes),
                 "max_model_len": fit.map(|fit| fit.max_model_len),
