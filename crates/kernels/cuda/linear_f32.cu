@@ -1,6 +1,7 @@
 // Products with activations of f32 and any weights, for exactness: without tensor cores, not made to be fast.
 //
 // A warp has a row of w and four tokens. Lane l adds up numbers l, l + 32, ... of k; the lanes' sums are added in pairs.
+#include "grouped.cuh"
 #include "linear.cuh"
 
 namespace vlinders {
@@ -10,10 +11,10 @@ constexpr int kThreads = 256;
 constexpr int kTokens = 4;
 
 template <class Format>
-__device__ void linear_f32(const LinearParams& p) {
+__device__ void linear_f32(const LinearParams& p, int first) {
   const int out = blockIdx.x * (kThreads / kWarp) + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   if (out >= p.out) return;
-  const int first = blockIdx.y * kTokens, tokens = min(kTokens, p.tokens - first);
+  const int tokens = min(kTokens, p.tokens - first);
   float sums[kTokens] = {};
   for (int k = lane; k < p.inn; k += kWarp) {
     const float w = weight_at<Format>(p.codes, p.scales, p.steps, out, k);
@@ -29,11 +30,20 @@ __device__ void linear_f32(const LinearParams& p) {
   }
 }
 
+template <class Format>
+__device__ void grouped_f32(const GroupedParams& p) {
+  LinearParams group;
+  if (find_group(p, blockIdx.y, kTokens, group)) linear_f32<Format>(group, 0);
+}
+
 }  // namespace
 }  // namespace vlinders
 
-#define LINEAR_F32(suffix, Format) \
-  KERNEL(linear_f32_##suffix, vlinders::LinearParams, vlinders::kThreads) { vlinders::linear_f32<Format>(p); }
+#define LINEAR_F32(suffix, Format)                                                                               \
+  KERNEL(linear_f32_##suffix, vlinders::LinearParams, vlinders::kThreads) {                                      \
+    vlinders::linear_f32<Format>(p, blockIdx.y * vlinders::kTokens);                                             \
+  }                                                                                                              \
+  KERNEL(grouped_f32_##suffix, vlinders::GroupedParams, vlinders::kThreads) { vlinders::grouped_f32<Format>(p); }
 LINEAR_F32(f32, vlinders::Singles)
 LINEAR_F32(f16, vlinders::Floats<vlinders::f16>)
 LINEAR_F32(bf16, vlinders::Floats<vlinders::bf16>)

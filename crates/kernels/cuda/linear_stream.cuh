@@ -31,8 +31,8 @@ struct Stream {
   const LinearParams& p;
   const int lane, g, t, first_row;
 
-  __device__ __forceinline__ Stream(const LinearParams& p)
-      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), first_row(blockIdx.x * kM) {}
+  __device__ __forceinline__ Stream(const LinearParams& p, int row_block)
+      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), first_row(row_block * kM) {}
 
   __device__ __forceinline__ void load(Group& group, int step) const {
 #pragma unroll

@@ -24,15 +24,15 @@ struct Tile {
   unsigned char* const stages;
   unsigned char* const scales;
 
-  __device__ __forceinline__ Tile(const LinearParams& p, unsigned char* shared)
+  __device__ __forceinline__ Tile(const LinearParams& p, int row_block, int token_block, unsigned char* shared)
       : p(p),
         lane(threadIdx.x % kWarp),
         g(lane / 4),
         t(lane % 4),
         warp_row(threadIdx.x / kWarp / kWarpsN * (kM / kWarpsM)),
         warp_token(threadIdx.x / kWarp % kWarpsN * (kN / kWarpsN)),
-        first_row(blockIdx.y * kM),
-        first_token(blockIdx.x * kN),
+        first_row(row_block * kM),
+        first_token(token_block * kN),
         stages(shared),
         scales(shared + kStages * kStageBytes) {}
 

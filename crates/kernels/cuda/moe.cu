@@ -26,10 +26,12 @@ struct RouteParams {
 struct SortCopiesParams {
   uint64_t experts;  // [copies] u32
   uint64_t offsets;  // [experts + 1] u32: first place of each expert, and how many there are
-  uint64_t copies;   // [copies] u32: the copy at each place
+  uint64_t tokens;   // [copies] u32: the token at each place
   uint64_t places;   // [copies] u32: the place of each copy
   int32_t num_copies;
   int32_t num_experts;
+  int32_t top_k;
+  int32_t unused;
 };
 
 struct CombineParams {
@@ -170,7 +172,7 @@ KERNEL(sort_copies, vlinders::SortCopiesParams, vlinders::kSortThreads) {
     place += all;
     for (int i = 0; i < kRow && own > 0; i++) {
       if (from + i >= p.num_copies || experts[from + i] != expert) continue;
-      at<uint32_t>(p.copies)[to] = (uint32_t)(from + i);
+      at<uint32_t>(p.tokens)[to] = (uint32_t)((from + i) / p.top_k);
       at<uint32_t>(p.places)[from + i] = (uint32_t)to;
       to++;
     }

@@ -29,7 +29,7 @@ pub use self::{
     embedding::{embedding, gather_rows},
     format::GpuFormat,
     kv::GpuKvLayer,
-    linear::linear,
+    linear::{expert_linear, linear},
     matrix::{GpuMatrix, GpuMatrixBuilder},
     moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},

@@ -8,7 +8,7 @@ use crate::format::Format;
 /// Numbers of a row that are read together: rows are filled up to a multiple of it.
 pub(crate) const STEP: usize = 64;
 /// Rows that lie together, unless weights are f32.
-const TILE: usize = 16;
+pub(crate) const TILE: usize = 16;
 /// Numbers of a row that share a scale where blocks have scales.
 pub(crate) const SCALED: usize = 32;
 /// Scales of a row that are read together: rows of scales are filled up to a multiple of it.

@@ -2,6 +2,7 @@
 //!
 //! All kernels add up in one order, which `cuda/linear.cuh` defines, so which of them is chosen changes no bit.
 
+mod grouped;
 #[cfg(test)]
 #[cfg(feature = "emulation")]
 mod tests;
@@ -10,6 +11,7 @@ mod variant;
 use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
 
+pub use self::grouped::expert_linear;
 use self::variant::{Half, Variant};
 use super::{GpuFormat, GpuMatrix};
 use crate::error::{KernelError, Result};

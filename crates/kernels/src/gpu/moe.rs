@@ -17,7 +17,7 @@ const WARP: usize = 32;
 const MAX_EXPERTS: usize = 512;
 const COMBINE: [&str; 3] = ["combine_bf16", "combine_f16", "combine_f32"];
 
-/// Where tokens go.
+/// Where tokens go: `expert_linear(gather_rows(x, tokens), w, offsets)` is what experts say, by place.
 #[derive(Debug, Clone)]
 pub struct Routing {
     /// Experts of each token, best first: `[tokens, top_k]` u32.
@@ -26,8 +26,8 @@ pub struct Routing {
     pub weights: GpuTensor,
     /// The first place of each expert, and the number of places: `[experts + 1]` u32.
     pub offsets: GpuTensor,
-    /// The copy at each place: `[tokens * top_k]` u32.
-    pub copies: GpuTensor,
+    /// The token at each place: `[tokens * top_k]` u32.
+    pub tokens: GpuTensor,
     /// The place of each copy: `[tokens, top_k]` u32.
     pub places: GpuTensor,
 }
@@ -49,10 +49,12 @@ struct RouteParams {
 struct SortCopiesParams {
     experts: u64,
     offsets: u64,
-    copies: u64,
+    tokens: u64,
     places: u64,
     num_copies: i32,
     num_experts: i32,
+    top_k: i32,
+    unused: i32,
 }
 
 #[derive(Clone, Copy)]
@@ -98,7 +100,7 @@ pub fn route(logits: &GpuTensor, top_k: usize, renormalise: bool) -> Result<Rout
         experts: gpu.empty(&[tokens, top_k], DType::U32)?,
         weights: gpu.empty(&[tokens, top_k], DType::F32)?,
         offsets: gpu.empty(&[num_experts + 1], DType::U32)?,
-        copies: gpu.empty(&[num_copies], DType::U32)?,
+        tokens: gpu.empty(&[num_copies], DType::U32)?,
         places: gpu.empty(&[tokens, top_k], DType::U32)?,
     };
     let params = RouteParams {
@@ -116,10 +118,12 @@ pub fn route(logits: &GpuTensor, top_k: usize, renormalise: bool) -> Result<Rout
     let params = SortCopiesParams {
         experts: routing.experts.address(),
         offsets: routing.offsets.address(),
-        copies: routing.copies.address(),
+        tokens: routing.tokens.address(),
         places: routing.places.address(),
         num_copies: num_copies as i32,
         num_experts: num_experts as i32,
+        top_k: top_k as i32,
+        unused: 0,
     };
     let scratch = SORT_THREADS as usize / WARP * size_of::<i32>();
     // SAFETY: `route` writes experts that there are, and the outputs are new.
@@ -206,7 +210,8 @@ mod tests {
 
                 let mut copies: Vec<u32> = (0..experts.len() as u32).collect();
                 copies.sort_by_key(|&copy| experts[copy as usize]);
-                assert_eq!(words_of(&routing.copies), copies);
+                let by_place: Vec<u32> = copies.iter().map(|copy| copy / top_k as u32).collect();
+                assert_eq!(words_of(&routing.tokens), by_place);
                 let mut places = vec![0; copies.len()];
                 copies.iter().enumerate().for_each(|(place, &copy)| places[copy as usize] = place as u32);
                 assert_eq!(words_of(&routing.places), places);
@@ -257,10 +262,13 @@ mod tests {
             let logits = &logits[first * num_experts..][..count * num_experts];
             let routing =
                 route(&on_gpu(&gpu, logits, &[count, num_experts], DType::F32), top_k, false).unwrap();
-            let experts = words_of(&routing.experts);
-            let x: Vec<f32> = words_of(&routing.copies)
-                .iter()
-                .flat_map(|&copy| said(first + copy as usize / top_k, experts[copy as usize]))
+            let offsets = words_of(&routing.offsets);
+            let x: Vec<f32> = (0u32..)
+                .zip(words_of(&routing.tokens))
+                .flat_map(|(place, token)| {
+                    let expert = offsets.iter().filter(|first| **first <= place).count() as u32 - 1;
+                    said(first + token as usize, expert)
+                })
                 .collect();
             values_of(&combine(&on_gpu(&gpu, &x, &[count * top_k, width], DType::BF16), &routing).unwrap())
         };

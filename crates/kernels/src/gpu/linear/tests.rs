@@ -7,7 +7,7 @@ use crate::reference;
 use crate::stored::Stored;
 use crate::testing::{assert_close, bits, noise, stored};
 
-const HALVES: [DType; 2] = [DType::BF16, DType::F16];
+pub(super) const HALVES: [DType; 2] = [DType::BF16, DType::F16];
 /// All kernels, and how many tokens they take.
 const VARIANTS: [(Variant, usize); 7] = [
     (Variant::Stream8, 8),
@@ -20,14 +20,14 @@ const VARIANTS: [(Variant, usize); 7] = [
 ];
 
 /// Formats that activations of this type are multiplied with.
-fn formats(dtype: DType) -> Vec<GpuFormat> {
+pub(super) fn formats(dtype: DType) -> Vec<GpuFormat> {
     let fits = |format: &GpuFormat| {
         dtype == DType::F32 || format.dtype().is_none_or(|of_weights| of_weights == dtype)
     };
     GpuFormat::ALL.into_iter().filter(fits).collect()
 }
 
-fn weights(gpu: &Gpu, format: GpuFormat, out: usize, inn: usize) -> GpuMatrix {
+pub(super) fn weights(gpu: &Gpu, format: GpuFormat, out: usize, inn: usize) -> GpuMatrix {
     let mut builder = GpuMatrixBuilder::new(gpu, format, out, inn).unwrap();
     builder.rows(0, Stored::F32, &stored(DType::F32, &noise(out as u64, out * inn))).unwrap();
     builder.finish().unwrap()
@@ -40,7 +40,7 @@ fn numbers_of(w: &GpuMatrix) -> Vec<f32> {
 }
 
 /// `n` rows of `inn`, none of which is like another.
-fn activations(dtype: DType, n: usize, inn: usize) -> Vec<f32> {
+pub(super) fn activations(dtype: DType, n: usize, inn: usize) -> Vec<f32> {
     rounded_to(dtype, &noise(7, n * inn))
 }
 

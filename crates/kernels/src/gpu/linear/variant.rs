@@ -31,7 +31,6 @@ pub(super) enum Variant {
     Tile128,
 }
 
-const STREAM_THREADS: u32 = 256;
 /// Warps of a block that streams: they take chunks in turn.
 const WARPS: usize = 8;
 /// Steps of a chunk.
@@ -41,24 +40,27 @@ const SUM_BYTES: usize = 48 << 10;
 /// Bytes of a step of a token.
 const TOKEN_BYTES: usize = 128;
 
+/// By type of activations and [`kind`] of format.
 macro_rules! kernels {
     ($variant:literal) => {
         [
             [
-                concat!("linear_", $variant, "_bf16_floats"),
-                concat!("linear_", $variant, "_bf16_fp8"),
-                concat!("linear_", $variant, "_bf16_q8"),
-                concat!("linear_", $variant, "_bf16_q4"),
+                concat!($variant, "_bf16_floats"),
+                concat!($variant, "_bf16_fp8"),
+                concat!($variant, "_bf16_q8"),
+                concat!($variant, "_bf16_q4"),
             ],
             [
-                concat!("linear_", $variant, "_f16_floats"),
-                concat!("linear_", $variant, "_f16_fp8"),
-                concat!("linear_", $variant, "_f16_q8"),
-                concat!("linear_", $variant, "_f16_q4"),
+                concat!($variant, "_f16_floats"),
+                concat!($variant, "_f16_fp8"),
+                concat!($variant, "_f16_q8"),
+                concat!($variant, "_f16_q4"),
             ],
         ]
     };
 }
+
+pub(super) use kernels;
 
 // === impl Half ===
 
@@ -101,25 +103,19 @@ impl Variant {
 
     pub(super) fn kernel(self, half: Half, format: GpuFormat) -> &'static str {
         let kernels = match self {
-            Self::Stream8 => kernels!("stream8"),
-            Self::Stream16 => kernels!("stream16"),
-            Self::Stream32 => kernels!("stream32"),
-            Self::Small64 => kernels!("small64"),
-            Self::Tile32 => kernels!("tile32"),
-            Self::Tile64 => kernels!("tile64"),
-            Self::Tile128 => kernels!("tile128"),
+            Self::Stream8 => kernels!("linear_stream8"),
+            Self::Stream16 => kernels!("linear_stream16"),
+            Self::Stream32 => kernels!("linear_stream32"),
+            Self::Small64 => kernels!("linear_small64"),
+            Self::Tile32 => kernels!("linear_tile32"),
+            Self::Tile64 => kernels!("linear_tile64"),
+            Self::Tile128 => kernels!("linear_tile128"),
         };
-        let format = match format {
-            GpuFormat::F32 | GpuFormat::F16 | GpuFormat::BF16 => 0,
-            GpuFormat::Fp8 => 1,
-            GpuFormat::Q8 => 2,
-            GpuFormat::Q4 => 3,
-        };
-        kernels[half as usize][format]
+        kernels[half as usize][kind(format)]
     }
 
     /// Rows of the matrix and tokens of a block.
-    fn shape(self) -> (usize, usize) {
+    pub(super) fn shape(self) -> (usize, usize) {
         match self {
             Self::Stream8 => (16, 8),
             Self::Stream16 => (16, 16),
@@ -146,22 +142,42 @@ impl Variant {
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
         let (rows, tokens) = self.shape();
         let row_blocks = w.out_features().div_ceil(rows);
-        let (threads, stages) = match self {
-            Self::Stream8 | Self::Stream16 | Self::Stream32 => {
-                let shared = self.slots(w.steps()) * self.sum_bytes();
-                // One block has all tokens, if there are any.
-                return Grid::of(row_blocks * n.min(1), STREAM_THREADS).with_shared(shared);
-            }
-            Self::Small64 => (128, 4),
-            Self::Tile32 | Self::Tile64 => (256, 4),
-            Self::Tile128 => (256, 3),
+        let grid = match self {
+            // One block has all tokens, if there are any.
+            Self::Stream8 | Self::Stream16 | Self::Stream32 => Grid::of(row_blocks * n.min(1), self.threads()),
+            // Blocks with the same rows of the matrix follow each other.
+            _ => Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads()),
         };
+        grid.with_shared(self.shared_bytes(w))
+    }
+
+    pub(super) fn threads(self) -> u32 {
+        if self == Self::Small64 { 128 } else { 256 }
+    }
+
+    /// Shared memory of a block, for rows as long as those of `w`.
+    pub(super) fn shared_bytes(self, w: &GpuMatrix) -> usize {
+        let stages = match self {
+            Self::Stream8 | Self::Stream16 | Self::Stream32 => return self.slots(w.steps()) * self.sum_bytes(),
+            Self::Small64 | Self::Tile32 | Self::Tile64 => 4,
+            Self::Tile128 => 3,
+        };
+        let (rows, tokens) = self.shape();
         let scales = match w.format() {
             GpuFormat::Q8 | GpuFormat::Q4 => 2 * rows * 16,
             _ => 0,
         };
         let stages = stages * (rows * w.format().step_bytes() + tokens * TOKEN_BYTES) + scales;
-        // Blocks with the same rows of the matrix follow each other.
-        Grid::of_two(n.div_ceil(tokens), row_blocks, threads).with_shared(stages.max(self.sum_bytes()))
+        stages.max(self.sum_bytes())
+    }
+}
+
+/// Formats have kernels of their own, but floats are floats.
+pub(super) fn kind(format: GpuFormat) -> usize {
+    match format {
+        GpuFormat::F32 | GpuFormat::F16 | GpuFormat::BF16 => 0,
+        GpuFormat::Fp8 => 1,
+        GpuFormat::Q8 => 2,
+        GpuFormat::Q4 => 3,
     }
 }
