@@ -25,7 +25,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "TYPE", env = "VLINDERS_DTYPE")]
     pub(crate) dtype: Option<String>,
 
-    /// Quantise weights while loading: none, q8 (8.5 bits a weight) or q4 (4.6 bits) [default: none]
+    /// Quantise weights while loading: none, q8 (8.5 bits a weight), q4 (4.6 bits) or, on a GPU, fp8 [default: none]
     #[arg(long, value_name = "FORMAT", env = "VLINDERS_QUANTIZATION")]
     pub(crate) quantization: Option<String>,
 

@@ -159,7 +159,8 @@ fn check_offsets(w: &GpuMatrix, offsets: &GpuTensor) -> Result<usize> {
     if w.out_features().is_multiple_of(whole) {
         Ok(experts)
     } else {
-        let problem = format!("{w:?} has not the same whole tiles of {TILE} rows for each of {experts} experts");
+        let problem =
+            format!("{w:?} has not the same whole tiles of {TILE} rows for each of {experts} experts");
         Err(KernelError::shape(OP, problem))
     }
 }

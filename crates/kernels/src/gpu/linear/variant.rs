@@ -144,7 +144,9 @@ impl Variant {
         let row_blocks = w.out_features().div_ceil(rows);
         let grid = match self {
             // One block has all tokens, if there are any.
-            Self::Stream8 | Self::Stream16 | Self::Stream32 => Grid::of(row_blocks * n.min(1), self.threads()),
+            Self::Stream8 | Self::Stream16 | Self::Stream32 => {
+                Grid::of(row_blocks * n.min(1), self.threads())
+            }
             // Blocks with the same rows of the matrix follow each other.
             _ => Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads()),
         };
@@ -158,7 +160,9 @@ impl Variant {
     /// Shared memory of a block, for rows as long as those of `w`.
     pub(super) fn shared_bytes(self, w: &GpuMatrix) -> usize {
         let stages = match self {
-            Self::Stream8 | Self::Stream16 | Self::Stream32 => return self.slots(w.steps()) * self.sum_bytes(),
+            Self::Stream8 | Self::Stream16 | Self::Stream32 => {
+                return self.slots(w.steps()) * self.sum_bytes();
+            }
             Self::Small64 | Self::Tile32 | Self::Tile64 => 4,
             Self::Tile128 => 3,
         };
