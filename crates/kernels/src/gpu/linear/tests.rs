@@ -96,7 +96,7 @@ fn products_of_f32_take_weights_of_any_format() {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_among_others_by_every_kernel() {
-    let (n, out) = (130, 50);
+    let (n, out) = (130, 40);
     let gpu = device();
     for dtype in HALVES {
         for format in formats(dtype) {
@@ -154,7 +154,7 @@ fn rows_longer_than_what_shared_memory_keeps_are_added_up_in_rounds() {
 
 #[test]
 fn no_order_of_threads_changes_anything() {
-    let (n, inn, out) = (20, 600, 24);
+    let (n, inn, out) = (20, 600, 40);
     let x = activations(DType::BF16, n, inn);
     for format in [GpuFormat::BF16, GpuFormat::Q4] {
         for (variant, most) in VARIANTS.into_iter().filter(|(variant, _)| variant.takes(format)) {
