@@ -182,7 +182,7 @@ struct Attention {
 #pragma unroll
       for (int j = 0; j < 4; j++) scores[i][j] = 0.0f;
     constexpr int kStep = kCodes ? 2 : 1;  // parts of a head in one load
-    constexpr int kUnroll = kQueryInRegisters ? kParts : 2;
+    [[maybe_unused]] constexpr int kUnroll = kQueryInRegisters ? kParts : 2;
 #pragma unroll(kUnroll)
     for (int part = 0; part < kParts; part += kStep) {
       uint32_t a[kStep][4];

@@ -14,7 +14,8 @@ mod moe;
 mod norm;
 mod qkv;
 mod sample;
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 mod testing;
 mod token_states;
 

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use vlinders_comm::{Communicator, Outline, Single};
+use vlinders_device::Gpu;
 use vlinders_engine::Executor;
 use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{GpuBatch, KvStore, Place, Precision, Quantization, Weights};
@@ -224,7 +225,13 @@ impl Rank {
             kv_bytes: agreed.kv_bytes,
             fingerprint: name(with_settings(identity, &settings)),
         };
-        let executor = executor(model, kv, &place, self.compute, options, &*communicator, &info, progress)?;
+        let executor = match place.gpu() {
+            None => on_cpu(model, kv, self.compute, options)?,
+            Some(gpu) => {
+                let is_alone = communicator.size() == 1;
+                on_gpu(gpu, model, kv, agreed.max_model_len, options, is_alone, progress)?
+            }
+        };
         let report = LoadReport {
             open,
             read: stats.read,
@@ -254,32 +261,37 @@ fn settings_of(
     }
 }
 
-/// The executor of a model on its device, warmed up.
-fn executor(
+/// The executor of a model on the CPU, warmed up.
+fn on_cpu(
     model: Box<dyn CausalLm>,
     kv: KvStore,
-    place: &Place,
     compute: Compute,
     options: &LoadOptions,
-    communicator: &dyn Communicator,
-    info: &ModelInfo,
+) -> Result<Box<dyn Executor>, RunnerError> {
+    let mut executor = LocalExecutor::new(model, kv, compute);
+    if options.warm_up {
+        executor.warm_up()?;
+    }
+    Ok(Box::new(executor))
+}
+
+/// The executor of a model on a GPU, warmed up, with graphs unless collectives pass through the host.
+fn on_gpu(
+    gpu: &Gpu,
+    model: Box<dyn CausalLm>,
+    kv: KvStore,
+    max_model_len: usize,
+    options: &LoadOptions,
+    is_alone: bool,
     progress: &dyn LoadProgress,
 ) -> Result<Box<dyn Executor>, RunnerError> {
-    let Some(gpu) = place.gpu() else {
-        let mut executor = LocalExecutor::new(model, kv, compute);
-        if options.warm_up {
-            executor.warm_up()?;
-        }
-        return Ok(Box::new(executor));
-    };
     let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
-    let batch = GpuBatch::new(gpu, shape, gpu::limits(options, info.max_model_len))?;
+    let batch = GpuBatch::new(gpu, shape, gpu::limits(options, max_model_len))?;
     let num_sequences = gpu::num_sequences(options);
     let mut executor = GpuExecutor::new(model, kv, gpu.clone(), batch, num_sequences)?;
     if options.warm_up {
         executor.warm_up()?;
-        // Collectives that pass through the host can not be part of a graph.
-        if communicator.size() == 1 {
+        if is_alone {
             executor.capture_graphs(&gpu::buckets(num_sequences), progress)?;
         }
     }

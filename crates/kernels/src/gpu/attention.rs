@@ -148,5 +148,6 @@ fn kernel_for(activations: DType, cache: KvDtype, d: usize) -> Result<&'static s
     })
 }
 
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 mod tests;

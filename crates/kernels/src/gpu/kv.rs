@@ -144,7 +144,8 @@ fn bytes_of_one(shape: &KvShape) -> Result<usize> {
     bytes.ok_or(KernelError::Memory { bytes: usize::MAX })
 }
 
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 pub(crate) mod tests {
     use half::{bf16, f16};
 

@@ -160,7 +160,8 @@ pub fn combine(x: &GpuTensor, routing: &Routing) -> Result<GpuTensor> {
     Ok(y)
 }
 
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 mod tests {
     use super::*;
     use crate::gpu::testing::{DTYPES, assert_near, device, devices, on_gpu, rounded_to, values_of};

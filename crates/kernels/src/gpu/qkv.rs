@@ -170,5 +170,6 @@ pub(super) fn mismatch(op: &'static str, activations: DType, cache: KvDtype) -> 
     KernelError::shape(op, problem)
 }
 
-#[cfg(all(test, feature = "emulation"))]
+#[cfg(test)]
+#[cfg(feature = "emulation")]
 mod tests;

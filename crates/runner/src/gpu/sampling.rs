@@ -18,6 +18,9 @@ use crate::sequence::Sequence;
 /// Slots are 8 bytes for each token of the vocabulary: 65 MB for so many at 128k tokens.
 const MOST_SLOTS: usize = 64;
 
+/// Log-probabilities of a row, as the device writes them; empty where no row asks for them.
+type Words = Vec<u32>;
+
 /// What sampling keeps on the device.
 pub(super) struct Sampling {
     states: TokenStates,
@@ -153,11 +156,7 @@ impl Sampling {
     }
 
     /// Tokens of all rows, and words of log-probabilities where a row asks for them.
-    fn run(
-        &self,
-        logits: &GpuTensor,
-        rows: &[SampleRow],
-    ) -> Result<(Vec<[u32; 2]>, Vec<Vec<u32>>), LayerError> {
+    fn run(&self, logits: &GpuTensor, rows: &[SampleRow]) -> Result<(Vec<[u32; 2]>, Vec<Words>), LayerError> {
         let gpu = logits.gpu();
         let words: Vec<u32> = rows.iter().flat_map(|row| *row.words()).collect();
         let on_gpu = gpu.empty(&[rows.len(), SampleRow::WORDS], DType::U32)?;

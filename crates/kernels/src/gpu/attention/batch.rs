@@ -181,7 +181,8 @@ impl GpuAttentionBatch {
         self.planner.large
     }
 
-    #[cfg(all(test, feature = "emulation"))]
+    #[cfg(test)]
+    #[cfg(feature = "emulation")]
     pub(super) fn set_splitting(&mut self, splitting: super::plan::Splitting) {
         self.planner.splitting = splitting;
     }
