@@ -1,3 +1,5 @@
+//! Products on a device against exact ones, and the bits of a row in any company.
+
 use vlinders_device::Gpu;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! How weights are encoded for a device.
+
 use candle_core::DType;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Sampling on a device: what rows and slots do to each other.
+
 use super::*;
 use crate::gpu::Said;
 use crate::gpu::testing::{device, devices, ids_on_gpu, on_gpu};
