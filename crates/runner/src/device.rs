@@ -6,7 +6,7 @@ use vlinders_kernels::gpu as kernels;
 use crate::{RunnerError, available_memory};
 
 /// The device that was asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
     /// A GPU where there is a driver that shows one, else the CPU.
     #[default]

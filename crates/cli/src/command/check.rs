@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use vlinders_runner::{Inspection, ModelFiles, inspect, usable_cpus};
+use vlinders_runner::{DeviceChoice, Inspection, ModelFiles, inspect, usable_cpus};
 use vlinders_text::{RenderInput, TextModel};
 
 use crate::args::{CheckArgs, ComputeArgs, ServerArgs};
@@ -35,8 +35,14 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
     // Models are loaded one after the other, so each has the memory that those before it on its device leave.
     let mut taken = HashMap::<Option<String>, u64>::new();
+    // Asked once: what is free changes while we look.
+    let mut memories = HashMap::<(DeviceChoice, usize), Result<Memory, String>>::new();
     for model in &resolved.models {
-        let finding = examine(model, share, &taken);
+        let ranks = model.tensor_parallel_size.unwrap_or(1);
+        let memory = memories
+            .entry((model.device, ranks))
+            .or_insert_with(|| model.device.memory(ranks).map_err(|error| error.to_string()));
+        let finding = examine(model, share, memory.clone(), &taken);
         *taken.entry(finding.device.clone()).or_default() += finding.bytes();
         findings.push(finding);
     }
@@ -53,12 +59,19 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The name of a GPU, if it is one, and the memory that is free.
+type Memory = (Option<String>, Option<u64>);
+
 /// What is found of one model, when so many bytes of each device are taken by others.
-fn examine<'a>(model: &'a ModelConfig, share: f64, taken: &HashMap<Option<String>, u64>) -> Finding<'a> {
+fn examine<'a>(
+    model: &'a ModelConfig,
+    share: f64,
+    memory: Result<Memory, String>,
+    taken: &HashMap<Option<String>, u64>,
+) -> Finding<'a> {
     let mut problems = Vec::new();
-    let memory = model.device.memory(model.tensor_parallel_size.unwrap_or(1));
     let (device, available) = memory.unwrap_or_else(|error| {
-        problems.push(error.to_string());
+        problems.push(error);
         (None, None)
     });
     let taken = taken.get(&device).copied().unwrap_or(0);

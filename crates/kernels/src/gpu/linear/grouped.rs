@@ -62,7 +62,7 @@ impl Grouped {
     fn kernel(self, half: Half, format: GpuFormat) -> &'static str {
         let kernels = match self {
             Self::Stream8 => kernels!("grouped_stream8"),
-            Self::Tile32 => kernels!("grouped_stream32"),
+            Self::Tile32 => kernels!("grouped_tile32"),
             Self::Tile64 => kernels!("grouped_tile64"),
             Self::Tile128 => kernels!("grouped_tile128"),
         };
