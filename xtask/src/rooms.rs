@@ -73,7 +73,7 @@ mod tests {
         let text = "//! Something.\nfn f() { unsafe { g() } }\n";
         assert_eq!(
             check_one("crates/engine/src/a.rs", text),
-            ["crates/engine/src/a.rs:2: `unsafe` belongs in kernels, comm"]
+            ["crates/engine/src/a.rs:2: `unsafe` belongs in kernels, comm, device"]
         );
         assert!(check_one("crates/kernels/src/a.rs", text).is_empty());
     }
