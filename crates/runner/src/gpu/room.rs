@@ -36,7 +36,7 @@ pub(crate) fn set_aside_for_steps(
     place: &Place,
     kv_cache_dtype: KvDtype,
     max_model_len: usize,
-) -> Result<usize, LayerError> {
+) -> Result<(), LayerError> {
     let limits = limits(options, max_model_len);
     let mut kv = KvStore::new(model.kv_shape(), kv_cache_dtype, 1, options.block_size, place)?;
     let mut batch = Batch::default();
@@ -49,11 +49,10 @@ pub(crate) fn set_aside_for_steps(
     // The driver may still be copying to what is given back here.
     gpu.wait()?;
     drop((batch, kv));
-    gpu.set_aside(bytes)?;
-    Ok(bytes)
+    Ok(gpu.set_aside(bytes)?)
 }
 
-/// Bytes that the cache may be made of; `None` where a device does not tell.
+/// Bytes that the cache may be made of.
 pub(crate) fn left_for_cache(gpu: &Gpu) -> Result<u64, LayerError> {
     let memory = gpu.memory()?;
     // Small devices, as emulated ones, have a smaller driver.
@@ -63,7 +62,7 @@ pub(crate) fn left_for_cache(gpu: &Gpu) -> Result<u64, LayerError> {
 /// The two kinds of steps that need most.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
-    /// One prompt fills the step.
+    /// Prompts fill the step, each as long as it may be.
     Prompt,
     /// Each sequence computes one token at the end of the longest context.
     Decodes,
@@ -83,9 +82,11 @@ fn step(
     match shape {
         Shape::Prompt => {
             let mut left = options.max_batched_tokens;
-            while left > 0 {
+            for _ in 0..num_sequences {
                 let tokens = vec![0; left.min(max_model_len)];
-                batch.push(&tokens, 0, &table, block_size, LogitRows::Last);
+                if !tokens.is_empty() {
+                    batch.push(&tokens, 0, &table, block_size, LogitRows::Last);
+                }
                 left -= tokens.len();
             }
         }

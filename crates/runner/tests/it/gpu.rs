@@ -199,3 +199,16 @@ fn what_a_device_can_not_do_is_said_before_a_step() {
     let reasons = ["no GPU support", "no NVIDIA driver", "there is no GPU 63"];
     assert!(reasons.iter().any(|reason| absent.contains(reason)), "{absent}");
 }
+
+/// More tokens fit a step than the sequences of it can have.
+#[test]
+fn few_short_sequences_do_not_fill_the_largest_step() {
+    let short = LoadOptions {
+        max_model_len: Some(16),
+        max_num_seqs: 1,
+        max_batched_tokens: 64,
+        ..options(DeviceChoice::Emulated)
+    };
+    let loaded = load(&files("llama-tiny"), &short, &NoProgress).unwrap();
+    assert_eq!(loaded.info.max_model_len, 16);
+}
