@@ -3,7 +3,7 @@
 mod products;
 
 use std::ffi::{CString, c_void};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -40,8 +40,13 @@ pub(crate) fn count() -> Result<usize> {
     Ok(result::device::get_count().map_err(failed("cuDeviceGetCount"))? as usize)
 }
 
-/// Open the driver.
+/// Open the driver, once for the process.
 fn init() -> Result<()> {
+    static OPENED: OnceLock<Result<()>> = OnceLock::new();
+    OPENED.get_or_init(open).clone()
+}
+
+fn open() -> Result<()> {
     // SAFETY: the library is opened and closed again.
     if !unsafe { sys::is_culib_present() } {
         return Err(DeviceError::NoDriver);
@@ -246,16 +251,6 @@ impl Driver for Cuda {
         self.wait()
     }
 
-    unsafe fn read_to_host(&self, from: u64, to: *mut u8, bytes: usize) -> Result<()> {
-        self.bind()?;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let to = std::slice::from_raw_parts_mut(to, bytes);
-            result::memcpy_dtoh_async(to, from, self.stream)
-        }
-        .map_err(failed("cuMemcpyDtoHAsync"))
-    }
-
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         self.bind()?;
         // SAFETY: the caller's promise.
@@ -329,16 +324,13 @@ impl Driver for Cuda {
             .map_err(failed("cuGraphLaunch"))
     }
 
-    fn has_products(&self) -> bool {
-        products::is_present()
-    }
-
     unsafe fn product(&self, product: &Product) -> Result<()> {
         self.bind()?;
         let mut opened = self.products.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.is_none() {
             let workspace = self.allocate(WORKSPACE_BYTES)?;
-            *opened = Some((Products::open(workspace)?, workspace));
+            let products = Products::open(workspace).inspect_err(|_| self.free(workspace))?;
+            *opened = Some((products, workspace));
         }
         let Some((products, _)) = opened.as_mut() else { return Err(DeviceError::NotBuilt) };
         // SAFETY: the caller's promise; the context was set.

@@ -48,8 +48,6 @@ pub(crate) trait Driver: Send + Sync {
     unsafe fn write_from_host(&self, to: u64, from: *const u8, bytes: usize) -> Result<()>;
     /// Copy to the host, and wait for it.
     unsafe fn read(&self, from: u64, into: &mut [u8]) -> Result<()>;
-    /// Copy to memory of [`allocate_host`](Self::allocate_host), some time before an event that is recorded later.
-    unsafe fn read_to_host(&self, from: u64, to: *mut u8, bytes: usize) -> Result<()>;
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
     unsafe fn fill(&self, to: u64, byte: u8, bytes: usize) -> Result<()>;
 
@@ -68,8 +66,7 @@ pub(crate) trait Driver: Send + Sync {
     fn launch_graph(&self, graph: u64) -> Result<()>;
     fn free_graph(&self, graph: u64);
 
-    /// Whether [`product`](Self::product) can be used.
-    fn has_products(&self) -> bool;
+    /// A matrix product by the vendor's library.
     unsafe fn product(&self, product: &Product) -> Result<()>;
 
     /// Whether each tensor should have memory of its own, so that accesses beyond it are found.

@@ -312,15 +312,6 @@ impl Driver for Emulated {
         Ok(())
     }
 
-    unsafe fn read_to_host(&self, from: u64, to: *mut u8, bytes: usize) -> Result<()> {
-        let (from, to) = (Address::of(from), Address(to));
-        // SAFETY: as above.
-        self.queue(move || unsafe {
-            to.get().copy_from_nonoverlapping(from.get(), bytes);
-            Ok(())
-        })
-    }
-
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         let (to, from) = (Address::of(to), Address::of(from));
         // SAFETY: as above.
@@ -376,10 +367,6 @@ impl Driver for Emulated {
 
     fn free_graph(&self, graph: u64) {
         self.state().graphs.remove(&graph);
-    }
-
-    fn has_products(&self) -> bool {
-        true
     }
 
     unsafe fn product(&self, product: &Product) -> Result<()> {

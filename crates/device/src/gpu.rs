@@ -108,12 +108,6 @@ impl Gpu {
         self.driver().memory()
     }
 
-    /// Whether both are handles of one device.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
     /// Memory that stays: weights, caches, inputs of a step. Its contents are undefined.
     ///
     /// # Errors
@@ -287,19 +281,6 @@ impl Gpu {
         from.check(0, into.len())?;
         // SAFETY: the range was checked.
         unsafe { self.driver().read(from.address(), into) }
-    }
-
-    /// Copy the numbers of `from` to `to`, where they are once an event is reached that is recorded later.
-    ///
-    /// # Errors
-    /// When they do not fit, or the driver fails.
-    pub fn read_to_host(&self, from: &GpuTensor, to: &HostBuffer) -> Result<()> {
-        to.check(from.num_bytes())?;
-        if self.is_rehearsing() {
-            return Ok(());
-        }
-        // SAFETY: a tensor is as long as it says, and the other range was checked.
-        unsafe { self.driver().read_to_host(from.address(), to.as_ptr(), from.num_bytes()) }
     }
 
     /// Set all bytes of a buffer.

@@ -1,6 +1,6 @@
 //! Memory of the host that a device copies to and from by itself, and points in its work to wait for.
 
-use crate::{DeviceError, Gpu, Result};
+use crate::{DeviceBuffer, DeviceError, Gpu, Result};
 
 /// Memory of the host that stays where it is, so that copies need no help of the program.
 ///
@@ -18,6 +18,13 @@ unsafe impl Send for HostBuffer {}
 pub struct Event {
     gpu: Gpu,
     event: u64,
+}
+
+/// Two pieces of such memory that copies to a device leave from by turns: one is filled while the device may still read the other.
+pub struct Staging {
+    /// Each with the point behind the copy that last left from it.
+    pieces: [(HostBuffer, Option<Event>); 2],
+    turn: usize,
 }
 
 // === impl HostBuffer ===
@@ -42,17 +49,10 @@ impl HostBuffer {
         }
     }
 
-    /// Its bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the memory is initialised, and ours.
-        unsafe { std::slice::from_raw_parts(self.memory, self.bytes) }
-    }
-
     /// Its bytes, to be changed.
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above.
+        // SAFETY: the memory is initialised, and ours.
         unsafe { std::slice::from_raw_parts_mut(self.memory, self.bytes) }
     }
 }
@@ -62,6 +62,35 @@ impl Drop for HostBuffer {
         // A copy may still be under way.
         let _ = self.gpu.wait();
         self.gpu.driver().free_host(self.memory, self.bytes.max(1));
+    }
+}
+
+// === impl Staging ===
+
+impl Staging {
+    /// Room for copies of up to `bytes`.
+    ///
+    /// # Errors
+    /// When the system has not so much that can be locked.
+    pub fn new(gpu: &Gpu, bytes: usize) -> Result<Self> {
+        Ok(Self { pieces: [(gpu.allocate_host(bytes)?, None), (gpu.allocate_host(bytes)?, None)], turn: 0 })
+    }
+
+    /// Let `fill` write what is to be copied, and ask for the copy of its first `bytes` to `to`. Waits for the copy before the
+    /// last one.
+    ///
+    /// # Errors
+    /// When they do not fit, or the device fails.
+    pub fn send(&mut self, to: &DeviceBuffer, bytes: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        let (memory, left) = &mut self.pieces[self.turn];
+        if let Some(left) = left.take() {
+            left.wait()?;
+        }
+        fill(memory.bytes_mut());
+        to.gpu().write_from_host(to, memory, bytes)?;
+        *left = Some(to.gpu().record()?);
+        self.turn = 1 - self.turn;
+        Ok(())
     }
 }
 

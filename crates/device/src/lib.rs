@@ -27,7 +27,7 @@ pub use self::{
     error::DeviceError,
     gpu::{Code, Gpu},
     graph::Graph,
-    host::{Event, HostBuffer},
+    host::{Event, HostBuffer, Staging},
     launch::{Grid, Params},
     memory::DeviceBuffer,
     product::WeightRows,

@@ -57,12 +57,6 @@ pub struct WeightRows {
 // === impl Gpu ===
 
 impl Gpu {
-    /// Whether [`product`](Self::product) can be used here.
-    #[must_use]
-    pub fn has_products(&self) -> bool {
-        self.driver().has_products()
-    }
-
     /// `x w^T` by the vendor's library, `[rows, out]` in `out`: x is `[rows, inn]` in bf16 or f16, and w has its type. With
     /// `x_scale`, the address of an f32, both have eight bits (e4m3) and are multiplied by their factors.
     ///

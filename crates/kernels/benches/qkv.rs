@@ -28,7 +28,7 @@ fn bench(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("one pass", dtype), |b| {
                 b.iter(|| {
                     let norms = with_norms.then_some(HeadNorms { q: &weight, k: &weight, eps: 1e-5 });
-                    let rotation = Rotation { cos: &cos, sin: &sin, positions: &positions };
+                    let rotation = Rotation { cos: &cos, sin: &sin, positions: &positions[..] };
                     qkv(black_box(&rows), norms, rotation, &layer, &positions).expect("queries")
                 });
             });

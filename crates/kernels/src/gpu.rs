@@ -34,7 +34,7 @@ pub use self::{
     matrix::{GpuMatrix, GpuMatrixBuilder},
     moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},
-    qkv::{GpuHeadNorms, GpuRotation, qkv},
+    qkv::qkv,
     sample::{
         Draw, MAX_TOP_LOGPROBS, NO_SOURCE, RowLogprobs, SampleFailure, SampleRow, logprobs, next_tokens,
         sample,

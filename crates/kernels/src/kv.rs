@@ -19,6 +19,8 @@ use crate::aligned::AlignedBuf;
 use crate::element::{Element, LANES};
 use crate::error::{KernelError, Result};
 
+pub(crate) const OP: &str = "kv cache";
+
 /// Keys and values of one layer for all sequences: `num_blocks` blocks of `block_size` positions.
 ///
 /// Memory is interior: [`kv_write`] and [`paged_attention`](crate::paged_attention) both take `&KvLayer`. The
@@ -158,9 +160,8 @@ impl KvShape {
         ((block * self.kv_heads + kv_head) * self.groups() + group) * self.stride()
     }
 
-    /// Bytes of the keys alone.
-    fn bytes_of_one(&self) -> Result<usize> {
-        const OP: &str = "kv cache";
+    /// Refuse a cache that holds nothing.
+    pub(crate) fn check(&self) -> Result<()> {
         let Self { num_blocks, block_size, kv_heads, head_dim, .. } = *self;
         if [num_blocks, block_size, kv_heads, head_dim].contains(&0) {
             return Err(KernelError::shape(
@@ -168,6 +169,13 @@ impl KvShape {
                 format!("{num_blocks} blocks of [{block_size}, {kv_heads}, {head_dim}] hold nothing"),
             ));
         }
+        Ok(())
+    }
+
+    /// Bytes of the keys alone.
+    fn bytes_of_one(&self) -> Result<usize> {
+        self.check()?;
+        let Self { num_blocks, kv_heads, head_dim, .. } = *self;
         let row = LANES * self.dtype.width();
         let tile = head_dim.checked_next_multiple_of(LANES).and_then(|padded| padded.checked_mul(row));
         let tile = tile.and_then(|tile| tile.checked_add(self.dtype.scale_bytes())).unwrap_or(usize::MAX);

@@ -52,26 +52,10 @@ pub enum Sequences<'a> {
 }
 
 /// Norms over each head of queries and of keys.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadNorms<'a> {
-    /// Weight for queries, `[head_dim]`.
-    pub q: &'a Tensor,
-    /// Weight for keys, `[head_dim]`.
-    pub k: &'a Tensor,
-    /// Added to the mean of squares.
-    pub eps: f64,
-}
+pub type HeadNorms<'a> = crate::HeadNorms<'a, Tensor>;
 
 /// By which angles heads turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Rotation<'a> {
-    /// `[max_pos, rot / 2]`, f32.
-    pub cos: &'a Tensor,
-    /// `[max_pos, rot / 2]`, f32.
-    pub sin: &'a Tensor,
-    /// The position of each token.
-    pub positions: Ids<'a>,
-}
+pub type Rotation<'a> = crate::Rotation<'a, Tensor, Ids<'a>>;
 
 /// The rows of `table` for `tokens`, `[tokens, hidden]` in f32. `table` has the rows from `first` on of a vocabulary of
 /// `vocabulary` tokens; rows that it lacks are zeros, so that the sum over all shares is the embedding.
@@ -205,12 +189,12 @@ pub fn qkv(
         (Tensor::Gpu(qkv), Cache::Gpu(cache), Ids::Gpu(positions), Ids::Gpu(slots)) => {
             let norms = match norms {
                 Some(HeadNorms { q, k, eps }) => {
-                    Some(gpu::GpuHeadNorms { q: q.gpu(OP, "norm of q")?, k: k.gpu(OP, "norm of k")?, eps })
+                    Some(crate::HeadNorms { q: q.gpu(OP, "norm of q")?, k: k.gpu(OP, "norm of k")?, eps })
                 }
                 None => None,
             };
             let (cos, sin) = (rotation.cos.gpu(OP, "cos")?, rotation.sin.gpu(OP, "sin")?);
-            Ok(gpu::qkv(qkv, norms, gpu::GpuRotation { cos, sin, positions }, cache, slots)?.into())
+            Ok(gpu::qkv(qkv, norms, crate::Rotation { cos, sin, positions }, cache, slots)?.into())
         }
         _ => Err(mixed(OP, "the cache, or positions or slots")),
     }

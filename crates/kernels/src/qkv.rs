@@ -17,26 +17,26 @@ use crate::tensor::{Shared, activations, filled, read};
 
 const OP: &str = "qkv";
 
-/// Norms over each head of queries and of keys.
+/// Norms over each head of queries and of keys, with weights of `T`: tensors of one device, or of any.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadNorms<'a> {
+pub struct HeadNorms<'a, T = Tensor> {
     /// Weight for queries, `[head_dim]`.
-    pub q: &'a Tensor,
+    pub q: &'a T,
     /// Weight for keys, `[head_dim]`.
-    pub k: &'a Tensor,
+    pub k: &'a T,
     /// Added to the mean of squares.
     pub eps: f64,
 }
 
-/// By which angles heads turn.
+/// By which angles heads turn: tables of `T`, and positions `P`.
 #[derive(Clone, Copy, Debug)]
-pub struct Rotation<'a> {
-    /// `[max_pos, rot / 2]`.
-    pub cos: &'a Tensor,
-    /// `[max_pos, rot / 2]`.
-    pub sin: &'a Tensor,
+pub struct Rotation<'a, T = Tensor, P = &'a [u32]> {
+    /// `[max_pos, rot / 2]`, f32.
+    pub cos: &'a T,
+    /// `[max_pos, rot / 2]`, f32.
+    pub sin: &'a T,
     /// The position of each token.
-    pub positions: &'a [u32],
+    pub positions: P,
 }
 
 /// Split the rows of `qkv` `[n, (heads + 2 * kv_heads) * head_dim]` into queries, keys and values; give queries and keys

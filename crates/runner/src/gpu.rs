@@ -15,7 +15,7 @@ pub(crate) use self::graphs::buckets;
 pub(crate) use self::room::{left_for_cache, limits, num_sequences, set_aside_for_steps};
 use self::sampling::Sampling;
 use crate::LoadProgress;
-use crate::layout::Layout;
+use crate::layout::{Layout, failed};
 
 /// Rows of logits that are held at once; a row is as long as the vocabulary.
 pub(crate) const LOGIT_ROWS: usize = 256;
@@ -99,12 +99,12 @@ impl GpuExecutor {
     }
 
     fn execute(&mut self, plan: &StepPlan) -> Result<StepOutput, ExecutorError> {
-        let hidden = self.forward(plan).map_err(|e| failed(&e))?;
+        let hidden = self.forward(plan).map_err(failed)?;
         let mut output = StepOutput::default();
         let rows = self.layout.uses().len();
         for first in (0..rows).step_by(LOGIT_ROWS) {
             let count = LOGIT_ROWS.min(rows - first);
-            let Some(logits) = self.logits(&hidden, first, count).map_err(|e| failed(&e))? else { continue };
+            let Some(logits) = self.logits(&hidden, first, count).map_err(failed)? else { continue };
             self.sampling.read(plan, &mut self.layout, first, &logits, &mut output)?;
         }
         Ok(output)
@@ -121,8 +121,4 @@ impl Executor for GpuExecutor {
         self.layout.fill(plan, self.kv.block_size())?;
         self.execute(plan)
     }
-}
-
-fn failed(error: &LayerError) -> ExecutorError {
-    ExecutorError(error.to_string())
 }

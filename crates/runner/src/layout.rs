@@ -136,6 +136,11 @@ fn sample(sampler: &mut Sampler, sequence: &mut Sequence, work: &SequenceWork, l
     sampled
 }
 
+/// What stops an executor, in its own words.
+pub(crate) fn failed(error: impl std::fmt::Display) -> ExecutorError {
+    ExecutorError(error.to_string())
+}
+
 fn live(sequences: &mut [Option<Sequence>], seq: SeqId) -> Result<&mut Sequence, ExecutorError> {
     let found = sequences.get_mut(seq.0 as usize).and_then(Option::as_mut);
     found.ok_or_else(|| ExecutorError(format!("sequence {} was never started", seq.0)))

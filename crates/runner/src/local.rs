@@ -9,7 +9,7 @@ use vlinders_layers::{KvStore, LayerError, LogitRows};
 use vlinders_models::CausalLm;
 
 use crate::Sampler;
-use crate::layout::Layout;
+use crate::layout::{Layout, failed};
 
 /// Rows of logits that are held at once; a row is as long as the vocabulary.
 const LOGIT_ROWS: usize = 64;
@@ -74,10 +74,10 @@ impl LocalExecutor {
         for first in (0..self.layout.uses().len()).step_by(LOGIT_ROWS) {
             let rows = self.layout.batch.logit_rows();
             let rows = &rows[first..rows.len().min(first + LOGIT_ROWS)];
-            let logits = logits_of(self.model.as_ref(), hidden, rows).map_err(|e| failed(&e))?;
+            let logits = logits_of(self.model.as_ref(), hidden, rows).map_err(failed)?;
             let Some(logits) = logits else { continue };
             let (storage, layout) = logits.storage_and_layout();
-            let logits = on_cpu(&storage, layout).map_err(|e| failed(&e))?;
+            let logits = on_cpu(&storage, layout).map_err(failed)?;
             self.layout.read(plan, &mut self.sampler, first, logits, vocab, &mut output)?;
         }
         Ok(output)
@@ -92,7 +92,7 @@ impl Executor for LocalExecutor {
         }
         let _step = self.compute.begin_step();
         self.layout.fill(plan, self.kv.block_size())?;
-        let hidden = self.model.forward(&self.layout.batch, &mut self.kv).map_err(|e| failed(&e))?;
+        let hidden = self.model.forward(&self.layout.batch, &mut self.kv).map_err(failed)?;
         self.read_out(plan, &hidden)
     }
 }
@@ -115,8 +115,4 @@ fn on_cpu<'a>(storage: &'a Storage, layout: &TensorLayout) -> Result<&'a [f32], 
     let numbers = storage.as_slice::<f32>()?;
     let (start, end) = layout.contiguous_offsets().unwrap_or((0, numbers.len()));
     Ok(&numbers[start..end])
-}
-
-fn failed(error: &LayerError) -> ExecutorError {
-    ExecutorError(error.to_string())
 }

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use vlinders_comm::{CommError, Communicator};
+use vlinders_comm::Communicator;
 use vlinders_engine::{Executor, ExecutorError, StepOutput, StepPlan};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::layout::failed;
 
 /// Bytes of the hash before each plan.
 const HASH_BYTES: usize = 8;
@@ -51,7 +53,7 @@ impl Leader {
         self.message = message.map_err(|e| ExecutorError(format!("a plan can not be written: {e}")))?;
         self.chain = xxh3_64_with_seed(&self.message[HASH_BYTES..], self.chain);
         self.message[..HASH_BYTES].copy_from_slice(&self.chain.to_le_bytes());
-        self.communicator.broadcast_bytes(&mut self.message, 0).map_err(|e| failed(&e))?;
+        self.communicator.broadcast_bytes(&mut self.message, 0).map_err(failed)?;
         self.communicator.tag(self.chain);
         Ok(())
     }
@@ -103,7 +105,7 @@ impl Follower {
         let mut message = Vec::new();
         let (mut chain, mut step) = (0, 0);
         loop {
-            self.communicator.broadcast_bytes(&mut message, 0).map_err(|e| failed(&e))?;
+            self.communicator.broadcast_bytes(&mut message, 0).map_err(failed)?;
             if message.is_empty() {
                 // That is the end, agreed on. Rank 0 may be gone before this rank has heard that all have arrived here.
                 let _ = self.communicator.barrier();
@@ -135,10 +137,6 @@ fn receive(message: &[u8], chain: &mut u64) -> Result<StepPlan, ExecutorError> {
         Ok(_) => bad("points outside of itself".to_owned()),
         Err(error) => bad(format!("can not be read: {error}")),
     }
-}
-
-fn failed(error: &CommError) -> ExecutorError {
-    ExecutorError(error.to_string())
 }
 
 #[cfg(test)]

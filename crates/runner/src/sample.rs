@@ -13,6 +13,7 @@ mod random;
 use vlinders_engine::{Sampled, SamplingParams, TokenLogprobs};
 
 pub use self::history::History;
+pub(crate) use self::history::changes;
 
 /// Draws tokens; keeps scratch memory between calls.
 #[derive(Debug, Default)]

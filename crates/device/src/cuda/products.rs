@@ -37,12 +37,6 @@ struct Plan {
 // SAFETY: handles of the library may be used by any thread, one at a time.
 unsafe impl Send for Products {}
 
-/// Whether the library can be opened.
-pub(super) fn is_present() -> bool {
-    // SAFETY: the library is opened and closed again.
-    unsafe { sys::is_culib_present() }
-}
-
 fn failed(call: &'static str) -> impl Fn(CublasError) -> DeviceError {
     move |error| DeviceError::Driver { call, problem: format!("{:?}", error.0) }
 }
@@ -52,7 +46,8 @@ fn failed(call: &'static str) -> impl Fn(CublasError) -> DeviceError {
 impl Products {
     /// Open the library. `workspace` has [`WORKSPACE_BYTES`].
     pub(super) fn open(workspace: u64) -> Result<Self> {
-        if !is_present() {
+        // SAFETY: the library is opened and closed again.
+        if !unsafe { sys::is_culib_present() } {
             let problem = "libcublasLt.so can not be loaded".to_owned();
             return Err(DeviceError::Driver { call: "cublasLtCreate", problem });
         }

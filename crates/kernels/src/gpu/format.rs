@@ -40,36 +40,19 @@ impl GpuFormat {
     /// The format of unquantised weights of this dtype; `None` for dtypes that no weight has.
     #[must_use]
     pub fn from_dtype(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::F32 => Some(Self::F32),
-            DType::F16 => Some(Self::F16),
-            DType::BF16 => Some(Self::BF16),
-            _ => None,
-        }
+        Format::from_dtype(dtype)?.try_into().ok()
     }
 
     /// The dtype of unquantised weights; `None` when the numbers are codes.
     #[must_use]
     pub fn dtype(self) -> Option<DType> {
-        match self {
-            Self::F32 => Some(DType::F32),
-            Self::F16 => Some(DType::F16),
-            Self::BF16 => Some(DType::BF16),
-            Self::Fp8 | Self::Q8 | Self::Q4 => None,
-        }
+        Format::from(self).dtype()
     }
 
     /// The name of this format in configuration files and messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::F16 => "float16",
-            Self::BF16 => "bfloat16",
-            Self::Fp8 => "fp8",
-            Self::Q8 => "q8",
-            Self::Q4 => "q4",
-        }
+        Format::from(self).as_str()
     }
 
     /// Bytes of an `[out, inn]` matrix in device memory; `None` when that is more than can be counted.

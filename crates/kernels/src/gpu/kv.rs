@@ -6,9 +6,8 @@
 use vlinders_device::{DeviceBuffer, Gpu};
 
 use crate::error::{KernelError, Result};
-use crate::kv::{KvDtype, KvShape};
+use crate::kv::{KvDtype, KvShape, OP};
 
-const OP: &str = "kv cache";
 /// Kernels copy so many bytes at once.
 const PIECE: usize = 16;
 
@@ -54,30 +53,6 @@ impl GpuKvLayer {
         head_dim: usize,
     ) -> Result<usize> {
         Ok(2 * bytes_of_one(&KvShape { dtype, num_blocks: 1, block_size, kv_heads, head_dim })?)
-    }
-
-    /// Blocks in the cache.
-    #[must_use]
-    pub fn num_blocks(&self) -> usize {
-        self.shape.num_blocks
-    }
-
-    /// Positions in a block.
-    #[must_use]
-    pub fn block_size(&self) -> usize {
-        self.shape.block_size
-    }
-
-    /// Heads of keys and values.
-    #[must_use]
-    pub fn kv_heads(&self) -> usize {
-        self.shape.kv_heads
-    }
-
-    /// Elements of a head.
-    #[must_use]
-    pub fn head_dim(&self) -> usize {
-        self.shape.head_dim
     }
 
     /// The stored dtype.
@@ -126,10 +101,7 @@ fn rows_of(shape: &KvShape) -> usize {
 /// Bytes of the keys alone.
 fn bytes_of_one(shape: &KvShape) -> Result<usize> {
     let KvShape { dtype, num_blocks, block_size, kv_heads, head_dim } = *shape;
-    if [num_blocks, block_size, kv_heads, head_dim].contains(&0) {
-        let problem = format!("{num_blocks} blocks of [{block_size}, {kv_heads}, {head_dim}] hold nothing");
-        return Err(KernelError::shape(OP, problem));
-    }
+    shape.check()?;
     let row = head_dim * dtype.width();
     if head_dim > 256 || head_dim % 8 != 0 || row % PIECE != 0 {
         let wanted = format!("multiples of {} up to 256", 8usize.max(PIECE / dtype.width()));
@@ -177,7 +149,8 @@ pub(crate) mod tests {
 
     /// Which head of [`cached_on_gpu`] lies at a slot.
     pub(crate) fn row_at(layer: &GpuKvLayer, slot: usize, head: usize) -> usize {
-        (slot / layer.block_size() * layer.kv_heads() + head) * layer.block_size() + slot % layer.block_size()
+        let KvShape { block_size, kv_heads, .. } = layer.shape();
+        (slot / block_size * kv_heads + head) * block_size + slot % block_size
     }
 
     /// Make everything in the cache a NaN: what no one wrote must not matter.

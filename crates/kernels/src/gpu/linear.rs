@@ -75,27 +75,8 @@ fn linear_by(
     let n = check(x, w, bias, out)?;
     let gpu = x.gpu();
     let y = gpu.empty(&[n, w.out_features()], out)?;
-    let padded;
-    let (x, half) = match Half::of(x.dtype()) {
-        Some(half) => {
-            padded = aligned(x)?;
-            (&padded, Some(half))
-        }
-        None => (x, None),
-    };
-    let mut params = LinearParams {
-        x: x.address(),
-        codes: w.codes(),
-        scales: w.scales(),
-        bias: bias.map_or(0, GpuTensor::address),
-        y: y.address(),
-        tokens: n as i32,
-        inn: (x.num_elements() / n.max(1)) as i32,
-        out: w.out_features() as i32,
-        steps: w.steps() as i32,
-        y_is_f32: i32::from(out == DType::F32),
-        slots: 0,
-    };
+    let (x, half) = readable(x)?;
+    let mut params = LinearParams::new(&x, w, bias, &y);
     let (kernel, grid) = match half {
         Some(half) => {
             let variant = variant.unwrap_or_else(|| Variant::choose(n, w));
@@ -110,6 +91,28 @@ fn linear_by(
     // SAFETY: the shapes were checked, rows of `x` are aligned, and the output is new.
     unsafe { gpu.launch(kernel, grid, &params)? };
     Ok(y)
+}
+
+// === impl LinearParams ===
+
+impl LinearParams {
+    /// `x` is [`readable`], `y` `[n, out]`.
+    fn new(x: &GpuTensor, w: &GpuMatrix, bias: Option<&GpuTensor>, y: &GpuTensor) -> Self {
+        let width = |of: &GpuTensor| of.dims().last().map_or(0, |width| *width as i32);
+        Self {
+            x: x.address(),
+            codes: w.codes(),
+            scales: w.scales(),
+            bias: bias.map_or(0, GpuTensor::address),
+            y: y.address(),
+            tokens: y.dims().first().map_or(0, |n| *n as i32),
+            inn: width(x),
+            out: width(y),
+            steps: w.steps() as i32,
+            y_is_f32: i32::from(y.dtype() == DType::F32),
+            slots: 0,
+        }
+    }
 }
 
 fn f32_kernel(format: GpuFormat) -> &'static str {
@@ -146,6 +149,14 @@ fn check(x: &GpuTensor, w: &GpuMatrix, bias: Option<&GpuTensor>, out: DType) -> 
         return wrong(format!("a product of {dtype:?} is {dtype:?} or f32, not {out:?}"));
     }
     Ok(n)
+}
+
+/// `x` as kernels read it, and which of those for two-byte numbers do; kernels for f32 take any rows.
+fn readable(x: &GpuTensor) -> Result<(GpuTensor, Option<Half>)> {
+    match Half::of(x.dtype()) {
+        Some(half) => Ok((aligned(x)?, Some(half))),
+        None => Ok((x.clone(), None)),
+    }
 }
 
 /// `x`, or a copy of it, so that rows begin at multiples of sixteen bytes: shorter ones end with zeros.

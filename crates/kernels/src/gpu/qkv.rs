@@ -6,33 +6,15 @@ use vlinders_device::{GpuTensor, Grid, Params};
 use super::kv::GpuKvLayer;
 use crate::error::{KernelError, Result};
 use crate::kv::KvDtype;
+use crate::qkv::{HeadNorms, Rotation};
 
 const OP: &str = "qkv";
 const THREADS: u32 = 256;
 /// Heads of a block: a warp each.
 const HEADS: usize = THREADS as usize / 32;
 
-/// Norms over each head of queries and of keys.
-#[derive(Clone, Copy, Debug)]
-pub struct GpuHeadNorms<'a> {
-    /// Weight for queries, `[head_dim]`.
-    pub q: &'a GpuTensor,
-    /// Weight for keys, `[head_dim]`.
-    pub k: &'a GpuTensor,
-    /// Added to the mean of squares.
-    pub eps: f64,
-}
-
-/// By which angles heads turn.
-#[derive(Clone, Copy, Debug)]
-pub struct GpuRotation<'a> {
-    /// `[max_pos, rot / 2]`, f32.
-    pub cos: &'a GpuTensor,
-    /// `[max_pos, rot / 2]`, f32.
-    pub sin: &'a GpuTensor,
-    /// The position of each token, `[n]`, u32.
-    pub positions: &'a GpuTensor,
-}
+/// Tables of angles and positions (u32) on the device.
+type GpuRotation<'a> = Rotation<'a, GpuTensor, &'a GpuTensor>;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -73,7 +55,7 @@ unsafe impl Params for QkvParams {}
 /// Shapes and types that do not fit, or a failing device.
 pub fn qkv(
     qkv: &GpuTensor,
-    norms: Option<GpuHeadNorms<'_>>,
+    norms: Option<HeadNorms<'_, GpuTensor>>,
     rotation: GpuRotation<'_>,
     layer: &GpuKvLayer,
     slots: &GpuTensor,
@@ -99,6 +81,7 @@ pub fn qkv(
             return Err(KernelError::shape(OP, problem));
         }
     }
+    let norms = norms.as_ref();
     let kernel = kernel_for(qkv.dtype(), shape.dtype)?;
     let q = qkv.gpu().empty(&[n, heads, d], qkv.dtype())?;
     let ([keys, values], [key_scales, value_scales]) = (layer.numbers(), layer.scales());

@@ -1,10 +1,9 @@
 //! The batch of a step in device memory, at addresses that depend on the number of its tokens alone.
 //!
-//! That is what lets a captured graph be launched for the next batch of the same size. Copies leave from locked memory, of
-//! which there are two pieces: one is filled while the device still reads the other.
+//! That is what lets a captured graph be launched for the next batch of the same size.
 
 use candle_core::DType;
-use vlinders_device::{DeviceBuffer, DeviceError, Event, Gpu, GpuTensor, HostBuffer};
+use vlinders_device::{DeviceBuffer, DeviceError, Gpu, GpuTensor, Staging};
 use vlinders_kernels::gpu::{AttentionLimits, AttentionShape, GpuAttentionBatch};
 
 use crate::{Batch, LayerError};
@@ -30,20 +29,13 @@ const PARTIAL_ROWS: usize = 16_384;
 /// What kernels read of a step.
 pub struct GpuBatch {
     limits: GpuBatchLimits,
-    staging: [Staging; 2],
-    turn: usize,
+    staging: Staging,
     lists: DeviceBuffer,
     attention: GpuAttentionBatch,
     tokens: GpuTensor,
     positions: GpuTensor,
     slots: GpuTensor,
     logit_rows: GpuTensor,
-}
-
-struct Staging {
-    memory: HostBuffer,
-    /// Behind the copy that last left from here.
-    left: Option<Event>,
 }
 
 // === impl GpuBatch ===
@@ -55,8 +47,6 @@ impl GpuBatch {
     /// When the device has no memory for it.
     pub fn new(gpu: &Gpu, shape: AttentionShape, limits: GpuBatchLimits) -> Result<Self, LayerError> {
         let bytes = NUM_LISTS * limits.num_tokens.max(1) * size_of::<u32>();
-        let staging =
-            || -> Result<_, DeviceError> { Ok(Staging { memory: gpu.allocate_host(bytes)?, left: None }) };
         let lists = gpu.allocate(bytes)?;
         let empty = GpuTensor::of_buffer(&lists, &[0], DType::U32)?;
         let attention = AttentionLimits {
@@ -66,8 +56,7 @@ impl GpuBatch {
         };
         Ok(Self {
             limits,
-            staging: [staging()?, staging()?],
-            turn: 0,
+            staging: Staging::new(gpu, bytes)?,
             lists,
             attention: GpuAttentionBatch::new(gpu, shape, attention)?,
             tokens: empty.clone(),
@@ -87,24 +76,17 @@ impl GpuBatch {
             );
             return Err(DeviceError::Tensor(problem).into());
         }
-        self.turn ^= 1;
-        let staging = &mut self.staging[self.turn];
-        if let Some(left) = staging.left.take() {
-            left.wait()?;
-        }
         // Rows that want logits are fewer than tokens: what follows them is never read.
         let lists =
             [(batch.tokens(), 0), (batch.positions(), 0), (batch.slots(), NO_SLOT), (batch.logit_rows(), 0)];
-        let bytes = staging.memory.bytes_mut();
-        for ((list, nobody), bytes) in lists.iter().zip(bytes.chunks_exact_mut(num_tokens.max(1) * 4)) {
-            let numbers = list.iter().copied().chain(std::iter::repeat(*nobody));
-            for (number, bytes) in numbers.zip(bytes.chunks_exact_mut(4)) {
-                bytes.copy_from_slice(&number.to_le_bytes());
+        self.staging.send(&self.lists, NUM_LISTS * num_tokens * size_of::<u32>(), |bytes| {
+            for ((list, nobody), bytes) in lists.iter().zip(bytes.chunks_exact_mut(num_tokens.max(1) * 4)) {
+                let numbers = list.iter().copied().chain(std::iter::repeat(*nobody));
+                for (number, bytes) in numbers.zip(bytes.chunks_exact_mut(4)) {
+                    bytes.copy_from_slice(&number.to_le_bytes());
+                }
             }
-        }
-        let gpu = self.lists.gpu().clone();
-        gpu.write_from_host(&self.lists, &staging.memory, NUM_LISTS * num_tokens * size_of::<u32>())?;
-        staging.left = Some(gpu.record()?);
+        })?;
         let all = GpuTensor::of_buffer(&self.lists, &[NUM_LISTS, num_tokens], DType::U32)?;
         let list = |i| -> Result<GpuTensor, DeviceError> { all.rows(i, 1)?.reshape(&[num_tokens]) };
         self.tokens = list(0)?;

@@ -68,16 +68,14 @@ impl Graphs {
             batch.upload(num_tokens)?;
             // Kernels are loaded, and memory is taken, by a step that is not captured.
             let hidden = model.forward(batch, kv)?;
-            let shape = hidden.dims().to_vec();
-            let all = match &result {
-                Some(all) => all.clone(),
+            let hidden = hidden.gpu("graph", "hidden states")?;
+            let all = match result {
+                Some(all) => all,
                 None => {
-                    let bytes = hidden.dims().iter().product::<usize>() * hidden.dtype().size_in_bytes();
-                    let buffer = gpu.allocate(bytes)?;
-                    GpuTensor::of_buffer(&buffer, &shape, hidden.dtype())?
+                    let buffer = gpu.allocate(hidden.num_bytes())?;
+                    GpuTensor::of_buffer(&buffer, hidden.dims(), hidden.dtype())?
                 }
             };
-            drop(hidden);
             let own = all.rows(0, num_tokens)?;
             result = Some(all);
             let graph = gpu.capture(|| -> Result<(), LayerError> {

@@ -12,7 +12,8 @@ use vlinders_kernels::gpu::{Draw, RowLogprobs, Said, SampleRow, TokenStates, log
 use vlinders_layers::LayerError;
 
 use crate::Sampler;
-use crate::layout::{Layout, RowUse};
+use crate::layout::{Layout, RowUse, failed};
+use crate::sample::changes;
 use crate::sequence::Sequence;
 
 /// Slots are 8 bytes for each token of the vocabulary: 65 MB for so many at 128k tokens.
@@ -71,13 +72,13 @@ impl Sampling {
             rows.push(row);
             ways.push(way);
         }
-        let (drawn, tops) = self.run(logits, &rows).map_err(|e| ExecutorError(e.to_string()))?;
+        let (drawn, tops) = self.run(logits, &rows).map_err(failed)?;
         for (i, used) in uses.iter().enumerate() {
             if ways[i] == Way::OnHost {
                 let row = logits.rows(i, 1).and_then(|row| row.to_cpu());
-                let row = row.map_err(|e| ExecutorError(e.to_string()))?;
+                let row = row.map_err(failed)?;
                 let numbers = row.flatten_all().and_then(|row| row.to_vec1::<f32>());
-                let numbers = numbers.map_err(|e| ExecutorError(e.to_string()))?;
+                let numbers = numbers.map_err(failed)?;
                 layout.read(plan, &mut self.on_host, first + i, &numbers, vocab, output)?;
                 continue;
             }
@@ -123,7 +124,8 @@ impl Sampling {
             RowUse::Sample { work } => {
                 let work = &plan.work[work];
                 let sequence = layout.sequence(work.seq)?;
-                let needs_slot = looks_back(&sequence.sampling);
+                // Penalties that a later token ends, as a minimum length does, still need one from the first token on.
+                let needs_slot = changes(&sequence.sampling, 0);
                 let slot = if needs_slot { self.slot(work.seq, sequence)? } else { None };
                 if needs_slot && slot.is_none() {
                     return Ok((SampleRow::padding(), Way::OnHost));
@@ -151,7 +153,7 @@ impl Sampling {
             biases: &sequence.sampling.logit_bias,
         };
         self.slots.insert(seq, slot);
-        self.states.begin(slot as usize, &said).map_err(|e| ExecutorError(e.to_string()))?;
+        self.states.begin(slot as usize, &said).map_err(failed)?;
         Ok(Some(slot))
     }
 
@@ -173,15 +175,6 @@ impl Sampling {
         let drawn = drawn.to_cpu()?.flatten_all()?.to_vec1::<u32>()?;
         Ok((drawn.as_chunks::<2>().0.to_vec(), tops))
     }
-}
-
-/// Whether logits are changed by what was said, or by bias or minimum length.
-fn looks_back(params: &SamplingParams) -> bool {
-    params.repetition_penalty != 1.0
-        || params.presence_penalty != 0.0
-        || params.frequency_penalty != 0.0
-        || !params.logit_bias.is_empty()
-        || (params.min_tokens > 0 && !params.suppressed.is_empty())
 }
 
 fn draw(params: &SamplingParams, index: u32, slot: Option<u32>) -> Draw {

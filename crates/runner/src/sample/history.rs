@@ -44,7 +44,7 @@ impl History {
 }
 
 /// Whether any of these processors changes a logit.
-pub(super) fn changes(params: &SamplingParams, num_generated: u32) -> bool {
+pub(crate) fn changes(params: &SamplingParams, num_generated: u32) -> bool {
     params.repetition_penalty != 1.0
         || params.presence_penalty != 0.0
         || params.frequency_penalty != 0.0

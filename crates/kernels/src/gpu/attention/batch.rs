@@ -1,12 +1,13 @@
 //! Which token belongs to which sequence, as kernels read it: a plan in device memory, made anew for each step.
 
-use vlinders_device::{DeviceBuffer, Event, Gpu, HostBuffer};
+use vlinders_device::{DeviceBuffer, Gpu, Staging};
 
 use super::OP;
 use super::plan::{Blocks, Planner};
 use crate::attention::AttentionBatch;
 use crate::error::{KernelError, Result};
 use crate::gpu::kv::GpuKvLayer;
+use crate::kv::KvShape;
 
 /// The sizes that all layers of a model share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +39,11 @@ pub struct AttentionLimits {
 
 /// The flat form of one step's tokens on a device, used by all layers.
 pub struct GpuAttentionBatch {
-    gpu: Gpu,
     shape: AttentionShape,
     limits: AttentionLimits,
     planner: Planner,
     plan: DeviceBuffer,
-    /// A plan is written to one of them while the copy from the other one may be under way.
-    staging: [(HostBuffer, Option<Event>); 2],
-    turn: usize,
+    staging: Staging,
     num_tokens: usize,
     is_decode: bool,
 }
@@ -60,8 +58,7 @@ impl AttentionShape {
 
     pub(super) fn is_of(&self, layer: &GpuKvLayer) -> bool {
         let Self { heads: _, kv_heads, head_dim, block_size, num_blocks } = *self;
-        [kv_heads, head_dim, block_size, num_blocks]
-            == [layer.kv_heads(), layer.head_dim(), layer.block_size(), layer.num_blocks()]
+        layer.shape() == KvShape { dtype: layer.dtype(), num_blocks, block_size, kv_heads, head_dim }
     }
 
     fn check(&self) -> Result<()> {
@@ -91,15 +88,12 @@ impl GpuAttentionBatch {
         shape.check()?;
         let planner = Planner::new(gpu.properties(), shape, limits)?;
         let bytes = Planner::most_words(&limits) * size_of::<u32>();
-        let staging = [(gpu.allocate_host(bytes)?, None), (gpu.allocate_host(bytes)?, None)];
         let mut batch = Self {
-            gpu: gpu.clone(),
             shape,
             limits,
             planner,
             plan: gpu.allocate(bytes)?,
-            staging,
-            turn: 0,
+            staging: Staging::new(gpu, bytes)?,
             num_tokens: 0,
             is_decode: true,
         };
@@ -128,19 +122,12 @@ impl GpuAttentionBatch {
             let problem = format!("{} tokens are not padded to {num_tokens}", batch.positions.len());
             return Err(KernelError::shape(OP, problem));
         }
-        let (staging, copied) = &mut self.staging[self.turn];
-        if let Some(copied) = copied.take() {
-            // Two plans ago: long since reached.
-            copied.wait()?;
-        }
         let (words, is_decode) = self.planner.plan(batch, num_tokens);
-        let (bytes, _) = staging.bytes_mut().as_chunks_mut::<4>();
-        for (to, word) in bytes.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
-        }
-        self.gpu.write_from_host(&self.plan, staging, size_of_val(words))?;
-        *copied = Some(self.gpu.record()?);
-        self.turn = 1 - self.turn;
+        self.staging.send(&self.plan, size_of_val(words), |bytes| {
+            for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+                *to = word.to_le_bytes();
+            }
+        })?;
         self.num_tokens = num_tokens;
         self.is_decode = is_decode;
         Ok(())

@@ -5,8 +5,9 @@ use vlinders_device::Gpu;
 use super::plan::Splitting;
 use super::*;
 use crate::AttentionBatch;
+use crate::Rotation;
 use crate::gpu::kv::tests::{cached_on_gpu, poison, row_at};
-use crate::gpu::qkv::{GpuRotation, qkv};
+use crate::gpu::qkv::qkv;
 use crate::gpu::testing::{assert_near, device, devices, ids_on_gpu, on_gpu, rounded_to, values_of};
 use crate::reference;
 use crate::testing::noise;
@@ -105,7 +106,7 @@ impl World {
         let rows = on_gpu(gpu, &rows, &[slots.len(), (1 + 2 * c.kv_heads) * c.d], c.dtype);
         let still = on_gpu(gpu, &[], &[1, 0], DType::F32);
         let positions = ids_on_gpu(gpu, &vec![0; slots.len()]);
-        let rotation = GpuRotation { cos: &still, sin: &still, positions: &positions };
+        let rotation = Rotation { cos: &still, sin: &still, positions: &positions };
         qkv(&rows, None, rotation, &layer, &ids_on_gpu(gpu, &slots)).unwrap();
         Self {
             gpu: gpu.clone(),

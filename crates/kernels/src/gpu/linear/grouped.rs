@@ -4,7 +4,7 @@ use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
 
 use super::variant::{Half, Variant, kernels, kind};
-use super::{F32_ROWS, F32_TOKENS, LinearParams, THREADS, aligned};
+use super::{F32_ROWS, F32_TOKENS, LinearParams, THREADS, readable};
 use crate::error::{KernelError, Result};
 use crate::gpu::format::TILE;
 use crate::gpu::{GpuFormat, GpuMatrix};
@@ -101,28 +101,9 @@ fn expert_linear_by(
     let n = super::check(x, w, None, out)?;
     let out_features = w.out_features() / experts;
     let y = x.gpu().empty(&[n, out_features], out)?;
-    let padded;
-    let (x, half) = match Half::of(x.dtype()) {
-        Some(half) => {
-            padded = aligned(x)?;
-            (&padded, Some(half))
-        }
-        None => (x, None),
-    };
+    let (x, half) = readable(x)?;
     let mut params = GroupedParams {
-        all: LinearParams {
-            x: x.address(),
-            codes: w.codes(),
-            scales: w.scales(),
-            bias: 0,
-            y: y.address(),
-            tokens: n as i32,
-            inn: (x.num_elements() / n.max(1)) as i32,
-            out: out_features as i32,
-            steps: w.steps() as i32,
-            y_is_f32: i32::from(out == DType::F32),
-            slots: 0,
-        },
+        all: LinearParams::new(&x, w, None, &y),
         offsets: offsets.address(),
         codes_bytes: (out_features * w.steps() * w.format().step_bytes()) as i64,
         scales_bytes: (out_features * w.format().row_scale_bytes(w.in_features())) as i64,

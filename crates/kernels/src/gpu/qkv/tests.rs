@@ -45,8 +45,8 @@ fn check(case: &Case) {
         (on_gpu(&gpu, &cos, &[31, half], DType::F32), on_gpu(&gpu, &sin, &[31, half], DType::F32));
     let found = qkv(
         &on_gpu(&gpu, &rows, &[n, width], dtype),
-        normed.then_some(GpuHeadNorms { q: &own[0], k: &own[1], eps: 1e-5 }),
-        GpuRotation { cos: &gpu_cos, sin: &gpu_sin, positions: &ids_on_gpu(&gpu, &POSITIONS) },
+        normed.then_some(HeadNorms { q: &own[0], k: &own[1], eps: 1e-5 }),
+        Rotation { cos: &gpu_cos, sin: &gpu_sin, positions: &ids_on_gpu(&gpu, &POSITIONS) },
         &layer,
         &ids_on_gpu(&gpu, &SLOTS),
     )
@@ -113,7 +113,7 @@ fn a_head_that_is_not_finite_is_not_a_number_in_eight_bits() {
     qkv(
         &on_gpu(&gpu, &rows, &[2, 48], DType::F32),
         None,
-        GpuRotation { cos: &still, sin: &still, positions: &ids_on_gpu(&gpu, &[0, 0]) },
+        Rotation { cos: &still, sin: &still, positions: &ids_on_gpu(&gpu, &[0, 0]) },
         &layer,
         &ids_on_gpu(&gpu, &[0, 1]),
     )
@@ -133,7 +133,7 @@ fn shapes_and_types_that_do_not_fit_are_refused() {
         qkv(
             rows,
             None,
-            GpuRotation { cos: angles, sin: angles, positions: ids },
+            Rotation { cos: angles, sin: angles, positions: ids },
             &layer,
             &ids_on_gpu(&gpu, &[0, 1]),
         )
@@ -145,7 +145,7 @@ fn shapes_and_types_that_do_not_fit_are_refused() {
     assert!(run(&rows, &of(&[1, 9], DType::F32), &ids).is_err(), "more than a head");
     assert!(run(&rows, &of(&[1, 8], DType::BF16), &ids).is_err(), "angles are f32");
     assert!(run(&rows, &angles, &ids_on_gpu(&gpu, &[0])).is_err(), "one position");
-    let norms = GpuHeadNorms { q: &of(&[16], DType::F32), k: &of(&[16], DType::BF16), eps: 0.0 };
-    let rotation = GpuRotation { cos: &angles, sin: &angles, positions: &ids };
+    let norms = HeadNorms { q: &of(&[16], DType::F32), k: &of(&[16], DType::BF16), eps: 0.0 };
+    let rotation = Rotation { cos: &angles, sin: &angles, positions: &ids };
     assert!(qkv(&rows, Some(norms), rotation, &layer, &ids).is_err(), "norms have the type of activations");
 }
