@@ -9,7 +9,7 @@
 
 namespace vlinders {
 
-constexpr int kSpan = 256;                // positions of a span
+constexpr int kSpan = 128;                // positions of a span
 constexpr int kRows = 16;                 // rows of a warp
 constexpr uint32_t kNone = 0xffffffffu;   // no partial result, no place in the cache
 constexpr uint32_t kPadding = 0xfffffffeu;

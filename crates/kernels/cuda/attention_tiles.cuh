@@ -1,9 +1,10 @@
 // Attention on tensor cores, for T = bf16 or f16 over a cache of numbers C: T, or codes of one byte with scales.
 //
-// A warp has 16 rows, a block 1 to 4 warps that read the same positions. Keys and values of a tile of positions come to
-// shared memory by asynchronous copies: values while scores are made, the next keys while values are weighted. Numbers of a
-// position lie together, padded by 16 bytes, so that rows of matrices are in different banks. The sum of weights is a column
-// of the second product, whose values are ones: it has the same order of additions, and counts weights as they were rounded.
+// A warp has 16 rows, a block 1 to 4 warps that read the same positions; those without rows help to copy. Keys and values of a
+// tile of positions come to shared memory by asynchronous copies: values while scores are made, the next keys while values are
+// weighted. Numbers of a position lie together, padded by 16 bytes, so that rows of matrices are in different banks. The sum
+// of weights is a column of the second product, whose values are ones: it has the same order of additions, and counts weights
+// as they were rounded.
 //
 // A tile of which a row sees nothing leaves the row as it is, so it does not matter which rows share a warp or a block.
 #pragma once
@@ -36,9 +37,13 @@ struct Attention {
   static constexpr int kPieces = D * (int)sizeof(C) / 16;  // of 16 bytes, in a row
   static constexpr int kSharers = kPieces & -kPieces;  // threads that copy a row: all if that is a power of two
   static constexpr int kParts = D / 16;  // of 16 numbers, in a head
+  static constexpr int kUnroll = kQueryInRegisters ? kParts : 2;
   static constexpr int kQueryRow = D + 8;
+  // What a warp has for itself: merged spans and queries.
+  static constexpr int kSumsBytes = 2 * kParts * kWarp * (int)sizeof(float4);
+  static constexpr int kWarpBytes = kSumsBytes + (kQueryInRegisters ? 0 : kRows * kQueryRow * (int)sizeof(T));
 
-  // What is in shared memory: rows of the cache for two spans, scales, keys, values, merged spans, queries.
+  // What is in shared memory: rows of the cache for two spans, scales, keys, values; of a warp, merged spans and queries.
   uint32_t* rows;
   float *key_scales, *value_scales;
   unsigned char *keys, *values;
@@ -69,10 +74,10 @@ struct Attention {
     value_scales = key_scales + kTile;
     keys = reinterpret_cast<unsigned char*>(value_scales + kTile);
     values = keys + kTile * kRowBytes;
-    merged_sums = reinterpret_cast<float4*>(values + kTile * kRowBytes);
-    queries = reinterpret_cast<T*>(merged_sums + 2 * kParts * blockDim.x);
-    // Each thread has its own, so offsets from one to the next are constants.
-    merged_sums += warp * 2 * kParts * kWarp + lane;
+    unsigned char* own = values + kTile * kRowBytes + warp * kWarpBytes;
+    // Each thread has its own sums, so offsets from one to the next are constants.
+    merged_sums = reinterpret_cast<float4*>(own) + lane;
+    queries = reinterpret_cast<T*>(own + kSumsBytes);
   }
 
   // Numbers `first` and `first + 1` of a part of 16 are those that a thread has of a pair of columns. Codes are taken four at
@@ -119,7 +124,7 @@ struct Attention {
         if constexpr (kQueryInRegisters) {
           query[i / 2][2 * (i % 2) + r] = pair;
         } else {
-          T* row = queries + (warp * kRows + lane / 4 + 8 * r) * kQueryRow;
+          T* row = queries + (lane / 4 + 8 * r) * kQueryRow;
           *reinterpret_cast<uint32_t*>(row + number) = pair;
         }
       }
@@ -133,7 +138,7 @@ struct Attention {
         a[i] = query[part][i];
       } else {
         // What this thread wrote.
-        const T* from = queries + (warp * kRows + lane / 4 + 8 * (i % 2)) * kQueryRow + pair_at(part, i / 2);
+        const T* from = queries + (lane / 4 + 8 * (i % 2)) * kQueryRow + pair_at(part, i / 2);
         a[i] = *reinterpret_cast<const uint32_t*>(from);
       }
     }
@@ -182,7 +187,6 @@ struct Attention {
 #pragma unroll
       for (int j = 0; j < 4; j++) scores[i][j] = 0.0f;
     constexpr int kStep = kCodes ? 2 : 1;  // parts of a head in one load
-    [[maybe_unused]] constexpr int kUnroll = kQueryInRegisters ? kParts : 2;
 #pragma unroll(kUnroll)
     for (int part = 0; part < kParts; part += kStep) {
       uint32_t a[kStep][4];

@@ -100,12 +100,12 @@ pub fn paged_attention(
         inner: soft_cap.map_or(0.0, |cap| spec.scale / cap),
         outer: soft_cap.unwrap_or(spec.scale) * std::f32::consts::LOG2_E,
     };
-    let width = layer.dtype().width();
+    let (width, heads) = (layer.dtype().width(), n * shape.kv_heads);
     // SAFETY: the shapes were checked, and the ids of the batch against the cache; the outputs are new.
     unsafe {
-        gpu.launch(kernel, batch.small().grid(width), &params)?;
+        gpu.launch(kernel, batch.small().grid(width, heads), &params)?;
         if !batch.is_decode() {
-            gpu.launch(kernel, batch.large().grid(width), &AttentionParams { large: 1, ..params })?;
+            gpu.launch(kernel, batch.large().grid(width, heads), &AttentionParams { large: 1, ..params })?;
         }
         gpu.launch(merge, Grid::of_two(n, shape.kv_heads, MERGE_THREADS), &params)?;
     }

@@ -31,7 +31,7 @@ pub struct AttentionLimits {
     pub tokens: usize,
     /// Blocks in the tables of all sequences together.
     pub table_entries: usize,
-    /// Rows (a token, and one of the heads that share keys and values) times spans of 256 positions that may wait to be
+    /// Rows (a token, and one of the heads that share keys and values) times spans of 128 positions that may wait to be
     /// merged: room for long sequences to be worked on by many blocks. Each takes `kv_heads * (head_dim + 2)` f32 of
     /// intermediate memory. What finds no room is walked by one block, slower, with the same result.
     pub partial_rows: usize,

@@ -16,7 +16,7 @@ use crate::error::{KernelError, Result};
 /// Heads of up to so many numbers have a kernel of their own.
 pub(super) const WIDTHS: [usize; 4] = [64, 96, 128, 256];
 /// Positions of a span.
-const SPAN: usize = 256;
+const SPAN: usize = 128;
 /// Rows of a warp.
 const ROWS: usize = 16;
 const WARPS: usize = 4;
@@ -34,11 +34,13 @@ const UNIT: usize = 6;
 /// What blocks of a kernel have, for one of the two kinds of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks {
+    /// Warps that have rows.
     warps: usize,
     /// Numbers of a head that the kernel has room for.
     width: usize,
     /// How many run at once.
     resident: usize,
+    multiprocessors: usize,
 }
 
 /// Which tiles have a block for each span.
@@ -85,13 +87,14 @@ impl Blocks {
     fn new(device: &Properties, head_dim: usize, warps: usize) -> Self {
         let width = WIDTHS[WIDTHS.partition_point(|width| *width < head_dim)];
         let shared = device.shared_bytes as usize;
-        let mut blocks = Self { warps, width, resident: 0 };
+        let multiprocessors = device.multiprocessors as usize;
+        let mut blocks = Self { warps, width, resident: 0, multiprocessors };
         while blocks.warps > 1 && blocks.shared_bytes(2) > shared {
             blocks.warps /= 2;
         }
         // A multiprocessor has a kilobyte more, and each block takes one; registers suffice for eight warps.
         let by_memory = (shared + 1024) / (blocks.shared_bytes(2) + 1024);
-        blocks.resident = device.multiprocessors as usize * by_memory.clamp(1, 8 / blocks.warps);
+        blocks.resident = multiprocessors * by_memory.clamp(1, 8 / blocks.warps);
         blocks
     }
 
@@ -110,9 +113,16 @@ impl Blocks {
         rows_and_scales + keys_and_values + merged + queries
     }
 
-    /// For a cache of numbers of `number` bytes. Depends on nothing that changes from step to step.
-    pub(super) fn grid(&self, number: usize) -> Grid {
-        let grid = Grid::of(self.resident, (self.warps * WARP_THREADS) as u32);
+    /// For a cache of numbers of `number` bytes, and a step of so many tokens times heads of keys and values. Depends on
+    /// nothing else that changes from step to step.
+    pub(super) fn grid(&self, number: usize, heads: usize) -> Grid {
+        // With few blocks at work, copies are faster with more threads to ask for them.
+        let (warps, blocks) = if heads <= self.multiprocessors {
+            (WARPS, self.resident.min(8 / WARPS * self.multiprocessors))
+        } else {
+            (self.warps, self.resident)
+        };
+        let grid = Grid::of(blocks, (warps * WARP_THREADS) as u32);
         // The plain kernels, which f32 activations have, take nothing.
         if number > 2 { grid } else { grid.with_shared(self.shared_bytes(number)) }
     }

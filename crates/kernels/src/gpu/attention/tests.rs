@@ -224,7 +224,7 @@ fn plain(dtype: DType, cache: KvDtype, lengths: &[usize]) -> Config {
 #[test]
 fn ragged_batches_agree_with_exact_attention() {
     let gpu = device();
-    for seed in 0..24 {
+    for seed in 0..16 {
         let config = Config::random(seed);
         println!("{config:?}");
         let world = World::new(&gpu, &config);
@@ -239,7 +239,7 @@ fn long_sequences_agree_with_exact_attention() {
     for (config, tokens) in [
         (
             plain(DType::BF16, KvDtype::BF16, &[5000, 1025]),
-            vec![(0, 4999), (1, 1023), (1, 1024), (0, 767), (0, 768)],
+            vec![(0, 4999), (1, 1023), (1, 1024), (0, 639), (0, 640)],
         ),
         (
             Config { window: Some(1000), d: 80, ..plain(DType::F16, KvDtype::F16, &[3000]) },
@@ -280,14 +280,14 @@ fn check_company(world: &World) {
 fn a_token_has_the_same_bits_in_any_company() {
     let gpu = device();
     for (dtype, cache) in PAIRS {
-        let plain = plain(dtype, cache, &[523, 20]);
+        let plain = plain(dtype, cache, &[267, 20]);
         check_company(&World::new(&gpu, &plain));
     }
     // Spans begin and end within the windows of some tokens of a tile.
     let (bf16, f16) = ((DType::BF16, KvDtype::BF16), (DType::F16, KvDtype::Int8));
     for (seed, (dtype, cache)) in [bf16, f16, bf16].into_iter().enumerate() {
-        let lengths = [530 + seed, 261];
-        let window = Some([260, 20, 300][seed]);
+        let lengths = [266 + seed, 133];
+        let window = Some([132, 20, 150][seed]);
         let soft_cap = [None, Some(3.0), None][seed];
         let group = [2, 5, 7][seed];
         check_company(&World::new(
