@@ -254,7 +254,7 @@ fn long_sequences_agree_with_exact_attention() {
 
 /// Rows of `tokens` in several batches, chunks and cuts are those of each token alone.
 fn check_company(world: &World) {
-    let tokens = world.last_tokens(&[21, 3]);
+    let tokens = world.last_tokens(&[17, 2]);
     let alone: Vec<Vec<f32>> =
         tokens.iter().map(|token| world.attend(&[*token], 1, Splitting::Never).remove(0)).collect();
     for splitting in [Splitting::Never, Splitting::Always] {
@@ -302,10 +302,10 @@ fn threads_may_run_in_any_order() {
     for (dtype, cache) in
         [(DType::BF16, KvDtype::BF16), (DType::BF16, KvDtype::Int8), (DType::F32, KvDtype::F32)]
     {
-        let config = Config { group: 5, ..plain(dtype, cache, &[300, 70]) };
+        let config = Config { group: 5, ..plain(dtype, cache, &[150, 70]) };
         let mut all = devices().map(|gpu| {
             let world = World::new(&gpu, &config);
-            let tokens = world.last_tokens(&[20, 2]);
+            let tokens = world.last_tokens(&[15, 2]);
             world.check(&tokens, Splitting::Always);
             world.attend(&tokens, tokens.len(), Splitting::Never)
         });
