@@ -244,7 +244,8 @@ struct Attention {
       max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 1));
       max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 2));
       const float base = finite_max(max);
-      before[r] = exp2_of(most[r] - base);
+      // Nothing times one, when there was nothing: rows that do not exist would ask for it each time.
+      before[r] = most[r] == -INFINITY ? 1.0f : exp2_of(most[r] - base);
       most[r] = max;
 #pragma unroll
       for (int i = 0; i < kTile / 8; i++)
