@@ -161,7 +161,7 @@ struct Attention {
     const int step = blockDim.x / kSharers;
     const unsigned char* own = at<const unsigned char>(cache) + 16 * (threadIdx.x % kSharers);
     unsigned char* own_to = to + 16 * (threadIdx.x % kSharers);
-#pragma unroll 4
+#pragma unroll 8
     for (int place = threadIdx.x / kSharers; place < kTile; place += step) {
       const uint32_t row = of[place];
       const unsigned char* from = own + (uint64_t)(row != kNone ? row : 0) * row_bytes;
