@@ -207,6 +207,9 @@ pub enum LayerError {
     /// A layer was built for other weights than were loaded: a fault of the model's code.
     #[error("the tensor {0} was not part of the load plan")]
     NotPlanned(String),
+    /// Random weights, asked for on the CPU.
+    #[error("random weights are made on GPUs, not on the CPU")]
+    RandomOnCpu,
     /// Tiles for the CPU, asked for on a GPU.
     #[error(
         "a packed folder holds weights in the order in which the CPU reads them: give a GPU the folder that it was packed from"

@@ -21,6 +21,7 @@ mod mlp;
 mod norm;
 mod place;
 mod precision;
+mod random;
 mod rope;
 mod span;
 mod weights;

@@ -9,11 +9,11 @@ use crate::RunnerError;
 const SAMPLES: u64 = 64;
 const SAMPLE_BYTES: u64 = 4096;
 
-/// A number that is equal for equal config, weights and version of this program.
+/// A number that is equal for equal config, weights and version of this program. Without a checkpoint, weights are random.
 ///
 /// Of large files only the header and evenly spread pieces are read; two checkpoints that differ in a few
 /// numbers elsewhere get the same number.
-pub(crate) fn identity(config: &[u8], checkpoint: &Checkpoint) -> Result<u64, RunnerError> {
+pub(crate) fn identity(config: &[u8], checkpoint: Option<&Checkpoint>) -> Result<u64, RunnerError> {
     let mut hash = Xxh3::new();
     let mut update = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -21,7 +21,9 @@ pub(crate) fn identity(config: &[u8], checkpoint: &Checkpoint) -> Result<u64, Ru
     };
     update(env!("CARGO_PKG_VERSION").as_bytes());
     update(config);
-    checkpoint.sample(SAMPLES, SAMPLE_BYTES, &mut update)?;
+    if let Some(checkpoint) = checkpoint {
+        checkpoint.sample(SAMPLES, SAMPLE_BYTES, &mut update)?;
+    }
     Ok(hash.digest())
 }
 

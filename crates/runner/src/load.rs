@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use candle_core::DType;
 use vlinders_comm::{Communicator, Outline, Single};
 use vlinders_device::Gpu;
 use vlinders_engine::Executor;
 use vlinders_kernels::{Format, KvDtype};
-use vlinders_layers::{GpuBatch, KvStore, Place, Precision, Quantization, Weights};
+use vlinders_layers::{
+    Checkpoint, GpuBatch, KvStore, LoadStats, LoadedTensors, Place, Precision, Quantization, Weights,
+};
 use vlinders_models::{CausalLm, ModelSpec};
 
 use crate::agree::{Facts, agree};
@@ -19,6 +22,9 @@ use crate::{
     Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, MemoryFit, ModelFiles, RunnerError,
     available_memory, ranks,
 };
+
+/// Of random weights.
+const SEED: u64 = 0x5eed;
 
 /// A model that is ready to execute plans.
 pub struct LoadedModel {
@@ -148,12 +154,13 @@ impl Rank {
         let planning = Weights::planning(Arc::new(outline));
         let outline = spec.build(&planning)?;
         let plan = planning.plan();
-        let checkpoint = files.checkpoint()?;
-        let identity = identity(&config, &checkpoint)?;
+        let checkpoint = if options.random_weights { None } else { Some(files.checkpoint()?) };
+        let identity = identity(&config, checkpoint.as_ref())?;
         let place = match gpu {
             None => Place::Cpu,
             Some(gpu) => {
-                let dtype = checkpoint.activations_on_gpu(&plan, options.dtype);
+                let suits = |files: &Checkpoint| files.activations_on_gpu(&plan, options.dtype);
+                let dtype = checkpoint.as_ref().map_or(options.dtype.unwrap_or(DType::BF16), suits);
                 Place::Gpu { gpu, dtype }
             }
         };
@@ -161,13 +168,20 @@ impl Rank {
             let reason = "fp8 is for GPUs, this model computes on the CPU: use q8".to_owned();
             return Err(RunnerError::Option { option: "quantization", reason });
         }
+        if place.gpu().is_none() && options.random_weights {
+            let reason = "are made on GPUs, this model computes on the CPU".to_owned();
+            return Err(RunnerError::Option { option: "random_weights", reason });
+        }
         let precision = options.precision(place.activations());
         let open = started.elapsed();
 
         progress.phase(LoadPhase::Weights);
         let before = available_memory();
         let bytes = |done, total| progress.bytes(done, total);
-        let (tensors, stats) = checkpoint.load_to(&plan, precision, &place, &bytes)?;
+        let (tensors, stats) = match &checkpoint {
+            Some(files) => files.load_to(&plan, precision, &place, &bytes)?,
+            None => (LoadedTensors::random(&plan, precision, &place, SEED)?, LoadStats::default()),
+        };
         // Memory is looked at when all ranks hold their weights, and taken when all have looked.
         communicator.barrier()?;
 

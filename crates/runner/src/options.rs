@@ -13,6 +13,8 @@ pub struct LoadOptions {
     pub device: DeviceChoice,
     /// Convert weights to F32, F16 or BF16; `None` keeps the type of the files.
     pub dtype: Option<DType>,
+    /// Weights of random numbers, made on a GPU: of the files only config.json is read. For measurements.
+    pub random_weights: bool,
     /// Quantise weights while loading; `None` keeps what the files have.
     pub quantization: Option<Quantization>,
     /// How activations meet weights of bf16.
@@ -47,6 +49,7 @@ impl Default for LoadOptions {
         Self {
             device: DeviceChoice::Cpu,
             dtype: None,
+            random_weights: false,
             quantization: None,
             activations: Activations::Auto,
             kv_cache_dtype: None,
