@@ -46,7 +46,8 @@ fn findings(source: &Source) -> Vec<String> {
 }
 
 fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.contains("/benches/") || path.ends_with("/tests.rs")
+    let names = ["/tests.rs", "/test_device.rs"];
+    path.contains("/tests/") || path.contains("/benches/") || names.iter().any(|name| path.ends_with(name))
 }
 
 /// Build scripts get all they know from the environment.

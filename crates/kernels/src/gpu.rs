@@ -14,6 +14,8 @@ mod moe;
 mod norm;
 mod qkv;
 mod sample;
+#[cfg(feature = "emulation")]
+mod test_device;
 #[cfg(test)]
 #[cfg(feature = "emulation")]
 mod testing;
@@ -24,6 +26,8 @@ use vlinders_device::{Code, DeviceError, Gpu};
 #[cfg(feature = "emulation")]
 use vlinders_device::{EmulatedKernels, EmulationOptions};
 
+#[cfg(feature = "emulation")]
+pub use self::test_device::{test_device, tests_run_on_cuda};
 pub use self::{
     activation::silu_mul,
     attention::{AttentionLimits, AttentionShape, GpuAttentionBatch, paged_attention},

@@ -105,12 +105,12 @@ fn on_a_gpu() {
         ("mistral-tiny", DType::F32, KvDtype::F32, None),
     ];
     for (seed, (name, dtype, kv, quantization)) in cases.into_iter().enumerate() {
-        let place = Place::Gpu { gpu: gpu::emulated_device().unwrap(), dtype };
+        let place = Place::Gpu { gpu: gpu::test_device(0).unwrap(), dtype };
         let precision =
             Precision { dtype: Some(dtype), quantization, on_gpu: Some(dtype), ..Precision::default() };
         Load::new(&golden_root().join(name), kv, precision, &place, 20 + seed as u64).run(STEPS / 4);
     }
-    let place = Place::Gpu { gpu: gpu::emulated_device().unwrap(), dtype: DType::BF16 };
+    let place = Place::Gpu { gpu: gpu::test_device(0).unwrap(), dtype: DType::BF16 };
     let precision = Precision {
         quantization: Some(Quantization::Fp8),
         on_gpu: Some(DType::BF16),

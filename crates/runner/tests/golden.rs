@@ -163,9 +163,9 @@ fn share_of_error(name: &str, precision: Precision, kv: KvDtype) -> f32 {
     share
 }
 
-/// A device whose kernels run on the host, with activations of this type.
-fn emulated(dtype: DType) -> Place {
-    Place::Gpu { gpu: gpu::emulated_device().expect("kernels for the host"), dtype }
+/// The device of tests, with activations of this type.
+fn on_gpu(dtype: DType) -> Place {
+    Place::Gpu { gpu: gpu::test_device(0).expect("a device"), dtype }
 }
 
 /// In f32 kernels of GPUs give the logits and tokens of the reference, and the same bits for whole and chunked prompts.
@@ -175,7 +175,7 @@ fn kernels_of_gpus_agree_with_the_reference() {
         let golden = Golden::load(&name).expect("a golden result");
         let precision =
             Precision { dtype: Some(DType::F32), on_gpu: Some(DType::F32), ..Precision::default() };
-        let mut model = Reference::load_to(&golden, precision, KvDtype::F32, &emulated(DType::F32));
+        let mut model = Reference::load_to(&golden, precision, KvDtype::F32, &on_gpu(DType::F32));
         check_prompts(&name, &golden, &golden.prompts[3..4], &mut model);
     }
 }

@@ -146,8 +146,7 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
 /// Ranks with a device each, whose numbers pass through the host on their way to the others.
 #[test]
 fn ranks_on_devices_give_what_one_rank_on_the_cpu_gives() {
-    let place =
-        || Place::Gpu { gpu: gpu::emulated_device().expect("kernels for the host"), dtype: DType::F32 };
+    let place = || Place::Gpu { gpu: gpu::test_device(0).expect("a device"), dtype: DType::F32 };
     for name in ["llama-tiny", "qwen2-window-tiny", "qwen3-tiny"] {
         let golden = Golden::load(name).expect("a golden result");
         let alone = Rank::load(&golden, Arc::new(Single), &Place::Cpu).expect("a model").run(&golden);

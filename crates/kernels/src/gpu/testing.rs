@@ -1,21 +1,22 @@
 //! What the tests of several kernels share: a device, numbers on it, and how close results must be.
 
 use candle_core::{DType, Device};
-use vlinders_device::{EmulationOptions, Gpu, GpuTensor};
+use vlinders_device::{Gpu, GpuTensor};
 
-use super::emulated;
+use super::{test_device, tests_run_on_cuda};
 
 /// The types that activations have.
 pub(crate) const DTYPES: [DType; 3] = [DType::BF16, DType::F16, DType::F32];
 
-/// An emulated device whose threads run in shuffled order.
+/// A device; where it is emulated, its threads run in shuffled order.
 pub(crate) fn device() -> Gpu {
-    emulated(EmulationOptions::default())
+    test_device(2).unwrap()
 }
 
-/// Devices on which threads run in several orders: first to last, last to first, shuffled.
+/// Devices on which threads run in several orders: first to last, last to first, shuffled. A real one has its own.
 pub(crate) fn devices() -> impl Iterator<Item = Gpu> {
-    (0..4).map(|order| emulated(EmulationOptions { order, ..EmulationOptions::default() }))
+    let orders = if tests_run_on_cuda().unwrap() { 1 } else { 4 };
+    (0..orders).map(|order| test_device(order).unwrap())
 }
 
 /// Numbers as a tensor of this type on the device.

@@ -1,4 +1,5 @@
-//! A model on a GPU, through the engine: the same answers as on the CPU, with graphs and without. Kernels run emulated.
+//! A model on a GPU, through the engine: the same answers as on the CPU, with graphs and without. Kernels run emulated,
+//! unless the environment names a device for tests.
 
 use vlinders_engine::{
     EngineConfig, EngineHandle, GenerateRequest, Limits, PromptLogprobs, SamplingParams, StopConditions,
@@ -9,6 +10,8 @@ use vlinders_runner::{
     load,
 };
 use vlinders_testkit::golden_root;
+
+use crate::support;
 
 const MAX_LEN: usize = 64;
 const VOCAB: usize = 64;
@@ -34,7 +37,11 @@ fn files(name: &str) -> ModelFiles {
 }
 
 fn engine(options: &LoadOptions) -> EngineHandle {
-    let LoadedModel { executor, .. } = load(&files("qwen2-tiny"), options, &NoProgress).unwrap();
+    engine_of(&files("qwen2-tiny"), options)
+}
+
+fn engine_of(files: &ModelFiles, options: &LoadOptions) -> EngineHandle {
+    let LoadedModel { executor, .. } = load(files, options, &NoProgress).unwrap();
     let config = EngineConfig {
         block_size: BLOCK,
         num_blocks: BLOCKS,
@@ -118,7 +125,7 @@ fn assert_near(ours: &[TokenLogprobs], theirs: &[TokenLogprobs]) {
 
 #[test]
 fn answers_are_those_of_the_cpu() {
-    let on_gpu = answers(&engine(&options(DeviceChoice::Emulated)));
+    let on_gpu = answers(&engine(&options(support::gpu())));
     let on_cpu = answers(&engine(&options(DeviceChoice::Cpu)));
     let mut logprobs = 0;
     for (number, (ours, theirs)) in on_gpu.iter().zip(&on_cpu).enumerate() {
@@ -139,7 +146,7 @@ fn graphs_and_company_change_no_bit() {
         kv_cache_dtype: None,
         warm_up,
         max_num_seqs,
-        ..options(DeviceChoice::Emulated)
+        ..options(support::gpu())
     };
     let bits = |answers: Vec<Answer>| -> Vec<_> {
         let of = |all: &[TokenLogprobs]| all.iter().map(|row| row.logprob.to_bits()).collect::<Vec<_>>();
@@ -158,7 +165,7 @@ fn weights_are_quantised_while_they_are_loaded() {
             kv_cache_dtype: None,
             quantization,
             warm_up: false,
-            ..options(DeviceChoice::Emulated)
+            ..options(support::gpu())
         };
         let loaded = load(&files("llama-bf16-tiny"), &options, &NoProgress).unwrap();
         let inspected = inspect(&files("llama-bf16-tiny"), &options, None).unwrap();
@@ -176,6 +183,39 @@ fn weights_are_quantised_while_they_are_loaded() {
         assert!(format == name || format == "bfloat16" || format == "q8", "{format} for {name}");
         assert_eq!(kv, KvDtype::BF16);
     }
+}
+
+#[test]
+fn random_weights_are_made_of_a_config_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(golden_root().join("qwen2-tiny/config.json"), folder.path().join("config.json")).unwrap();
+    let config = ModelFiles::Folder(folder.path().to_owned());
+    for quantization in [None, Some(Quantization::Fp8), Some(Quantization::Q4)] {
+        let of_files = LoadOptions {
+            dtype: Some(DType::BF16),
+            kv_cache_dtype: None,
+            quantization,
+            warm_up: false,
+            ..options(support::gpu())
+        };
+        let random = LoadOptions { random_weights: true, ..of_files.clone() };
+        let info = |files, options| load(files, options, &NoProgress).unwrap().info;
+        let (files, random) = (info(&files("qwen2-tiny"), &of_files), info(&config, &random));
+        assert_eq!((random.format, random.weight_bytes), (files.format, files.weight_bytes));
+        assert_eq!(random.num_parameters, files.num_parameters);
+        assert_ne!(random.fingerprint, files.fingerprint);
+    }
+    let random = LoadOptions { random_weights: true, ..options(support::gpu()) };
+    let tokens = || answers(&engine_of(&config, &random)).into_iter().map(|answer| answer.tokens);
+    let first: Vec<_> = tokens().collect();
+    assert!(first.iter().all(|tokens| !tokens.is_empty()));
+    assert_eq!(first, tokens().collect::<Vec<_>>(), "the same seed gives the same weights");
+    let of_files: Vec<_> =
+        answers(&engine(&options(support::gpu()))).into_iter().map(|answer| answer.tokens).collect();
+    assert_ne!(first, of_files);
+    let on_cpu = LoadOptions { device: DeviceChoice::Cpu, ..random };
+    let error = load(&config, &on_cpu, &NoProgress).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "random_weights: are made on GPUs, this model computes on the CPU");
 }
 
 #[test]

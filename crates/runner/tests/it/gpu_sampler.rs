@@ -1,9 +1,10 @@
-//! The GPU's sampler draws what the CPU's draws. Kernels run emulated on the host.
+//! The GPU's sampler draws what the CPU's draws. Kernels run emulated, unless the
+//! environment names a device for tests.
 
 use candle_core::{DType, Device, Tensor};
-use vlinders_device::{EmulationOptions, Gpu, GpuTensor};
+use vlinders_device::{Gpu, GpuTensor};
 use vlinders_engine::{Sampled, SamplingParams, TokenLogprobs};
-use vlinders_kernels::gpu::{Draw, RowLogprobs, Said, SampleRow, TokenStates, emulated, logprobs, sample};
+use vlinders_kernels::gpu::{Draw, RowLogprobs, Said, SampleRow, TokenStates, logprobs, sample, test_device};
 use vlinders_runner::{History, Sampler};
 
 /// A reproducible stream of choices.
@@ -138,7 +139,7 @@ impl Case {
 }
 
 fn device() -> Gpu {
-    emulated(EmulationOptions::default())
+    test_device(2).unwrap()
 }
 
 fn upload(gpu: &Gpu, tensor: &Tensor) -> GpuTensor {

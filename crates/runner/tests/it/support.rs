@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vlinders_engine::{Executor, SamplingParams, SeqId, SequenceWork, StartedSequence, StepOutput, StepPlan};
-use vlinders_runner::{KvDtype, Leader, LoadOptions, LoadedModel, ModelFiles, NoProgress, load};
+use vlinders_kernels::gpu::tests_run_on_cuda;
+use vlinders_runner::{
+    DeviceChoice, KvDtype, Leader, LoadOptions, LoadedModel, ModelFiles, NoProgress, load,
+};
 
 /// Options that are enough for tiny models, with a cache that does not round.
 pub(crate) fn options() -> LoadOptions {
@@ -25,6 +28,11 @@ pub(crate) fn load_folder(folder: &Path, options: &LoadOptions) -> LoadedModel {
 /// Greedy, everything else off.
 pub(crate) fn greedy() -> SamplingParams {
     SamplingParams { temperature: 0.0, ..SamplingParams::default() }
+}
+
+/// The device of tests, as users name it.
+pub(crate) fn gpu() -> DeviceChoice {
+    if tests_run_on_cuda().unwrap() { DeviceChoice::Cuda(0) } else { DeviceChoice::Emulated }
 }
 
 /// Builds plans and runs them.
