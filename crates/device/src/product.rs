@@ -57,6 +57,22 @@ pub struct WeightRows {
 // === impl Gpu ===
 
 impl Gpu {
+    /// `x w^T` of two tensors by the vendor's library: `[rows, inn]` and `[out, inn]`, both of bf16 or both of f16.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    pub fn product_of_tensors(&self, x: &GpuTensor, w: &GpuTensor, out: DType) -> Result<GpuTensor> {
+        let [rows, inn] = w.dims()[..] else {
+            return Err(DeviceError::Tensor(format!("{w:?} has no rows")));
+        };
+        if w.dtype() != x.dtype() || !w.gpu().is(self) {
+            return Err(DeviceError::Tensor(format!("{x:?} and {w:?} are not of one type on this device")));
+        }
+        let w = WeightRows { address: w.address(), out: rows, inn, stride: inn, scale: 0 };
+        // SAFETY: a tensor is as long as it says.
+        unsafe { self.product(x, w, None, out) }
+    }
+
     /// `x w^T` by the vendor's library, `[rows, out]` in `out`: x is `[rows, inn]` in bf16 or f16, and w has its type. With
     /// `x_scale`, the address of an f32, both have eight bits (e4m3) and are multiplied by their factors.
     ///

@@ -7,6 +7,8 @@
 
 #![allow(missing_docs, reason = "a program")]
 
+#[path = "measured/files.rs"]
+mod files;
 mod measured;
 
 use std::net::TcpListener;
@@ -19,7 +21,11 @@ use vlinders_runner::{
     configure_compute, load, load_member,
 };
 
-use self::measured::{Measured, median, model_files};
+use self::files::model_files;
+use self::measured::{Measured, median};
+
+/// Tokens of a step.
+const STEP: usize = 512;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
@@ -51,7 +57,7 @@ fn main() -> ExitCode {
         ("threads", load(&files, &split, &NoProgress).expect("a model that can be split")),
         ("TCP", over_tcp(&files, &options, ranks)),
     ]
-    .map(|(name, loaded)| (name, Measured::new(loaded, streams), Vec::new()));
+    .map(|(name, loaded)| (name, Measured::new(&loaded.info, loaded.executor, streams, STEP), Vec::new()));
     for (_, model, _) in &mut contenders {
         // Memory for a whole step is there afterwards.
         model.run(streams, prompt, 2);

@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, reason = "a program")]
 
+#[path = "measured/files.rs"]
+mod files;
 mod measured;
 
 use std::path::PathBuf;
@@ -14,11 +16,15 @@ use std::time::Instant;
 
 use vlinders_runner::{DType, KvDtype, LoadOptions, NoProgress, Quantization, load, set_num_threads};
 
-use self::measured::{Measured, median, model_files};
+use self::files::model_files;
+use self::measured::{Measured, median};
 
 const USAGE: &str = "throughput FOLDER|FILE.gguf [--dtype f32|f16|bf16] [--quantization q8|q4] \
                      [--kv-cache-dtype f32|f16|bf16|int8] [--prompt N] [--answer N] [--streams N] [--threads N] \
                      [--rounds N]";
+
+/// Tokens of a step.
+const STEP: usize = 512;
 
 struct Options {
     folder: PathBuf,
@@ -107,7 +113,7 @@ fn main() -> ExitCode {
     let loaded = load(&model_files(options.folder), &load_options, &NoProgress).expect("a model that loads");
     let loading = loading.elapsed().as_secs_f64();
     let info = loaded.info.clone();
-    let mut bench = Measured::new(loaded, streams);
+    let mut bench = Measured::new(&info, loaded.executor, streams, STEP);
     // Memory for a whole step is there afterwards, as it is in a server that has answered once.
     bench.run(streams, prompt, 2);
     let rounds: Vec<_> = (0..options.rounds).map(|_| bench.run(streams, prompt, answer)).collect();

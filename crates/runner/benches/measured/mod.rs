@@ -1,13 +1,12 @@
 //! A loaded model behind an engine, whose prefill and decode are measured.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use vlinders_engine::{
-    EngineConfig, EngineHandle, GenerateRequest, Limits, SamplingParams, StopConditions, TokenEvent,
-    TokenStream,
+    EngineConfig, EngineHandle, Executor, GenerateRequest, Limits, SamplingParams, StopConditions,
+    TokenEvent, TokenStream,
 };
-use vlinders_runner::{LoadedModel, ModelFiles};
+use vlinders_runner::ModelInfo;
 
 /// An engine, and the limits of its model.
 pub(crate) struct Measured {
@@ -17,19 +16,18 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Start an engine for so many streams at a time.
-    pub(crate) fn new(loaded: LoadedModel, streams: usize) -> Self {
-        let info = loaded.info;
+    /// Start an engine for so many streams at a time, whose steps compute at most `step` tokens.
+    pub(crate) fn new(info: &ModelInfo, executor: impl Executor, streams: usize, step: usize) -> Self {
         let config = EngineConfig {
             block_size: info.block_size,
             num_blocks: info.num_blocks,
             max_num_seqs: streams,
-            max_batched_tokens: 512.max(streams),
+            max_batched_tokens: step.max(streams),
             max_waiting: streams,
             max_model_len: info.max_model_len,
             prefix_caching: false,
         };
-        let engine = vlinders_engine::start(config, loaded.executor, Box::new(())).expect("an engine");
+        let engine = vlinders_engine::start(config, executor, Box::new(())).expect("an engine");
         let limits =
             Limits { max_model_len: info.max_model_len, vocab_size: info.vocab_size, max_logprobs: 0 };
         Self { engine, limits, submitted: 0 }
@@ -63,14 +61,6 @@ impl Measured {
             while stream.blocking_next().is_some() {}
         }
         ((first - started).as_secs_f64(), first.elapsed().as_secs_f64())
-    }
-}
-
-pub(crate) fn model_files(path: PathBuf) -> ModelFiles {
-    if path.extension().is_some_and(|extension| extension == "gguf") {
-        ModelFiles::gguf(&path).expect("a GGUF file that opens")
-    } else {
-        ModelFiles::Folder(path)
     }
 }
 

@@ -1,0 +1,61 @@
+//! Products with weights: for decode steps by how fast weights are read, for prompts by how fast numbers are multiplied.
+
+use candle_core::DType;
+use vlinders_device::{DeviceError, Gpu};
+use vlinders_kernels::gpu::{GpuFormat, GpuMatrix, linear};
+
+use crate::Setting;
+use crate::clock::{random, report, seconds_of};
+
+const FORMATS: [GpuFormat; 4] = [GpuFormat::BF16, GpuFormat::Fp8, GpuFormat::Q8, GpuFormat::Q4];
+/// The most matrices that are rotated.
+const MOST_SETS: usize = 32;
+
+pub(crate) fn run(setting: Setting) {
+    let (gpu, model) = (setting.gpu(), setting.model);
+    for (name, out, inn) in model.matrices() {
+        for format in FORMATS {
+            let matrix = |seed| GpuMatrix::random(&gpu, format, out, inn, seed).expect("memory");
+            let first = matrix(0);
+            let sets = model.rotated_bytes.div_ceil(first.num_bytes()).clamp(1, MOST_SETS);
+            let matrices: Vec<_> =
+                std::iter::once(first).chain((1..sets).map(|seed| matrix(seed as u64))).collect();
+            for &n in model.decode_rows {
+                let seconds = seconds(setting, &gpu, &matrices, n);
+                let bytes = matrices[0].num_bytes() + 2 * n * (inn + out);
+                let what = format!("linear {name} {format} n={n}");
+                report(&what, bytes as f64 / seconds / 1e9, "GB/s", "\"of\": \"copy\"");
+            }
+            // A head has a row for each prompt, not for each token.
+            for &n in model.prefill_rows.iter().filter(|_| name != "head") {
+                let seconds = seconds(setting, &gpu, &matrices[..1], n);
+                let what = format!("linear {name} {format} n={n}");
+                let of = format!("\"of\": \"cublaslt {name} n={n}\"");
+                report(&what, flops(n, out, inn) / seconds / 1e12, "TFLOP/s", &of);
+            }
+        }
+        if gpu.has_products() && name != "head" {
+            model.prefill_rows.iter().for_each(|&n| library(setting, &gpu, name, n, out, inn));
+        }
+    }
+}
+
+fn flops(n: usize, out: usize, inn: usize) -> f64 {
+    2.0 * n as f64 * out as f64 * inn as f64
+}
+
+fn seconds(setting: Setting, gpu: &Gpu, matrices: &[GpuMatrix], n: usize) -> f64 {
+    let x = random(gpu, n, matrices[0].in_features());
+    seconds_of(gpu, setting.model.rounds, matrices.len(), |i| {
+        let y = linear(&x, &matrices[i], None, DType::BF16);
+        y.map(drop).map_err(|error| DeviceError::Tensor(error.to_string()))
+    })
+}
+
+/// The same product by the vendor's library.
+fn library(setting: Setting, gpu: &Gpu, name: &str, n: usize, out: usize, inn: usize) {
+    let (x, w) = (random(gpu, n, inn), random(gpu, out, inn));
+    let product = |_| -> Result<(), DeviceError> { gpu.product_of_tensors(&x, &w, DType::BF16).map(drop) };
+    let seconds = seconds_of(gpu, setting.model.rounds, 1, product);
+    report(&format!("cublaslt {name} n={n}"), flops(n, out, inn) / seconds / 1e12, "TFLOP/s", "");
+}
