@@ -48,7 +48,9 @@ pub(crate) fn streams(setting: Setting) {
     log.clear();
     let (first, rest) = bench.run(streams, prompt, generated);
     let rate = (streams * generated) as f64 / (first + rest);
-    let more = format!("\"prompt\": {prompt}, \"answer\": {generated}, \"asked\": {answer}");
+    let more = format!(
+        "\"prompt\": {prompt}, \"answer\": {generated}, \"asked\": {answer}, \"first_s\": {first:.4}, \"rest_s\": {rest:.4}"
+    );
     report(&format!("decode {streams} streams"), rate, "tokens/s", &more);
     let steps = log.decodes(streams);
     if steps.is_empty() {

@@ -205,14 +205,17 @@ fn random_weights_are_made_of_a_config_alone() {
         assert_eq!(random.num_parameters, files.num_parameters);
         assert_ne!(random.fingerprint, files.fingerprint);
     }
-    let random = LoadOptions { random_weights: true, ..options(support::gpu()) };
-    let tokens = || answers(&engine_of(&config, &random)).into_iter().map(|answer| answer.tokens);
-    let first: Vec<_> = tokens().collect();
-    assert!(first.iter().all(|tokens| !tokens.is_empty()));
-    assert_eq!(first, tokens().collect::<Vec<_>>(), "the same seed gives the same weights");
-    let of_files: Vec<_> =
-        answers(&engine(&options(support::gpu()))).into_iter().map(|answer| answer.tokens).collect();
-    assert_ne!(first, of_files);
+    let of_files = LoadOptions { warm_up: false, ..options(support::gpu()) };
+    let random = LoadOptions { random_weights: true, ..of_files.clone() };
+    let greedy = |engine: EngineHandle| {
+        let sampling = SamplingParams { temperature: 0.0, logprobs: Some(0), ..SamplingParams::default() };
+        let answer = answer(submit(&engine, 0, sampling));
+        (answer.tokens, answer.logprobs.iter().map(|row| row.logprob.to_bits()).collect::<Vec<_>>())
+    };
+    let first = greedy(engine_of(&config, &random));
+    assert_eq!(first.0.len(), 9);
+    assert_eq!(first, greedy(engine_of(&config, &random)), "the same seed gives the same weights");
+    assert_ne!(first.1, greedy(engine(&of_files)).1);
     let on_cpu = LoadOptions { device: DeviceChoice::Cpu, ..random };
     let error = load(&config, &on_cpu, &NoProgress).map(|_| ()).unwrap_err();
     assert_eq!(error.to_string(), "random_weights: are made on GPUs, this model computes on the CPU");
