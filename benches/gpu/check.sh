@@ -63,6 +63,10 @@ record() { printf '%s\n' "$1" >>"$results"; }
 part() {
   local name=$1 limit=$2 status=0
   shift 2
+  if (($(left) < 5)); then
+    record "{\"part\": \"$name\", \"failed\": \"no time was left for it\"}"
+    return
+  fi
   if ((limit > $(left))); then limit=$(left); fi
   say "$name, at most $limit s"
   timeout --kill-after=5 "$limit" "$@" >"$work/lines" 2>"$work/logs/$name.log" || status=$?
