@@ -110,12 +110,15 @@ tests() {
   failed+=$(comm -23 <(sort <<<"$names") <(cut -d' ' -f2 "$work/ended" | sort) | sed 's/^/\nunfinished /')
   failed=$(grep . <<<"$failed" || true)
   printf '%-16s %s of %s tests passed\n' "$name" "$passed" "$total"
-  local list=
+  local list='' shown=0
   while read -r how test; do
     [[ -n $test ]] || continue
-    printf '  %s: %s\n' "$how" "$test"
-    grep -E 'panicked|^[a-z].*(error|Error|assert)|left:|right:' "$work/tests/$name.${test//:/_}" 2>/dev/null |
-      head -n 4 | cut -c 1-200 | sed 's/^/      /' || true
+    # The logs have them all.
+    if (((shown += 1) <= 10)); then
+      printf '  %s: %s\n' "$how" "$test"
+      grep -A 3 'panicked at' "$work/tests/$name.${test//:/_}" 2>/dev/null |
+        grep -vE 'backtrace|^$' | cut -c 1-200 | sed 's/^/      /' || true
+    fi
     list+="\"$test\", "
   done <<<"$failed"
   record "{\"tests\": \"$name\", \"passed\": $passed, \"total\": $total, \"failed\": [${list%, }]}"
