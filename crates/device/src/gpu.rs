@@ -108,6 +108,12 @@ impl Gpu {
         self.driver().memory()
     }
 
+    /// Whether both are the same device.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Memory that stays: weights, caches, inputs of a step. Its contents are undefined.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub struct GpuBatchLimits {
 }
 
 /// Rows of queries times spans of positions that may wait to be merged. At 16,384 a model of eight heads of keys of 128 takes 68
-/// MB: 256 sequences of 4,000 positions, or one of a million.
+/// MB: 256 sequences of 2,000 positions, or one of half a million.
 const PARTIAL_ROWS: usize = 16_384;
 
 /// What kernels read of a step.

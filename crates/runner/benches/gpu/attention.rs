@@ -3,9 +3,9 @@
 use candle_core::{Device, Tensor};
 use vlinders_device::{DeviceError, Gpu, GpuTensor};
 use vlinders_kernels::gpu::{
-    AttentionLimits, AttentionShape, GpuAttentionBatch, GpuKvLayer, GpuRotation, paged_attention, qkv,
+    AttentionLimits, AttentionShape, GpuAttentionBatch, GpuKvLayer, paged_attention, qkv,
 };
-use vlinders_kernels::{AttentionBatch, AttentionSpec, KvDtype};
+use vlinders_kernels::{AttentionBatch, AttentionSpec, KvDtype, Rotation};
 
 use crate::Setting;
 use crate::clock::{random, report, seconds_of, words};
@@ -54,7 +54,7 @@ impl Case {
         let sets = model.rotated_bytes.div_ceil(first.num_bytes()).clamp(1, MOST_SETS);
         let caches: Vec<_> = std::iter::once(first).chain((1..sets).map(|_| cache())).collect();
         for cache in &caches {
-            fill(setting, gpu, cache);
+            fill(setting, gpu, cache, blocks * BLOCK);
         }
         let shape = AttentionShape {
             heads: model.heads,
@@ -92,7 +92,7 @@ impl Case {
 }
 
 /// Random keys and values in every slot.
-fn fill(setting: Setting, gpu: &Gpu, cache: &GpuKvLayer) {
+fn fill(setting: Setting, gpu: &Gpu, cache: &GpuKvLayer, slots: usize) {
     let model = setting.model;
     let half = model.head_dim / 2;
     let upload = |number: f32| {
@@ -101,14 +101,13 @@ fn fill(setting: Setting, gpu: &Gpu, cache: &GpuKvLayer) {
     };
     // No rotation: numbers stay what they are.
     let (cos, sin) = (upload(1.0), upload(0.0));
-    let slots = cache.num_blocks() * BLOCK;
     let chunk = CHUNK.min(slots);
     let x = random(gpu, chunk, (model.heads + 2 * model.kv_heads) * model.head_dim);
     let zeros = words(gpu, vec![0; chunk], &[chunk]);
     for first in (0..slots).step_by(chunk) {
         let n = chunk.min(slots - first);
         let positions = zeros.rows(0, n).expect("positions");
-        let rotation = GpuRotation { cos: &cos, sin: &sin, positions: &positions };
+        let rotation = Rotation { cos: &cos, sin: &sin, positions: &positions };
         let slots = words(gpu, (first as u32..(first + n) as u32).collect(), &[n]);
         qkv(&x.rows(0, n).expect("rows"), None, rotation, cache, &slots).expect("keys and values");
     }

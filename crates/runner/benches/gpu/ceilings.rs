@@ -1,10 +1,9 @@
 //! What no kernel exceeds: a large copy within the device, and a large product of the vendor's library.
 
 use candle_core::DType;
-use vlinders_device::DeviceError;
 
 use crate::Setting;
-use crate::clock::{memory, random, report, seconds_of};
+use crate::clock::{memory, random, report, seconds_of, seconds_of_library};
 
 /// Columns of what is copied.
 const COLS: usize = 8192;
@@ -17,13 +16,9 @@ pub(crate) fn run(setting: Setting) {
     let seconds = seconds_of(&gpu, model.rounds, 1, |_| gpu.copy(&from, &to));
     report("copy", 2.0 * from.num_bytes() as f64 / seconds / 1e9, "GB/s", "");
     drop((from, to));
-    if !gpu.has_products() {
-        eprintln!("no cuBLASLt here: its products are not measured");
-        return;
-    }
     let n = model.product;
     let (x, w) = (random(&gpu, n, n), random(&gpu, n, n));
-    let product = |_| -> Result<(), DeviceError> { gpu.product_of_tensors(&x, &w, DType::BF16).map(drop) };
-    let seconds = seconds_of(&gpu, model.rounds, 1, product);
-    report("product", 2.0 * (n * n * n) as f64 / seconds / 1e12, "TFLOP/s", "");
+    if let Some(seconds) = seconds_of_library(&gpu, model.rounds, &x, &w) {
+        report("product", 2.0 * (n * n * n) as f64 / seconds / 1e12, "TFLOP/s", "");
+    }
 }

@@ -49,6 +49,16 @@ pub(crate) fn seconds_of(
     median((0..rounds).map(|_| run(repeats)).collect()) / (repeats * sets) as f64
 }
 
+/// Seconds of a product of two tensors in bf16 by the vendor's library, if there is one here.
+pub(crate) fn seconds_of_library(gpu: &Gpu, rounds: usize, x: &GpuTensor, w: &GpuTensor) -> Option<f64> {
+    let product = || gpu.product_of_tensors(x, w, DType::BF16).map(drop);
+    if let Err(error) = product() {
+        eprintln!("products of the vendor's library are not measured: {error}");
+        return None;
+    }
+    Some(seconds_of(gpu, rounds, 1, |_| product()))
+}
+
 /// Random numbers in bf16 between -1 and 1.
 pub(crate) fn random(gpu: &Gpu, rows: usize, cols: usize) -> GpuTensor {
     let few = rows.min(RANDOM_ROWS);

@@ -5,7 +5,7 @@ use vlinders_device::{DeviceError, Gpu};
 use vlinders_kernels::gpu::{GpuFormat, GpuMatrix, linear};
 
 use crate::Setting;
-use crate::clock::{random, report, seconds_of};
+use crate::clock::{random, report, seconds_of, seconds_of_library};
 
 const FORMATS: [GpuFormat; 4] = [GpuFormat::BF16, GpuFormat::Fp8, GpuFormat::Q8, GpuFormat::Q4];
 /// The most matrices that are rotated.
@@ -34,7 +34,7 @@ pub(crate) fn run(setting: Setting) {
                 report(&what, flops(n, out, inn) / seconds / 1e12, "TFLOP/s", &of);
             }
         }
-        if gpu.has_products() && name != "head" {
+        if name != "head" {
             model.prefill_rows.iter().for_each(|&n| library(setting, &gpu, name, n, out, inn));
         }
     }
@@ -55,7 +55,7 @@ fn seconds(setting: Setting, gpu: &Gpu, matrices: &[GpuMatrix], n: usize) -> f64
 /// The same product by the vendor's library.
 fn library(setting: Setting, gpu: &Gpu, name: &str, n: usize, out: usize, inn: usize) {
     let (x, w) = (random(gpu, n, inn), random(gpu, out, inn));
-    let product = |_| -> Result<(), DeviceError> { gpu.product_of_tensors(&x, &w, DType::BF16).map(drop) };
-    let seconds = seconds_of(gpu, setting.model.rounds, 1, product);
-    report(&format!("cublaslt {name} n={n}"), flops(n, out, inn) / seconds / 1e12, "TFLOP/s", "");
+    if let Some(seconds) = seconds_of_library(gpu, setting.model.rounds, &x, &w) {
+        report(&format!("cublaslt {name} n={n}"), flops(n, out, inn) / seconds / 1e12, "TFLOP/s", "");
+    }
 }
