@@ -34,7 +34,7 @@ pub use self::{
     embedding::{embedding, gather_rows},
     format::GpuFormat,
     kv::GpuKvLayer,
-    linear::{expert_linear, linear},
+    linear::{Variant as LinearVariant, expert_linear, linear, linear_by},
     matrix::{GpuMatrix, GpuMatrixBuilder},
     moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},

@@ -11,8 +11,8 @@ mod variant;
 use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
 
-pub use self::grouped::expert_linear;
-use self::variant::{Half, Variant};
+use self::variant::Half;
+pub use self::{grouped::expert_linear, variant::Variant};
 use super::{GpuFormat, GpuMatrix};
 use crate::error::{KernelError, Result};
 
@@ -64,8 +64,11 @@ pub fn linear(x: &GpuTensor, w: &GpuMatrix, bias: Option<&GpuTensor>, out: DType
     linear_by(None, x, w, bias, out)
 }
 
-/// [`linear`] by a kernel of choice.
-fn linear_by(
+/// [`linear`] by a kernel of choice, whose result has the same bits; to measure them.
+///
+/// # Errors
+/// Those of [`linear`], and a kernel that there is not for these weights.
+pub fn linear_by(
     variant: Option<Variant>,
     x: &GpuTensor,
     w: &GpuMatrix,

@@ -1,7 +1,7 @@
 //! Measures kernels and whole models on one GPU, with random weights of the shape of Llama-3-8B.
 //!
 //! `gpu [PART...] [--device cuda|cuda:N|emulated] [--tiny]` prints one line of JSON for each number. Parts are
-//! ceilings, linear, attention, sampling, step, decode, streams and prefill; without any, all of them. A test
+//! ceilings, linear, variants, attention, sampling, step, decode, streams and prefill; without any, all of them. A test
 //! command finds one test in it: all parts on an emulated device, with a tiny model, whose times mean nothing.
 
 #![allow(missing_docs, reason = "a program")]
@@ -25,7 +25,7 @@ use vlinders_runner::DeviceChoice;
 
 use self::shape::Model;
 
-const USAGE: &str = "usage: gpu [ceilings|linear|attention|sampling|step|decode|streams|prefill]... \
+const USAGE: &str = "usage: gpu [ceilings|linear|variants|attention|sampling|step|decode|streams|prefill]... \
                      [--device cuda|cuda:N|emulated] [--tiny]";
 
 /// What test commands know it by.
@@ -36,13 +36,16 @@ const TEST: &str = "every_part_runs_emulated_on_a_tiny_model";
 pub(crate) struct Setting {
     pub(crate) device: DeviceChoice,
     pub(crate) model: &'static Model,
+    /// How often a number is measured; medians are reported.
+    pub(crate) rounds: usize,
 }
 
 type Part = (&'static str, fn(Setting));
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("ceilings", ceilings::run),
     ("linear", linear::run),
+    ("variants", linear::variants),
     ("attention", attention::run),
     ("sampling", sampling::run),
     ("step", step::run),
@@ -61,11 +64,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if words.is_empty() || given(TEST) {
-        let tiny = Setting { device: DeviceChoice::Emulated, model: &shape::TINY };
+        let tiny = Setting { device: DeviceChoice::Emulated, model: &shape::TINY, rounds: 1 };
         PARTS.iter().for_each(|(_, run)| run(tiny));
         return ExitCode::SUCCESS;
     }
-    let mut setting = Setting { device: DeviceChoice::Cuda(0), model: &shape::LLAMA_3_8B };
+    let mut setting = Setting {
+        device: DeviceChoice::Cuda(0),
+        model: &shape::LLAMA_3_8B,
+        rounds: shape::LLAMA_3_8B.rounds,
+    };
     let mut parts = Vec::new();
     let mut rest = words.iter().map(String::as_str).filter(|word| *word != "--bench");
     while let Some(word) = rest.next() {
@@ -74,7 +81,7 @@ fn main() -> ExitCode {
                 Some(device) => setting.device = device,
                 None => return usage(),
             },
-            "--tiny" => setting.model = &shape::TINY,
+            "--tiny" => setting = Setting { model: &shape::TINY, rounds: shape::TINY.rounds, ..setting },
             name => match PARTS.iter().find(|part| part.0 == name) {
                 Some(part) => parts.push(*part),
                 None => return usage(),

@@ -37,7 +37,7 @@ pub(crate) fn run(setting: Setting) {
         let row = SampleRow::draw(&draw);
         let rows = std::iter::repeat_n(row.words(), n).flatten().copied().collect();
         let rows = words(&gpu, rows, &[n, SampleRow::WORDS]);
-        let seconds = seconds_of(&gpu, model.rounds, 1, |_| {
+        let seconds = seconds_of(&gpu, setting.rounds, 1, |_| {
             let drawn = sample(&logits, &rows, &states);
             drawn.map(drop).map_err(|error| DeviceError::Tensor(error.to_string()))
         });

@@ -16,6 +16,8 @@ pub(crate) struct Model {
     /// Numbers of tokens of decode steps, and of prompts.
     pub(crate) decode_rows: &'static [usize],
     pub(crate) prefill_rows: &'static [usize],
+    /// Numbers of tokens between which another kernel may be faster.
+    pub(crate) variant_rows: &'static [usize],
     /// Sequences and positions of each, for attention in decode steps.
     pub(crate) contexts: &'static [(usize, usize)],
     /// One long prompt.
@@ -47,6 +49,7 @@ pub(crate) static LLAMA_3_8B: Model = Model {
     head_dim: 128,
     decode_rows: &[1, 8, 32, 64, 256],
     prefill_rows: &[2048, 8192],
+    variant_rows: &[1, 8, 16, 32, 48, 64, 96, 128, 256, 512],
     contexts: &[(1, 1024), (1, 8192), (64, 1024), (64, 8192), (256, 1024), (256, 8192)],
     prompt: 8192,
     single: (128, 512),
@@ -70,6 +73,7 @@ pub(crate) static TINY: Model = Model {
     head_dim: 16,
     decode_rows: &[1, 8],
     prefill_rows: &[32],
+    variant_rows: &[1, 40],
     contexts: &[(1, 32), (2, 48)],
     prompt: 40,
     single: (5, 4),

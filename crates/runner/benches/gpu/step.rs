@@ -53,7 +53,7 @@ fn step(setting: Setting, sequences: usize, context: usize) {
     let row = SampleRow::draw(&GREEDY);
     let rows = std::iter::repeat_n(row.words(), sequences).flatten().copied().collect();
     let rows = words(&gpu, rows, &[sequences, SampleRow::WORDS]);
-    let seconds = seconds_of(&gpu, model.rounds, 1, |_| {
+    let seconds = seconds_of(&gpu, setting.rounds, 1, |_| {
         let run = || -> Result<(), LayerError> {
             // Each token is the last of its sequence: all hidden states are wanted, in their order.
             let hidden = decoder.forward(&batch, &mut kv)?;

@@ -12,9 +12,9 @@ pub(super) enum Half {
     F16,
 }
 
-/// What a block has: rows of the matrix, and tokens.
+/// A kernel, by what a block of it has: rows of the matrix, and tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Variant {
+pub enum Variant {
     /// 16 by 8, in registers.
     Stream8,
     /// 16 by 16, in registers.
@@ -77,6 +77,24 @@ impl Half {
 // === impl Variant ===
 
 impl Variant {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Stream8,
+        Self::Stream16,
+        Self::Stream32,
+        Self::Small64,
+        Self::Tile32,
+        Self::Tile64,
+        Self::Tile128,
+    ];
+
+    /// Whether it can multiply so many tokens with weights in this format.
+    #[must_use]
+    pub fn can(self, tokens: usize, format: GpuFormat) -> bool {
+        let streams = matches!(self, Self::Stream8 | Self::Stream16 | Self::Stream32);
+        self.takes(format) && (!streams || tokens <= self.shape().1)
+    }
+
     /// The fastest one. Blocks with more rows read activations less often, and those with more tokens weights, as long as there
     /// are enough of them to keep the device busy.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
