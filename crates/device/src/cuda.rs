@@ -6,7 +6,7 @@ use std::ffi::{CString, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys;
+use cudarc::driver::sys::{self, CUfunction_attribute as Attribute};
 
 use self::products::{Products, WORKSPACE_BYTES};
 use crate::driver::Driver;
@@ -18,12 +18,24 @@ const LEAST_VERSION: i32 = 12_080;
 /// The oldest compute capability that `cuda/` is compiled for.
 const LEAST_CAPABILITY: (u32, u32) = (8, 0);
 
+/// From this capability on kernels can start while the one before them ends; those compiled for it wait for its results.
+const OVERLAPPING: (u32, i32) = (9, 90);
+
+/// A kernel that was found.
+struct Kernel {
+    function: sys::CUfunction,
+    /// Whether it may start before the one before it has ended.
+    overlaps: bool,
+}
+
 /// A device with one stream.
 pub(crate) struct Cuda {
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
+    /// Handles are their addresses.
+    kernels: Mutex<Vec<Box<Kernel>>>,
     properties: Properties,
     /// Opened by the first product; its memory is freed with it.
     products: Mutex<Option<(Products, u64)>>,
@@ -93,15 +105,15 @@ impl Cuda {
             let value = unsafe { result::device::get_attribute(device, which) };
             value.map(|value| value as u32).map_err(failed("cuDeviceGetAttribute"))
         };
-        use sys::CUdevice_attribute as Attribute;
+        use sys::CUdevice_attribute as DeviceAttribute;
         let properties = Properties {
             name: result::device::get_name(device).map_err(failed("cuDeviceGetName"))?,
             capability: (
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+                attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
             ),
-            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-            shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+            multiprocessors: attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            shared_bytes: attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         };
         if properties.capability < LEAST_CAPABILITY {
             let (major, minor) = properties.capability;
@@ -115,6 +127,7 @@ impl Cuda {
             context,
             stream: std::ptr::null_mut(),
             modules: Vec::new(),
+            kernels: Mutex::default(),
             properties,
             products: Mutex::new(None),
         };
@@ -197,34 +210,57 @@ impl Driver for Cuda {
             .find_map(|module| unsafe { result::module::get_function(*module, text.clone()) }.ok());
         let function = found.ok_or_else(missing)?;
         // SAFETY: the function was just found.
-        unsafe {
+        let compiled_for = unsafe {
+            let most = self.properties.shared_bytes as i32;
             result::function::set_function_attribute(
                 function,
-                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                self.properties.shared_bytes as i32,
+                Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                most,
             )
-        }
-        .map_err(failed("cuFuncSetAttribute"))?;
-        Ok(function as usize as u64)
+            .map_err(failed("cuFuncSetAttribute"))?;
+            result::function::get_function_attribute(function, Attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION)
+                .map_err(failed("cuFuncGetAttribute"))?
+        };
+        let overlaps = self.properties.capability.0 >= OVERLAPPING.0 && compiled_for >= OVERLAPPING.1;
+        let kernel = Box::new(Kernel { function, overlaps });
+        let handle = std::ptr::from_ref(&*kernel) as usize as u64;
+        self.kernels.lock().unwrap_or_else(PoisonError::into_inner).push(kernel);
+        Ok(handle)
     }
 
     unsafe fn launch(&self, kernel: u64, grid: &Grid, params: &[u8]) -> Result<()> {
         self.bind()?;
-        let [x, y, z] = grid.blocks;
-        let [threads_x, threads_y, threads_z] = grid.threads;
+        // SAFETY: the handle is one of `kernel`, and kernels live as long as this.
+        let kernel = unsafe { &*(kernel as usize as *const Kernel) };
+        let mut overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid.blocks[0],
+            gridDimY: grid.blocks[1],
+            gridDimZ: grid.blocks[2],
+            blockDimX: grid.threads[0],
+            blockDimY: grid.threads[1],
+            blockDimZ: grid.threads[2],
+            sharedMemBytes: grid.shared_bytes,
+            hStream: self.stream,
+            attrs: &raw mut overlap,
+            numAttrs: u32::from(kernel.overlaps),
+        };
         let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: the handle is one of `kernel`, whose one parameter the driver copies; the rest is the caller's promise.
+        // SAFETY: the function has one parameter, which the driver copies; the rest is the caller's promise.
         unsafe {
-            result::launch_kernel(
-                kernel as usize as sys::CUfunction,
-                (x, y, z),
-                (threads_x, threads_y, threads_z),
-                grid.shared_bytes,
-                self.stream,
-                &mut arguments,
+            sys::cuLaunchKernelEx(
+                &raw const config,
+                kernel.function,
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
             )
         }
-        .map_err(failed("cuLaunchKernel"))
+        .result()
+        .map_err(failed("cuLaunchKernelEx"))
     }
 
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {

@@ -9,19 +9,38 @@
 #include <cuda_fp16.h>
 #include <cstdint>
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
-// `extern "C"` and the parameters of a kernel of at most `threads` threads a block.
-#define KERNEL(name, Params, threads) extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
+// `extern "C"` and the parameters of a kernel of at most `threads` threads a block, which calls `follow_others` itself before it
+// reads anything but its parameters and weights, or writes.
+#define EAGER_KERNEL(name, Params, threads) \
+  extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
 #else
 #include "emulation/emu.h"
 #define SHARED_BYTES(name) unsigned char* const name = emu::shared_memory
-#define KERNEL(name, Params, threads)                                                        \
+#define EAGER_KERNEL(name, Params, threads)                                                  \
   extern "C" void name(const Params& p);                                                     \
   static emu::Register register_##name(#name, sizeof(Params), threads,                       \
                                        [](const void* p) { name(*(const Params*)p); });      \
   extern "C" void name(const Params& p)
 #endif
+// A kernel that follows others as a whole.
+#define KERNEL(name, Params, threads)                                   \
+  static __device__ __forceinline__ void name##_after(const Params& p); \
+  EAGER_KERNEL(name, Params, threads) {                                 \
+    vlinders::follow_others();                                          \
+    name##_after(p);                                                    \
+  }                                                                     \
+  static __device__ __forceinline__ void name##_after(const Params& p)
 
 namespace vlinders {
+
+// Blocks of a kernel may start while the one before it ends, where the host asks for it: wait until its results are there, and
+// those of all before. Then let the next one start, for which the same holds.
+__device__ __forceinline__ void follow_others() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 typedef __nv_bfloat16 bf16;
 typedef __half f16;

@@ -10,7 +10,8 @@ namespace vlinders {
 
 constexpr int kStreamThreads = 256;
 
-template <class Format, class T, int kRows, int kTokens>
+// `kEager`: the first weights are asked for before the kernels before this one have ended.
+template <class Format, class T, int kRows, int kTokens, bool kEager>
 struct Stream {
   static constexpr int kWarps = kStreamThreads / kWarp;
   static constexpr int kPieces = Format::kPieces;
@@ -102,6 +103,7 @@ struct Stream {
     float totals[kOwn] = {};
     Group now = {};
     load(now, warp * kStepsOfChunk);
+    if (kEager) follow_others();
     for (int base = 0; base < chunks; base += p.slots) {
       const int count = min(p.slots, chunks - base);
       for (int slot = warp; slot < count; slot += kWarps) {

@@ -8,7 +8,8 @@
 
 namespace vlinders {
 
-template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN, int kStages>
+// `kEager`: the first weights are asked for before the kernels before this one have ended.
+template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN, int kStages, bool kEager>
 struct Tile {
   static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
   static constexpr int kRows = kM / kWarpsM / 16, kTokens = kN / kWarpsN / 8;
@@ -39,7 +40,7 @@ struct Tile {
   // Where sixteen bytes of a token lie.
   static __device__ __forceinline__ int place(int token, int eight) { return token * 128 + (eight ^ (token & 1) << 2) * 16; }
 
-  __device__ __forceinline__ void load(int step) const {
+  __device__ __forceinline__ void load_weights(int step) const {
     if (step >= p.steps) return;
     unsigned char* stage = stages + step % kStages * kStageBytes;
 #pragma unroll
@@ -51,6 +52,16 @@ struct Tile {
       const uint64_t from = step_of<Format>(p.codes, p.steps, tile, step) + index * 16 % kTileBytes;
       copy_async(stage + index * 16, at<const char>(from), true);
     }
+    if (Format::kScales == Scales::kBlock && step % kStepsOfChunk == 0 && threadIdx.x < kM) {
+      const int64_t chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk, chunk = step / kStepsOfChunk;
+      const int64_t from = min(first_row + (int)threadIdx.x, p.out - 1) * chunks + chunk;
+      copy_async(scales + chunk % 2 * kScaleBytes + threadIdx.x * 16, at<const char>(p.scales + from * 16), true);
+    }
+  }
+
+  __device__ __forceinline__ void load_tokens(int step) const {
+    if (step >= p.steps) return;
+    unsigned char* stage = stages + step % kStages * kStageBytes;
 #pragma unroll
     for (int i = 0; i < kN * 8 / kThreads; i++) {
       const int index = threadIdx.x + i * kThreads, token = index / 8, eight = index % 8;
@@ -58,11 +69,6 @@ struct Tile {
       const bool valid = first_token + token < p.tokens && k < p.inn;
       const T* from = at<const T>(p.x) + (valid ? (int64_t)(first_token + token) * p.inn + k : 0);
       copy_async(stage + kCodeBytes + place(token, eight), from, valid);
-    }
-    if (Format::kScales == Scales::kBlock && step % kStepsOfChunk == 0 && threadIdx.x < kM) {
-      const int64_t chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk, chunk = step / kStepsOfChunk;
-      const int64_t from = min(first_row + (int)threadIdx.x, p.out - 1) * chunks + chunk;
-      copy_async(scales + chunk % 2 * kScaleBytes + threadIdx.x * 16, at<const char>(p.scales + from * 16), true);
     }
   }
 
@@ -97,15 +103,19 @@ struct Tile {
   __device__ void run() const {
     float sums[kRows][kTokens][4] = {}, totals[kRows][kTokens][4] = {};
 #pragma unroll
+    for (int step = 0; step < kStages - 1; step++) load_weights(step);
+    if (kEager) follow_others();
+#pragma unroll
     for (int step = 0; step < kStages - 1; step++) {
-      load(step);
+      load_tokens(step);
       commit_copies();
     }
     for (int step = 0; step < p.steps; step++) {
       wait_copies<kStages - 2>();
       // Step `step` is here for all, and all are done with the one before it, whose place is free now.
       __syncthreads();
-      load(step + kStages - 1);
+      load_weights(step + kStages - 1);
+      load_tokens(step + kStages - 1);
       commit_copies();
       multiply(step, sums);
       if (step % kStepsOfChunk == kStepsOfChunk - 1 || step == p.steps - 1) {

@@ -96,7 +96,13 @@ impl GpuMatrix {
         if let Some(scales) = &matrix.scales {
             fill(scales, "fill_words", scale)?;
         }
-        Ok(matrix)
+        matrix.settled()
+    }
+
+    /// Itself, once it is all there: products ask for weights before kernels before them have ended.
+    fn settled(self) -> Result<Self> {
+        self.gpu().wait()?;
+        Ok(self)
     }
 
     /// The device.
@@ -227,13 +233,13 @@ impl GpuMatrixBuilder {
     /// The finished matrix.
     ///
     /// # Errors
-    /// A row that was never filled.
+    /// A row that was never filled, or a failing device.
     pub fn finish(self) -> Result<GpuMatrix> {
         match self.filled.iter().position(|f| !f) {
             Some(row) => {
                 Err(KernelError::shape(OP, format!("row {row} of {} was never given", self.matrix.out)))
             }
-            None => Ok(self.matrix),
+            None => self.matrix.settled(),
         }
     }
 }
