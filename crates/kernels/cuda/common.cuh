@@ -9,6 +9,8 @@
 #include <cuda_fp16.h>
 #include <cstdint>
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
+// Aligned for products of warpgroups.
+#define WIDE_SHARED_BYTES(name) extern __shared__ __align__(1024) unsigned char name[]
 // `extern "C"` and the parameters of a kernel of at most `threads` threads a block, which calls `follow_others` itself before it
 // reads anything but its parameters and weights, or writes.
 #define EAGER_KERNEL(name, Params, threads) \
@@ -16,6 +18,7 @@
 #else
 #include "emulation/emu.h"
 #define SHARED_BYTES(name) unsigned char* const name = emu::shared_memory
+#define WIDE_SHARED_BYTES(name) SHARED_BYTES(name)
 #define EAGER_KERNEL(name, Params, threads)                                                  \
   extern "C" void name(const Params& p);                                                     \
   static emu::Register register_##name(#name, sizeof(Params), threads,                       \

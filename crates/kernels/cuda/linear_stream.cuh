@@ -4,7 +4,7 @@
 // registers, those of two groups of steps being under way at any time. x comes through the first-level cache. Sums of chunks meet in
 // shared memory, where threads add them up in order.
 #pragma once
-#include "linear.cuh"
+#include "linear_store.cuh"
 
 namespace vlinders {
 
@@ -136,13 +136,7 @@ struct Stream {
       const int own = threadIdx.x + i * kStreamThreads;
       const int out = first_row + own % kM, token = own / kM;
       if (own >= kM * kN || out >= p.out || token >= p.tokens) continue;
-      const float y = finish<Format, T>(p, totals[i], out);
-      const int64_t place = (int64_t)token * p.out + out;
-      if (p.y_is_f32) {
-        at<float>(p.y)[place] = y;
-      } else {
-        at<T>(p.y)[place] = from_float<T>(y);
-      }
+      store_sum<Format, T>(p, totals[i], out, token);
     }
   }
 };

@@ -4,7 +4,7 @@
 // ones are multiplied. Warps share the tile. Odd tokens have the halves of their 128 bytes exchanged, so that eight lanes, which
 // read 64 bytes of two tokens each, meet all banks.
 #pragma once
-#include "linear.cuh"
+#include "linear_store.cuh"
 
 namespace vlinders {
 
@@ -18,7 +18,6 @@ struct Tile {
   static constexpr int kStageBytes = kCodeBytes + kXBytes;
   // Scales of the blocks of a chunk of each row; those of the next chunk come while this one's are in use.
   static constexpr int kScaleBytes = kM * 16;
-  static constexpr int kPitch = kM + 4;
 
   const LinearParams& p;
   const int lane, g, t, warp_row, warp_token, first_row, first_token;
@@ -144,36 +143,9 @@ struct Tile {
       for (int n = 0; n < kTokens; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
-          tile[(warp_token + 8 * n + 2 * t + i % 2) * kPitch + warp_row + 16 * m + i / 2 * 8 + g] = totals[m][n][i];
+          tile[(warp_token + 8 * n + 2 * t + i % 2) * kStorePitch<kM> + warp_row + 16 * m + i / 2 * 8 + g] = totals[m][n][i];
     __syncthreads();
-    if (p.y_is_f32) {
-      store_as<float>(tile);
-    } else {
-      store_as<T>(tile);
-    }
-  }
-
-  template <class Y>
-  __device__ __forceinline__ void store_as(const float* tile) const {
-    constexpr int kCount = Pack<Y>::kCount;
-    const int tokens = min(kN, p.tokens - first_token), rows = min(kM, p.out - first_row);
-    const bool whole = p.out % kCount == 0;
-    for (int index = threadIdx.x; index < tokens * (kM / kCount); index += kThreads) {
-      const int token = index / (kM / kCount), row = index % (kM / kCount) * kCount;
-      if (row >= rows) continue;
-      Y* to = at<Y>(p.y) + (int64_t)(first_token + token) * p.out + first_row + row;
-      Pack<Y> pack;
-#pragma unroll
-      for (int i = 0; i < kCount; i++)
-        if (row + i < rows) pack.values[i] = from_float<Y>(finish<Format, T>(p, tile[token * kPitch + row + i], first_row + row + i));
-      if (whole) {
-        store_pack(to, pack);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kCount; i++)
-          if (row + i < rows) to[i] = pack.values[i];
-      }
-    }
+    store_tile<Format, T, kM, kN, kThreads>(p, tile, first_row, first_token);
   }
 };
 

@@ -2,6 +2,7 @@
 //!
 //! All kernels add up in one order, which `cuda/linear.cuh` defines, so which of them is chosen changes no bit.
 
+mod arranged;
 mod grouped;
 #[cfg(test)]
 #[cfg(feature = "emulation")]
@@ -11,6 +12,7 @@ mod variant;
 use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
 
+use self::arranged::arranged;
 use self::variant::Half;
 pub use self::{grouped::expert_linear, variant::Variant};
 use super::{GpuFormat, GpuMatrix};
@@ -78,11 +80,15 @@ pub fn linear_by(
     let n = check(x, w, bias, out)?;
     let gpu = x.gpu();
     let y = gpu.empty(&[n, w.out_features()], out)?;
-    let (x, half) = readable(x)?;
+    let (mut x, half) = readable(x)?;
     let mut params = LinearParams::new(&x, w, bias, &y);
     let (kernel, grid) = match half {
         Some(half) => {
             let variant = variant.unwrap_or_else(|| Variant::choose(n, w));
+            if variant.is_wide() {
+                x = arranged(&x, variant.shape().1, w.steps())?;
+                params.x = x.address();
+            }
             params.slots = variant.slots(w.steps()) as i32;
             (variant.kernel(half, w.format()), variant.grid(n, w))
         }

@@ -56,7 +56,7 @@ pub(crate) fn variants(setting: Setting) {
             let matrices: Vec<_> =
                 std::iter::once(first).chain((1..sets).map(|seed| matrix(seed as u64))).collect();
             for &n in model.variant_rows.iter().filter(|n| name != "head" || **n <= 256) {
-                for variant in LinearVariant::ALL.into_iter().filter(|variant| variant.can(n, format)) {
+                for variant in LinearVariant::ALL.into_iter().filter(|variant| variant.can(n, &matrices[0])) {
                     let seconds = seconds(setting, &gpu, &matrices, n, Some(variant));
                     report(&format!("variants {name} {format} {n} {variant:?}"), 1e6 * seconds, "us", "");
                 }

@@ -11,7 +11,7 @@ use crate::testing::{assert_close, bits, noise, stored};
 
 pub(super) const HALVES: [DType; 2] = [DType::BF16, DType::F16];
 /// All kernels, and how many tokens they take.
-const VARIANTS: [(Variant, usize); 7] = [
+const VARIANTS: [(Variant, usize); 11] = [
     (Variant::Stream8, 8),
     (Variant::Stream16, 16),
     (Variant::Stream32, 32),
@@ -19,6 +19,10 @@ const VARIANTS: [(Variant, usize); 7] = [
     (Variant::Tile32, usize::MAX),
     (Variant::Tile64, usize::MAX),
     (Variant::Tile128, usize::MAX),
+    (Variant::Wide64x64, usize::MAX),
+    (Variant::Wide128x64, usize::MAX),
+    (Variant::Wide128x128, usize::MAX),
+    (Variant::Wide192x128, usize::MAX),
 ];
 
 /// Formats that activations of this type are multiplied with.

@@ -29,7 +29,20 @@ pub enum Variant {
     Tile64,
     /// 128 by 128, through shared memory. Not where blocks of weights have scales.
     Tile128,
+    /// 64 by 64, by warpgroups, as all wide ones. Those are not where blocks of weights have scales.
+    Wide64x64,
+    /// 128 by 64.
+    Wide128x64,
+    /// 128 by 128.
+    Wide128x128,
+    /// 192 by 128, for weights of the type of activations.
+    Wide192x128,
 }
+
+/// The capability whose code has instructions of warpgroups.
+const WARPGROUPS: (u32, u32) = (9, 0);
+/// More tokens than this are worth arranging for warpgroups.
+const FEW: usize = 64;
 
 /// Warps of a block that streams: they take chunks in turn.
 const WARPS: usize = 8;
@@ -38,7 +51,10 @@ const CHUNK: usize = 4;
 /// Shared memory for sums of chunks, unless one for each warp takes more.
 const SUM_BYTES: usize = 48 << 10;
 /// Bytes of a step of a token.
-const TOKEN_BYTES: usize = 128;
+pub(super) const TOKEN_BYTES: usize = 128;
+/// Wide kernels count arrivals, and their shared memory begins at a multiple of this; an emulation has it end at a page.
+const COUNTER_BYTES: usize = 64;
+const WIDE_ALIGNED: usize = 1024;
 
 /// By type of activations and [`kind`] of format.
 macro_rules! kernels {
@@ -78,7 +94,7 @@ impl Half {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Stream8,
         Self::Stream16,
         Self::Stream32,
@@ -86,18 +102,52 @@ impl Variant {
         Self::Tile32,
         Self::Tile64,
         Self::Tile128,
+        Self::Wide64x64,
+        Self::Wide128x64,
+        Self::Wide128x128,
+        Self::Wide192x128,
     ];
+    const WIDE: [Self; 4] = [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide192x128];
 
-    /// Whether it can multiply so many tokens with weights in this format.
+    /// Whether it can multiply so many tokens with these weights, where they are.
     #[must_use]
-    pub fn can(self, tokens: usize, format: GpuFormat) -> bool {
+    pub fn can(self, tokens: usize, w: &GpuMatrix) -> bool {
         let streams = matches!(self, Self::Stream8 | Self::Stream16 | Self::Stream32);
-        self.takes(format) && (!streams || tokens <= self.shape().1)
+        let runs = !self.is_wide() || w.gpu().properties().capability == WARPGROUPS;
+        runs && self.takes(w.format()) && (!streams || tokens <= self.shape().1)
+    }
+
+    /// Whether tokens must be arranged for it.
+    pub(super) fn is_wide(self) -> bool {
+        Self::WIDE.contains(&self)
     }
 
     /// The fastest one. Blocks with more rows read activations less often, and those with more tokens weights, as long as there
     /// are enough of them to keep the device busy.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
+        let wide = Self::WIDE.into_iter().filter(|wide| tokens > FEW && wide.can(tokens, w));
+        wide.min_by_key(|wide| wide.cost(tokens, w)).unwrap_or_else(|| Self::choose_narrow(tokens, w))
+    }
+
+    /// What a wide kernel takes for a step of all its blocks, in units of ten nanoseconds: measured on an H200.
+    fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
+        // By how many blocks a multiprocessor has at once.
+        let of_blocks: &[usize] = match self {
+            Self::Wide64x64 => &[40, 47, 54],
+            Self::Wide128x64 => &[46, 60],
+            Self::Wide128x128 => &[52],
+            _ => &[70],
+        };
+        let (rows, of_tokens) = self.shape();
+        let blocks = w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens);
+        let each = blocks.div_ceil((w.gpu().properties().multiprocessors as usize).max(1));
+        let last = each % of_blocks.len();
+        each / of_blocks.len() * of_blocks[of_blocks.len() - 1]
+            + if last > 0 { of_blocks[last - 1] } else { 0 }
+    }
+
+    /// The fastest one of those that every device has.
+    fn choose_narrow(tokens: usize, w: &GpuMatrix) -> Self {
         let enough = w.gpu().properties().multiprocessors as usize * 3 / 4;
         let busy = |variant: Self| {
             let (rows, of_tokens) = variant.shape();
@@ -116,7 +166,13 @@ impl Variant {
 
     /// Whether there is such a kernel.
     pub(super) fn takes(self, format: GpuFormat) -> bool {
-        self != Self::Tile128 || !matches!(format, GpuFormat::Q8 | GpuFormat::Q4)
+        match self {
+            Self::Wide192x128 => !matches!(format, GpuFormat::Fp8 | GpuFormat::Q8 | GpuFormat::Q4),
+            Self::Tile128 | Self::Wide64x64 | Self::Wide128x64 | Self::Wide128x128 => {
+                !matches!(format, GpuFormat::Q8 | GpuFormat::Q4)
+            }
+            _ => true,
+        }
     }
 
     pub(super) fn kernel(self, half: Half, format: GpuFormat) -> &'static str {
@@ -128,6 +184,10 @@ impl Variant {
             Self::Tile32 => kernels!("linear_tile32"),
             Self::Tile64 => kernels!("linear_tile64"),
             Self::Tile128 => kernels!("linear_tile128"),
+            Self::Wide64x64 => kernels!("linear_wide64x64"),
+            Self::Wide128x64 => kernels!("linear_wide128x64"),
+            Self::Wide128x128 => kernels!("linear_wide128x128"),
+            Self::Wide192x128 => kernels!("linear_wide192x128"),
         };
         kernels[half as usize][kind(format)]
     }
@@ -141,7 +201,10 @@ impl Variant {
             Self::Small64 => (64, 64),
             Self::Tile32 => (128, 32),
             Self::Tile64 => (128, 64),
-            Self::Tile128 => (128, 128),
+            Self::Wide64x64 => (64, 64),
+            Self::Wide128x64 => (128, 64),
+            Self::Tile128 | Self::Wide128x128 => (128, 128),
+            Self::Wide192x128 => (192, 128),
         }
     }
 
@@ -165,6 +228,8 @@ impl Variant {
             Self::Stream8 | Self::Stream16 | Self::Stream32 => {
                 Grid::of(row_blocks * n.min(1), self.threads())
             }
+            // They find their rows and tokens themselves.
+            _ if self.is_wide() => Grid::of(row_blocks * n.div_ceil(tokens), self.threads()),
             // Blocks with the same rows of the matrix follow each other.
             _ => Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads()),
         };
@@ -172,7 +237,11 @@ impl Variant {
     }
 
     pub(super) fn threads(self) -> u32 {
-        if self == Self::Small64 { 128 } else { 256 }
+        match self {
+            Self::Small64 | Self::Wide64x64 => 128,
+            Self::Wide192x128 => 384,
+            _ => 256,
+        }
     }
 
     /// Shared memory of a block, for rows as long as those of `w`.
@@ -183,6 +252,9 @@ impl Variant {
             }
             Self::Small64 | Self::Tile32 | Self::Tile64 => 4,
             Self::Tile128 => 3,
+            // Those of cuda/linear_wide.cu and two more.
+            Self::Wide64x64 | Self::Wide128x64 => 4,
+            Self::Wide128x128 | Self::Wide192x128 => 5,
         };
         let (rows, tokens) = self.shape();
         let scales = match w.format() {
@@ -190,7 +262,8 @@ impl Variant {
             _ => 0,
         };
         let stages = stages * (rows * w.format().step_bytes() + tokens * TOKEN_BYTES) + scales;
-        stages.max(self.sum_bytes())
+        let bytes = stages.max(self.sum_bytes());
+        if self.is_wide() { (bytes + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED) } else { bytes }
     }
 }
 
