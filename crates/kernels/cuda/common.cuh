@@ -37,10 +37,16 @@
 namespace vlinders {
 
 // Blocks of a kernel may start while the one before it ends, where the host asks for it: wait until its results are there, and
-// those of all before. Then let the next one start, for which the same holds.
+// those of all before.
 __device__ __forceinline__ void follow_others() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The next kernel may start as soon as all blocks are here, or at their ends. Later is better: blocks that start while others are at
+// work share what multiprocessors are free, and leave those that become free to nobody. Behind `follow_others`.
+__device__ __forceinline__ void let_others_follow() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }

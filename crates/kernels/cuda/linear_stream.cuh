@@ -1,7 +1,7 @@
 // Products with few tokens, which take as long as reading the weights does.
 //
 // A block has 16 kRows rows of w and all tokens. Its warps take chunks of k in turn; weights go from device memory straight to
-// registers, those of two groups of steps being under way at any time. x comes through the first-level cache. Sums of chunks meet in
+// registers, those of some groups of steps being under way at any time. x comes through the first-level cache. Sums of chunks meet in
 // shared memory, where threads add them up in order.
 #pragma once
 #include "linear_store.cuh"
@@ -18,6 +18,9 @@ struct Stream {
   // Steps whose weights are loaded together: for a lane 64 bytes of a tile, or of all tiles if that is more.
   static constexpr int kGroup = 4 / kPieces > kRows ? 4 / kPieces / kRows : 1;
   static constexpr int kGroups = kStepsOfChunk / kGroup;
+  // Groups under way, and chunks that have as many together. Where rows are few and have no scales, registers have room for more.
+  static constexpr int kRing = kRows == 1 && Format::kScales != Scales::kBlock ? 4 : 2;
+  static constexpr int kTurn = kRing > kGroups ? kRing / kGroups : 1;
   static constexpr int kM = 16 * kRows, kN = 8 * kTokens;
   // Sums of a chunk lie by token; four more keep lanes in banks of their own.
   static constexpr int kPitch = kM + 4, kSlot = kN * kPitch;
@@ -34,6 +37,11 @@ struct Stream {
 
   __device__ __forceinline__ Stream(const LinearParams& p, int row_block)
       : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), first_row(row_block * kM) {}
+
+  // The first step of group `j` of a chunk, or of one that comes later to the same warp.
+  static __device__ __forceinline__ int step_at(int chunk, int j) {
+    return (chunk + j / kGroups * kWarps) * kStepsOfChunk + j % kGroups * kGroup;
+  }
 
   __device__ __forceinline__ void load(Group& group, int step) const {
 #pragma unroll
@@ -101,25 +109,29 @@ struct Stream {
     const int chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk;
     const int warp = threadIdx.x / kWarp;
     float totals[kOwn] = {};
-    Group now = {};
-    load(now, warp * kStepsOfChunk);
+    Group ring[kRing] = {};
+#pragma unroll
+    for (int i = 0; i < kRing; i++) load(ring[i], step_at(warp, i));
     if (kEager) follow_others();
     for (int base = 0; base < chunks; base += p.slots) {
       const int count = min(p.slots, chunks - base);
-      for (int slot = warp; slot < count; slot += kWarps) {
-        const int step = (base + slot) * kStepsOfChunk;
-        float sums[kRows][kTokens][4] = {};
+      for (int first = warp; first < count; first += kTurn * kWarps) {
 #pragma unroll
-        for (int j = 0; j < kGroups; j++) {
-          // p.slots is a multiple of the number of warps, so the next chunk is as far away in any round.
-          const int next_step = step + (j + 1 < kGroups ? (j + 1) * kGroup : kWarps * kStepsOfChunk);
-          Group next = {};
-          load(next, next_step);
-          multiply(now, step + j * kGroup, sums);
-          now = next;
+        for (int turn = 0; turn < kTurn; turn++) {
+          const int slot = first + turn * kWarps;
+          // Only the last round has no whole turns: p.slots is a multiple of the chunks of all warps.
+          if (slot >= count) break;
+          float sums[kRows][kTokens][4] = {};
+#pragma unroll
+          for (int j = 0; j < kGroups; j++) {
+            Group& group = ring[(turn * kGroups + j) % kRing];
+            multiply(group, step_at(base + slot, j), sums);
+            load(group, step_at(base + slot, j + kRing));
+          }
+          keep(sums, slots + slot * kSlot);
         }
-        keep(sums, slots + slot * kSlot);
       }
+      if (kEager && base + count == chunks) let_others_follow();
       __syncthreads();
 #pragma unroll
       for (int i = 0; i < kOwn; i++) {

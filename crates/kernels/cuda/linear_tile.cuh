@@ -129,6 +129,7 @@ struct Tile {
             }
       }
     }
+    let_others_follow();
     wait_copies<0>();
     __syncthreads();
     store(totals);

@@ -12,11 +12,13 @@ namespace vlinders {
 #ifdef HAS_GROUP_MMA
 template <class Format, class T, int kGroups, int kN, int kAhead>
 struct Wide {
-  static_assert(kAhead >= 2, "a step is asked for before the barrier of the one before it");
+  static_assert(kAhead >= 1, "a step is asked for before its barrier");
   static constexpr int kThreads = kGroups * kGroupThreads;
   static constexpr int kM = 64 * kGroups, kTiles = kM / kTileRows;
   // Steps under way, the one that is multiplied, and the one before.
   static constexpr int kStages = kAhead + 2;
+  // Asking for copies while products are under way takes no time, but registers, of which many threads have few.
+  static constexpr bool kCopyFirst = kThreads > 256;
   static constexpr int kTileBytes = Format::kPieces * kPieceBytes;
   static constexpr int kTokensBytes = kN * kTokenBytes, kStageBytes = kTokensBytes + kTiles * kTileBytes;
   // Where arrivals are counted: behind steps and, later, sums.
@@ -62,6 +64,11 @@ struct Wide {
     copy_to_products(stage_of(step), from, kTokensBytes, arrivals + step % kStages);
   }
 
+  __device__ __forceinline__ void load_next(int step) const {
+    if (lane == 0) load_weights(step + kAhead);
+    if (threadIdx.x == kThreads - kWarp) load_tokens(step + kAhead);
+  }
+
   // Weights of a step, once all of the step is there.
   __device__ __forceinline__ Words fetch(int step) const {
     await_arrivals(arrivals + step % kStages, step / kStages);
@@ -84,13 +91,12 @@ struct Wide {
   }
 
   __device__ void run() const {
-    const bool has_weights = lane == 0, has_tokens = threadIdx.x == kThreads - kWarp;
     if (threadIdx.x == 0) prepare_arrivals(arrivals, kStages);
     __syncthreads();
-    if (has_weights)
+    if (lane == 0)
       for (int step = 0; step < kAhead; step++) load_weights(step);
     follow_others();
-    if (has_tokens)
+    if (threadIdx.x == kThreads - kWarp)
       for (int step = 0; step < kAhead; step++) load_tokens(step);
     __syncthreads();
     float sums[kN / 8][4] = {}, totals[kN / 8][4] = {};
@@ -99,11 +105,11 @@ struct Wide {
       for (int j = 0; j < kStepsOfChunk; j++) {
         const int step = first + j;
         if (step >= p.steps) break;
-        // All are done with the step before the last: the next one takes its place.
+        // All are done with the step before the last; another one takes its place while this one is multiplied.
         __syncthreads();
-        if (has_weights) load_weights(step + kAhead);
-        if (has_tokens) load_tokens(step + kAhead);
+        if (kCopyFirst) load_next(step);
         multiply_step(fetch(step), step, j > 0, sums);
+        if (!kCopyFirst) load_next(step);
         // The step before is done, and its registers are free.
         if (j < kStepsOfChunk - 1) wait_products<1>();
       }
@@ -114,6 +120,7 @@ struct Wide {
 #pragma unroll
         for (int i = 0; i < 4; i++) totals[n][i] += sums[n][i];
     }
+    let_others_follow();
     __syncthreads();
     store(totals);
   }

@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 use crate::Setting;
-use crate::clock::{memory, random, report, seconds_of, seconds_of_library};
+use crate::clock::{memory, random, report, seconds_of_copies, seconds_of_library};
 
 /// Columns of what is copied.
 const COLS: usize = 8192;
@@ -13,7 +13,7 @@ pub(crate) fn run(setting: Setting) {
     let rows = model.copy_bytes / (2 * COLS);
     let from = random(&gpu, rows, COLS);
     let to = memory(&gpu, &[rows, COLS], DType::BF16);
-    let seconds = seconds_of(&gpu, setting.rounds, 1, |_| gpu.copy(&from, &to));
+    let seconds = seconds_of_copies(&gpu, setting.rounds, &from, &to);
     report("copy", 2.0 * from.num_bytes() as f64 / seconds / 1e9, "GB/s", "");
     drop((from, to));
     let n = model.product;

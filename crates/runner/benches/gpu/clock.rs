@@ -12,6 +12,8 @@ use crate::measured::median;
 const ROUND: f64 = 0.02;
 /// The most that a round repeats its calls.
 const MOST_REPEATS: f64 = 100.0;
+/// Copies of a round, each of which is long.
+const COPIES: usize = 8;
 /// Rows of random numbers that are repeated where more are asked for.
 const RANDOM_ROWS: usize = 256;
 
@@ -47,6 +49,18 @@ pub(crate) fn seconds_of(
     run(1);
     let repeats = (ROUND / run(1)).ceil().clamp(1.0, MOST_REPEATS) as usize;
     median((0..rounds).map(|_| run(repeats)).collect()) / (repeats * sets) as f64
+}
+
+/// Seconds of a large copy, the median of `rounds`. Not in a graph, where a copy engine would do it, which is slower.
+pub(crate) fn seconds_of_copies(gpu: &Gpu, rounds: usize, from: &GpuTensor, to: &GpuTensor) -> f64 {
+    let run = |copies: usize| {
+        let started = Instant::now();
+        (0..copies).for_each(|_| gpu.copy(from, to).expect("a copy"));
+        gpu.wait().expect("a device");
+        started.elapsed().as_secs_f64() / copies as f64
+    };
+    run(1);
+    median((0..rounds).map(|_| run(COPIES)).collect())
 }
 
 /// Seconds of a product of two tensors in bf16 by the vendor's library, if there is one here.

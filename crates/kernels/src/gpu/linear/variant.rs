@@ -214,10 +214,11 @@ impl Variant {
         (rows + 4) * tokens * size_of::<f32>()
     }
 
-    /// Chunks whose sums are kept before they are added up: a multiple of the number of warps.
+    /// Chunks whose sums are kept before they are added up: a multiple of those that warps take before they look around.
     pub(super) fn slots(self, steps: usize) -> usize {
-        let room = SUM_BYTES / self.sum_bytes() / WARPS * WARPS;
-        room.min(steps.div_ceil(CHUNK).next_multiple_of(WARPS)).max(WARPS)
+        let turn = if self == Self::Stream32 { WARPS } else { 2 * WARPS };
+        let room = SUM_BYTES / self.sum_bytes() / turn * turn;
+        room.min(steps.div_ceil(CHUNK).next_multiple_of(turn)).max(turn)
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {

@@ -1,8 +1,8 @@
 //! Sampling on a device: what rows and slots do to each other.
 
 use super::*;
-use crate::gpu::Said;
 use crate::gpu::testing::{device, devices, ids_on_gpu, on_gpu};
+use crate::gpu::{Said, tests_run_on_cuda};
 use crate::testing::noise;
 use vlinders_device::Gpu;
 
@@ -133,8 +133,11 @@ fn rows_of_padding_and_given_tokens_draw_nothing() {
     assert!((given.logprob + total).abs() < 1e-5, "{given:?}");
     assert_eq!(given.top[0].0, 3);
     assert!((given.top[0].1 - (1.0 - total)).abs() < 1e-5, "{given:?}");
-    let untouched = |words: &[u32]| words.iter().all(|word| *word == u32::MAX);
-    assert!(untouched(&found[0].1) && untouched(&found[2].1), "rows that do not ask are not written");
+    // Memory of an emulation is full of ones.
+    if !tests_run_on_cuda().unwrap() {
+        let untouched = |words: &[u32]| words.iter().all(|word| *word == u32::MAX);
+        assert!(untouched(&found[0].1) && untouched(&found[2].1), "rows that do not ask are not written");
+    }
 }
 
 #[test]
