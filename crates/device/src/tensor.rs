@@ -108,7 +108,8 @@ impl GpuTensor {
         Ok(Self { region: Arc::clone(buffer.region()), offset: 0, dims: dims.to_vec(), dtype })
     }
 
-    /// A copy of a tensor of candle, in memory that stays.
+    /// A copy of a tensor of candle, in memory that stays. It is there when this returns: kernels may read what stays before
+    /// kernels before them have ended.
     ///
     /// # Errors
     /// When the device has no memory for it.
@@ -116,6 +117,7 @@ impl GpuTensor {
         let bytes = bytes_of(tensor)?;
         let buffer = gpu.allocate(bytes.len())?;
         gpu.write(&buffer, 0, &bytes)?;
+        gpu.wait()?;
         Self::of_buffer(&buffer, tensor.dims(), tensor.dtype())
     }
 

@@ -8,11 +8,13 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cstdint>
+#include <type_traits>
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
 // Aligned for products of warpgroups.
 #define WIDE_SHARED_BYTES(name) extern __shared__ __align__(1024) unsigned char name[]
-// `extern "C"` and the parameters of a kernel of at most `threads` threads a block, which calls `follow_others` itself before it
-// reads anything but its parameters and weights, or writes.
+// `extern "C"` and the parameters of a kernel of at most `threads` threads a block, which calls `follow_others` itself, in all
+// blocks, before it writes or reads anything but its parameters and what was there before the kernel before it began: weights,
+// tables, and what the host says of a step.
 #define EAGER_KERNEL(name, Params, threads) \
   extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
 #else
@@ -103,15 +105,14 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-// The sum over a block, on all threads. `scratch` has room for one number of each warp; the block has whole warps.
+// The sum over a block, on all threads. `scratch` has room for one number of each warp, which is not to be written again before
+// another barrier; the block has whole warps.
 __device__ __forceinline__ float block_sum(float x, float* scratch) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   x = warp_sum(x);
   if (lane == 0) scratch[warp] = x;
   __syncthreads();
-  x = warp_sum(lane < warps ? scratch[lane] : 0.0f);
-  __syncthreads();
-  return x;
+  return warp_sum(lane < warps ? scratch[lane] : 0.0f);
 }
 
 // Two numbers in one register, the first in the low half.

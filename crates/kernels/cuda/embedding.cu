@@ -5,6 +5,7 @@ namespace vlinders {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kEach = 4;  // numbers of a thread
 
 struct EmbeddingParams {
   uint64_t ids;     // [tokens] u32
@@ -23,8 +24,18 @@ __device__ void embedding(const EmbeddingParams& p) {
   const uint32_t row = at<const uint32_t>(p.ids)[blockIdx.x] - p.first;
   const bool ours = row < (uint32_t)p.out;
   float* y = at<float>(p.y) + (int64_t)blockIdx.x * p.inn;
-  for (int k = threadIdx.x; k < p.inn; k += kThreads)
-    y[k] = ours ? weight_at<Format>(p.codes, p.scales, p.steps, (int)row, k) : 0.0f;
+  const int first = blockIdx.y * (kEach * kThreads) + threadIdx.x;
+  float numbers[kEach] = {};
+#pragma unroll
+  for (int j = 0; j < kEach; j++) {
+    const int k = first + j * kThreads;
+    if (ours && k < p.inn) numbers[j] = weight_at<Format>(p.codes, p.scales, p.steps, (int)row, k);
+  }
+#pragma unroll
+  for (int j = 0; j < kEach; j++) {
+    const int k = first + j * kThreads;
+    if (k < p.inn) y[k] = numbers[j];
+  }
 }
 
 struct GatherParams {
@@ -42,7 +53,8 @@ __device__ __forceinline__ void gather(const GatherParams& p, Unit nan) {
   const Unit* from = at<const Unit>(p.x + (uint64_t)row * p.row_bytes);
   Unit* to = at<Unit>(p.y + (uint64_t)blockIdx.x * p.row_bytes);
   // A row that does not exist is full of NaNs.
-  for (int64_t i = threadIdx.x; i < p.row_bytes / (int64_t)sizeof(Unit); i += kThreads) to[i] = row < p.count ? from[i] : nan;
+  const int64_t i = (int64_t)blockIdx.y * kThreads + threadIdx.x;
+  if (i < p.row_bytes / (int64_t)sizeof(Unit)) to[i] = row < p.count ? from[i] : nan;
 }
 
 }  // namespace

@@ -1,13 +1,14 @@
 // From rows of queries, keys and values to attention: norms of heads, rotation, and keys and values in their slots.
 //
-// A warp has one head of one token, two neighbouring numbers a lane. Everything is computed in f32.
+// A warp has up to 256 numbers of one token, of as many heads as that is, two neighbouring ones a lane at a time. Everything is
+// computed in f32. Angles, positions and slots are older than the kernel before this one.
 #include "common.cuh"
 
 namespace vlinders {
 namespace {
 
-constexpr int kQkvThreads = 256;
-constexpr int kQkvPairs = 256 / 2 / kWarp;  // pairs of numbers that a lane has, at most
+constexpr int kQkvThreads = 128;
+constexpr int kQkvPairs = 256 / 2 / kWarp;  // pairs of numbers that a lane has
 
 struct QkvParams {
   uint64_t qkv;             // [n, (heads + 2 kv_heads) head_dim] T
@@ -18,9 +19,8 @@ struct QkvParams {
   uint64_t q;               // [n, heads, head_dim] T
   uint64_t keys, values;    // [blocks, kv_heads, block_size, head_dim] C
   uint64_t key_scales, value_scales;  // [blocks, kv_heads, block_size] f32, or 0
-  int32_t tokens, heads, kv_heads, head_dim, half, block_size;
+  int32_t heads, kv_heads, head_dim, half, block_size;
   float eps;
-  uint32_t unused;
 };
 
 template <class T>
@@ -38,10 +38,11 @@ __device__ __forceinline__ void store_two(T* to, float2 x) {
 }
 
 // The scale of a head's codes, as on the CPU: NaN when a number of it is not finite.
-__device__ __forceinline__ float scale_of(const float2 (&x)[kQkvPairs]) {
+template <int kPairs>
+__device__ __forceinline__ float scale_of(const float2 (&x)[kPairs]) {
   uint32_t greatest = 0;
 #pragma unroll
-  for (int j = 0; j < kQkvPairs; j++)
+  for (int j = 0; j < kPairs; j++)
     greatest = max(greatest, max(__float_as_uint(x[j].x) & 0x7fffffffu, __float_as_uint(x[j].y) & 0x7fffffffu));
 #pragma unroll
   for (int bit = 16; bit > 0; bit /= 2) greatest = max(greatest, __shfl_xor_sync(kFullMask, greatest, bit));
@@ -50,84 +51,135 @@ __device__ __forceinline__ float scale_of(const float2 (&x)[kQkvPairs]) {
 }
 __device__ __forceinline__ int8_t code_of(float x) { return x == x ? (int8_t)__float2int_rn(x) : (int8_t)0; }
 
-template <class T, class C>
-__device__ void qkv(const QkvParams& p) {
-  const int lane = threadIdx.x % kWarp, d = p.head_dim, heads = p.heads + 2 * p.kv_heads;
-  const int64_t number = (int64_t)blockIdx.x * (kQkvThreads / kWarp) + threadIdx.x / kWarp;
-  if (number >= (int64_t)p.tokens * heads) return;
-  const int token = (int)(number / heads), head = (int)(number % heads);
-  const bool is_query = head < p.heads, is_value = head >= p.heads + p.kv_heads;
-  const T* from = at<const T>(p.qkv) + number * d;
-  float2 x[kQkvPairs];
+// Two neighbouring numbers of a head, and where those are that they are turned with.
+struct Place {
+  int i;                // of the first
+  bool both;            // there are such numbers
+  bool first[2];        // whether they are in the first half of what is turned
+  bool turned[2];       // or in any
+  bool pair;            // whether the others are neighbours, too, and lie where a pair does
+  int other[2];
+
+  __device__ __forceinline__ Place(int i, int d, int half) : i(i), both(i < d), pair(half % 2 == 0) {
 #pragma unroll
-  for (int j = 0; j < kQkvPairs; j++) {
-    const int i = 2 * (lane + j * kWarp);
-    x[j] = i < d ? load_two(from + i) : make_float2(0.0f, 0.0f);
-  }
-  if (!is_value) {
-    const T* weight = at<const T>(is_query ? p.q_norm : p.k_norm);
-    float scale = 1.0f;
-    if (weight) {
-      float squares = 0.0f;
-#pragma unroll
-      for (int j = 0; j < kQkvPairs; j++) squares = __fmaf_rn(x[j].x, x[j].x, __fmaf_rn(x[j].y, x[j].y, squares));
-      scale = rsqrtf(warp_sum(squares) / d + p.eps);
-    }
-    const int64_t angle = (int64_t)at<const uint32_t>(p.positions)[token] * p.half;
-    // What a number is before its rotation, wherever it is.
-    auto plain = [&](int i, float raw) { return weight ? raw * scale * to_float(weight[i]) : raw; };
-    auto turned = [&](int i, float raw) {
-      const float own = plain(i, raw);
-      if (i >= 2 * p.half) return own;
-      const bool first = i < p.half;
-      const int other = first ? i + p.half : i - p.half;
-      const float c = at<const float>(p.cos)[angle + (first ? i : other)];
-      const float s = at<const float>(p.sin)[angle + (first ? i : other)];
-      const float with = plain(other, to_float(from[other]));
-      return first ? own * c - with * s : own * c + with * s;
-    };
-#pragma unroll
-    for (int j = 0; j < kQkvPairs; j++) {
-      const int i = 2 * (lane + j * kWarp);
-      if (i < d) x[j] = make_float2(turned(i, x[j].x), turned(i + 1, x[j].y));
+    for (int k = 0; k < 2; k++) {
+      first[k] = i + k < half;
+      turned[k] = i + k < 2 * half;
+      other[k] = !turned[k] ? i + k : first[k] ? i + k + half : i + k - half;
     }
   }
-  if (is_query) {
-    T* to = at<T>(p.q) + ((int64_t)token * p.heads + head) * d;
-#pragma unroll
-    for (int j = 0; j < kQkvPairs; j++) {
-      const int i = 2 * (lane + j * kWarp);
-      if (i < d) store_two(to + i, x[j]);
-    }
-    return;
+  // Of a head or its norm.
+  template <class T>
+  __device__ __forceinline__ float2 others(const T* of) const {
+    return pair ? load_two(of + other[0]) : make_float2(to_float(of[other[0]]), to_float(of[other[1]]));
   }
+  // Of a row of angles; `rest` for numbers that are not turned.
+  __device__ __forceinline__ float2 angles(const float* of, float rest) const {
+    const int at[2] = {first[0] ? i : other[0], first[1] ? i + 1 : other[1]};
+    if (pair) return turned[0] ? load_two(of + at[0]) : make_float2(rest, rest);
+    return make_float2(turned[0] ? of[at[0]] : rest, turned[1] ? of[at[1]] : rest);
+  }
+};
+
+// `kPairs`: pairs of one head that a lane has.
+template <class T, class C, int kPairs>
+__device__ __forceinline__ void qkv(const QkvParams& p) {
+  constexpr int kHeads = kQkvPairs / kPairs;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, d = p.head_dim, all = p.heads + 2 * p.kv_heads;
+  const int token = blockIdx.x, head = (blockIdx.y * (kQkvThreads / kWarp) + warp) * kHeads;
   const uint32_t slot = at<const uint32_t>(p.slots)[token];
-  if (slot == 0xffffffffu) return;
-  const int64_t block = slot / (uint32_t)p.block_size, offset = slot % (uint32_t)p.block_size;
-  const int64_t row = (block * p.kv_heads + (head - p.heads) % p.kv_heads) * p.block_size + offset;
-  C* to = at<C>(is_value ? p.values : p.keys) + row * d;
-  if constexpr (sizeof(C) == 1) {
-    const float scale = scale_of(x), by = __frcp_rn(scale);
-    if (lane == 0) at<float>(is_value ? p.value_scales : p.key_scales)[row] = scale;
+  const int64_t angle = (int64_t)at<const uint32_t>(p.positions)[token] * p.half;
+  float2 c[kPairs], s[kPairs];
 #pragma unroll
-    for (int j = 0; j < kQkvPairs; j++) {
-      const int i = 2 * (lane + j * kWarp);
-      if (i < d) *reinterpret_cast<Two<C>*>(to + i) = {code_of(x[j].x * by), code_of(x[j].y * by)};
-    }
-  } else {
+  for (int j = 0; j < kPairs; j++) {
+    const Place place(2 * (lane + j * kWarp), d, p.half);
+    c[j] = place.angles(at<const float>(p.cos) + angle, 1.0f);
+    s[j] = place.angles(at<const float>(p.sin) + angle, 0.0f);
+    if (place.first[0]) s[j].x = -s[j].x;
+    if (place.first[1]) s[j].y = -s[j].y;
+  }
+  const uint32_t block = slot / (uint32_t)p.block_size, offset = slot % (uint32_t)p.block_size;
+  follow_others();
+
+  const T* from = at<const T>(p.qkv) + ((int64_t)token * all + head) * d;
+  float2 x[kHeads][kPairs], with[kHeads][kPairs];
 #pragma unroll
-    for (int j = 0; j < kQkvPairs; j++) {
-      const int i = 2 * (lane + j * kWarp);
-      if (i < d) store_two(to + i, x[j]);
+  for (int h = 0; h < kHeads; h++) {
+#pragma unroll
+    for (int j = 0; j < kPairs; j++) {
+      const Place place(2 * (lane + j * kWarp), d, p.half);
+      const bool there = head + h < all && place.both;
+      x[h][j] = there ? load_two(from + h * d + place.i) : make_float2(0.0f, 0.0f);
+      with[h][j] = there ? place.others(from + h * d) : make_float2(0.0f, 0.0f);
     }
   }
+#pragma unroll
+  for (int h = 0; h < kHeads; h++) {
+    if (head + h >= all) return;
+    const bool is_query = head + h < p.heads, is_value = head + h >= p.heads + p.kv_heads;
+    if (!is_value) {
+      const T* weight = at<const T>(is_query ? p.q_norm : p.k_norm);
+      if (weight) {
+        float squares = 0.0f;
+#pragma unroll
+        for (int j = 0; j < kPairs; j++)
+          squares = __fmaf_rn(x[h][j].x, x[h][j].x, __fmaf_rn(x[h][j].y, x[h][j].y, squares));
+        const float scale = rsqrtf(warp_sum(squares) / d + p.eps);
+#pragma unroll
+        for (int j = 0; j < kPairs; j++) {
+          const Place place(2 * (lane + j * kWarp), d, p.half);
+          if (!place.both) continue;
+          const float2 own = load_two(weight + place.i), other = place.others(weight);
+          x[h][j] = make_float2(x[h][j].x * scale * own.x, x[h][j].y * scale * own.y);
+          with[h][j] = make_float2(with[h][j].x * scale * other.x, with[h][j].y * scale * other.y);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kPairs; j++)
+        x[h][j] = make_float2(__fmaf_rn(x[h][j].x, c[j].x, __fmul_rn(with[h][j].x, s[j].x)),
+                              __fmaf_rn(x[h][j].y, c[j].y, __fmul_rn(with[h][j].y, s[j].y)));
+    }
+    auto store = [&](auto* to) {
+#pragma unroll
+      for (int j = 0; j < kPairs; j++) {
+        const int i = 2 * (lane + j * kWarp);
+        if (i < d) store_two(to + i, x[h][j]);
+      }
+    };
+    if (is_query) {
+      store(at<T>(p.q) + ((int64_t)token * p.heads + head + h) * d);
+      continue;
+    }
+    if (slot == 0xffffffffu) continue;
+    const int kv_head = head + h - p.heads - (is_value ? p.kv_heads : 0);
+    const int64_t row = ((int64_t)block * p.kv_heads + kv_head) * p.block_size + offset;
+    C* to = at<C>(is_value ? p.values : p.keys) + row * d;
+    if constexpr (sizeof(C) == 1) {
+      const float scale = scale_of(x[h]), by = __frcp_rn(scale);
+      if (lane == 0) at<float>(is_value ? p.value_scales : p.key_scales)[row] = scale;
+#pragma unroll
+      for (int j = 0; j < kPairs; j++) {
+        const int i = 2 * (lane + j * kWarp);
+        if (i < d) *reinterpret_cast<Two<C>*>(to + i) = {code_of(x[h][j].x * by), code_of(x[h][j].y * by)};
+      }
+    } else {
+      store(to);
+    }
+  }
+}
+
+template <class T, class C>
+__device__ __forceinline__ void qkv(const QkvParams& p) {
+  if (p.head_dim <= 2 * kWarp) qkv<T, C, 1>(p);
+  else if (p.head_dim <= 4 * kWarp) qkv<T, C, 2>(p);
+  else qkv<T, C, 4>(p);
 }
 
 }  // namespace
 }  // namespace vlinders
 
 #define QKV(name, T, C) \
-  KERNEL(name, vlinders::QkvParams, vlinders::kQkvThreads) { vlinders::qkv<T, C>(p); }
+  EAGER_KERNEL(name, vlinders::QkvParams, vlinders::kQkvThreads) { vlinders::qkv<T, C>(p); }
 QKV(qkv_bf16_bf16, vlinders::bf16, vlinders::bf16)
 QKV(qkv_bf16_int8, vlinders::bf16, int8_t)
 QKV(qkv_f16_f16, vlinders::f16, vlinders::f16)

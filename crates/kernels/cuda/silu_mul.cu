@@ -16,7 +16,7 @@ struct SiluMulParams {
 template <class T>
 __device__ __forceinline__ T silu_mul(T gate, T up) {
   const float x = to_float(gate);
-  return from_float<T>(x / (1.0f + expf(-x)) * to_float(up));
+  return from_float<T>(__fdividef(x, 1.0f + __expf(-x)) * to_float(up));
 }
 
 template <class T>
@@ -24,18 +24,17 @@ __device__ void silu_mul(const SiluMulParams& p) {
   const T* gate = at<const T>(p.gate_up) + (int64_t)blockIdx.x * 2 * p.width;
   const T* up = gate + p.width;
   T* y = at<T>(p.y) + (int64_t)blockIdx.x * p.width;
-  const int start = blockIdx.y * kThreads + threadIdx.x, stride = gridDim.y * kThreads;
+  const int start = blockIdx.y * kThreads + threadIdx.x;
   if (p.alike) {
-    constexpr int kCount = Pack<T>::kCount;
-    for (int i = start * kCount; i < p.width; i += stride * kCount) {
-      const Pack<T> gates = load_pack(gate + i), ups = load_pack(up + i);
-      Pack<T> values;
+    const int i = start * Pack<T>::kCount;
+    if (i >= p.width) return;
+    const Pack<T> gates = load_pack(gate + i), ups = load_pack(up + i);
+    Pack<T> values;
 #pragma unroll
-      for (int j = 0; j < kCount; j++) values.values[j] = silu_mul(gates.values[j], ups.values[j]);
-      store_pack(y + i, values);
-    }
-  } else {
-    for (int i = start; i < p.width; i += stride) y[i] = silu_mul(gate[i], up[i]);
+    for (int j = 0; j < Pack<T>::kCount; j++) values.values[j] = silu_mul(gates.values[j], ups.values[j]);
+    store_pack(y + i, values);
+  } else if (start < p.width) {
+    y[start] = silu_mul(gate[start], up[start]);
   }
 }
 

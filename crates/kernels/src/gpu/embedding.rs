@@ -7,6 +7,8 @@ use super::{GpuFormat, GpuMatrix};
 use crate::error::{KernelError, Result};
 
 const THREADS: u32 = 256;
+/// Numbers of a row that a block looks up.
+const EMBEDDED: usize = 4 * THREADS as usize;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -68,8 +70,9 @@ pub fn embedding(ids: &GpuTensor, table: &GpuMatrix, first: usize) -> Result<Gpu
         inn: table.in_features() as i32,
         steps: table.steps() as i32,
     };
+    let grid = Grid::of_two(n, table.in_features().div_ceil(EMBEDDED), THREADS);
     // SAFETY: the kernel reads rows that the table has, and no others; the output is new.
-    unsafe { ids.gpu().launch(kernel, Grid::of(n, THREADS), &params)? };
+    unsafe { ids.gpu().launch(kernel, grid, &params)? };
     Ok(y)
 }
 
@@ -85,16 +88,19 @@ pub fn gather_rows(x: &GpuTensor, rows: &GpuTensor) -> Result<GpuTensor> {
     };
     let y = x.gpu().empty(&[m, *d], x.dtype())?;
     let row_bytes = d * x.dtype().size_in_bytes();
+    let alike = row_bytes.is_multiple_of(16) && x.address().is_multiple_of(16);
+    let units = row_bytes / if alike { 16 } else { 2 };
     let params = GatherParams {
         x: x.address(),
         rows: rows.address(),
         y: y.address(),
         row_bytes: row_bytes as i64,
         count: u32::try_from(*n).unwrap_or(u32::MAX),
-        alike: u32::from(row_bytes.is_multiple_of(16) && x.address().is_multiple_of(16)),
+        alike: u32::from(alike),
     };
+    let grid = Grid::of_two(m, units.div_ceil(THREADS as usize), THREADS);
     // SAFETY: the kernel reads rows that `x` has, and no others; the output is new.
-    unsafe { x.gpu().launch("gather_rows", Grid::of(m, THREADS), &params)? };
+    unsafe { x.gpu().launch("gather_rows", grid, &params)? };
     Ok(y)
 }
 
@@ -117,7 +123,7 @@ mod tests {
     #[test]
     fn rows_of_a_share_are_looked_up_and_others_are_zeros() {
         let gpu = device();
-        for hidden in [8, 100, 320] {
+        for hidden in [8, 100, 320, 1100] {
             let numbers = noise(3, 10 * hidden);
             for (format, error) in [
                 (GpuFormat::F32, 0.0),
@@ -149,7 +155,7 @@ mod tests {
     fn rows_are_picked_out_in_any_order() {
         let gpu = device();
         for dtype in DTYPES {
-            for d in [16, 5] {
+            for d in [16, 5, 4104] {
                 let values = rounded_to(dtype, &noise(4, 6 * d));
                 let rows = [5, 0, 0, 3, 6];
                 let y =

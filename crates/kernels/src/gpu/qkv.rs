@@ -9,9 +9,9 @@ use crate::kv::KvDtype;
 use crate::qkv::{HeadNorms, Rotation};
 
 const OP: &str = "qkv";
-const THREADS: u32 = 256;
-/// Heads of a block: a warp each.
-const HEADS: usize = THREADS as usize / 32;
+const THREADS: u32 = 128;
+/// Pairs of numbers that a lane of a warp has.
+const PAIRS: usize = 4;
 
 /// Tables of angles and positions (u32) on the device.
 type GpuRotation<'a> = Rotation<'a, GpuTensor, &'a GpuTensor>;
@@ -31,14 +31,12 @@ struct QkvParams {
     values: u64,
     key_scales: u64,
     value_scales: u64,
-    tokens: i32,
     heads: i32,
     kv_heads: i32,
     head_dim: i32,
     half: i32,
     block_size: i32,
     eps: f32,
-    unused: u32,
 }
 
 // SAFETY: the struct of cuda/qkv.cu, without padding.
@@ -49,7 +47,7 @@ unsafe impl Params for QkvParams {}
 /// is `u32::MAX`. Returns the queries, `[n, heads, head_dim]`, in the type of `qkv`.
 ///
 /// Positions and slots are on the device, so nobody checks them: positions must lie in the tables, slots in the cache, and
-/// no slot may be given twice.
+/// no slot may be given twice. They are copied there by the host, or are older than what the step was last asked for.
 ///
 /// # Errors
 /// Shapes and types that do not fit, or a failing device.
@@ -98,16 +96,16 @@ pub fn qkv(
         values,
         key_scales,
         value_scales,
-        tokens: n as i32,
         heads: heads as i32,
         kv_heads: kv_heads as i32,
         head_dim: d as i32,
         half: half as i32,
         block_size: shape.block_size as i32,
         eps: norms.map_or(0.0, |norms| norms.eps as f32),
-        unused: 0,
     };
-    let grid = Grid::of((n * (heads + 2 * kv_heads)).div_ceil(HEADS), THREADS);
+    let heads_of_warp = PAIRS / d.div_ceil(64).next_power_of_two();
+    let heads_of_block = THREADS as usize / 32 * heads_of_warp;
+    let grid = Grid::of_two(n, (heads + 2 * kv_heads).div_ceil(heads_of_block), THREADS);
     // SAFETY: the shapes were checked, the caller answers for positions and slots, and the stream orders accesses to the cache.
     unsafe { qkv.gpu().launch(kernel, grid, &params)? };
     Ok(q)
