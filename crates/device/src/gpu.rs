@@ -1,6 +1,7 @@
 //! One GPU: what it is asked to do, in the order of asking.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::DType;
@@ -265,18 +266,27 @@ impl Gpu {
         unsafe { self.driver().write(to, bytes) }
     }
 
-    /// Copy the first `bytes` of `from` to `to`. They must stay as they are until an event that is recorded later.
+    /// Copy a part of `from` to `offset` in `to`. It must stay as it is until an event that is recorded later.
     ///
     /// # Errors
-    /// When they do not fit, or the driver fails.
-    pub fn write_from_host(&self, to: &DeviceBuffer, from: &HostBuffer, bytes: usize) -> Result<()> {
-        to.check(0, bytes)?;
-        from.check(bytes)?;
+    /// When it does not fit, or the driver fails.
+    pub fn write_from_host(
+        &self,
+        to: &DeviceBuffer,
+        offset: usize,
+        from: &HostBuffer,
+        part: Range<usize>,
+    ) -> Result<()> {
+        from.check(&part)?;
+        to.check(offset, part.len())?;
         if self.is_rehearsing() {
             return Ok(());
         }
         // SAFETY: both ranges were checked.
-        unsafe { self.driver().write_from_host(to.address(), from.as_ptr(), bytes) }
+        unsafe {
+            let from = from.as_ptr().add(part.start);
+            self.driver().write_from_host(to.address() + offset as u64, from, part.len())
+        }
     }
 
     /// The bytes of `from`. Waits for all that was asked before.

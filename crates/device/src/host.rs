@@ -1,5 +1,7 @@
 //! Memory of the host that a device copies to and from by itself, and points in its work to wait for.
 
+use std::ops::Range;
+
 use crate::{DeviceBuffer, DeviceError, Gpu, Result};
 
 /// Memory of the host that stays where it is, so that copies need no help of the program.
@@ -41,11 +43,11 @@ impl HostBuffer {
         self.memory
     }
 
-    pub(crate) fn check(&self, bytes: usize) -> Result<()> {
-        if bytes <= self.bytes {
+    pub(crate) fn check(&self, part: &Range<usize>) -> Result<()> {
+        if part.start <= part.end && part.end <= self.bytes {
             Ok(())
         } else {
-            Err(DeviceError::Tensor(format!("{bytes} bytes are not in a host buffer of {}", self.bytes)))
+            Err(DeviceError::Tensor(format!("bytes {part:?} are not in a host buffer of {}", self.bytes)))
         }
     }
 
@@ -76,21 +78,46 @@ impl Staging {
         Ok(Self { pieces: [(gpu.allocate_host(bytes)?, None), (gpu.allocate_host(bytes)?, None)], turn: 0 })
     }
 
+    /// Bytes that one copy can have.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        self.pieces[self.turn].0.bytes
+    }
+
+    /// The piece whose turn it is, to be filled. Waits for the copy that last left from it.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn bytes_mut(&mut self) -> Result<&mut [u8]> {
+        let (memory, left) = &mut self.pieces[self.turn];
+        if let Some(left) = left.take() {
+            left.wait()?;
+        }
+        Ok(memory.bytes_mut())
+    }
+
+    /// Ask for copies of parts of that piece, each to an offset in a buffer; then it is the other one's turn.
+    ///
+    /// # Errors
+    /// When they do not fit, or the device fails.
+    pub fn leave(&mut self, gpu: &Gpu, copies: &[(&DeviceBuffer, usize, Range<usize>)]) -> Result<()> {
+        let (memory, left) = &mut self.pieces[self.turn];
+        for (to, offset, part) in copies {
+            gpu.write_from_host(to, *offset, memory, part.clone())?;
+        }
+        *left = Some(gpu.record()?);
+        self.turn = 1 - self.turn;
+        Ok(())
+    }
+
     /// Let `fill` write what is to be copied, and ask for the copy of its first `bytes` to `to`. Waits for the copy before the
     /// last one.
     ///
     /// # Errors
     /// When they do not fit, or the device fails.
     pub fn send(&mut self, to: &DeviceBuffer, bytes: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
-        let (memory, left) = &mut self.pieces[self.turn];
-        if let Some(left) = left.take() {
-            left.wait()?;
-        }
-        fill(memory.bytes_mut());
-        to.gpu().write_from_host(to, memory, bytes)?;
-        *left = Some(to.gpu().record()?);
-        self.turn = 1 - self.turn;
-        Ok(())
+        fill(self.bytes_mut()?);
+        self.leave(to.gpu(), &[(to, 0, 0..bytes)])
     }
 }
 

@@ -35,7 +35,7 @@ pub use self::{
     format::GpuFormat,
     kv::GpuKvLayer,
     linear::{Variant as LinearVariant, expert_linear, linear, linear_by},
-    matrix::{GpuMatrix, GpuMatrixBuilder},
+    matrix::{GpuMatrix, GpuMatrixBuilder, RowStaging},
     moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},
     qkv::qkv,

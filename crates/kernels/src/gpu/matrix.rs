@@ -1,13 +1,17 @@
 //! Weight matrices in device memory: filled row by row from what files hold, or with random numbers.
 
 mod encode;
+mod staging;
 #[cfg(test)]
 #[cfg(feature = "emulation")]
 mod tests;
 
+use std::sync::{Mutex, PoisonError};
+
 use vlinders_device::{DeviceBuffer, Gpu, Grid, Params};
 
-use self::encode::encode;
+use self::encode::{encode, same};
+pub use self::staging::RowStaging;
 use super::format::{GpuFormat, STEP};
 use crate::error::{KernelError, Result};
 use crate::stored::Stored;
@@ -25,10 +29,10 @@ pub struct GpuMatrix {
     inn: usize,
 }
 
-/// A [`GpuMatrix`] while its rows arrive, in any order, each once.
+/// A [`GpuMatrix`] while its rows arrive, in any order, each once, from any threads.
 pub struct GpuMatrixBuilder {
     matrix: GpuMatrix,
-    filled: Vec<bool>,
+    filled: Mutex<Vec<bool>>,
 }
 
 #[derive(Clone, Copy)]
@@ -149,6 +153,34 @@ impl GpuMatrix {
     pub(crate) fn steps(&self) -> usize {
         self.inn.div_ceil(STEP)
     }
+
+    /// Bytes of the codes of a row, and of its scales.
+    fn row_bytes(&self) -> (usize, usize) {
+        (self.format.row_bytes(self.inn).unwrap_or(0), self.format.row_scale_bytes(self.inn))
+    }
+
+    /// The kernel that puts rows of codes where they belong, unless they lie in rows.
+    fn placed_by(&self) -> Option<&'static str> {
+        match self.format {
+            GpuFormat::F32 => None,
+            GpuFormat::F16 | GpuFormat::BF16 => Some("place_rows_floats"),
+            GpuFormat::Fp8 | GpuFormat::Q8 => Some("place_rows_bytes"),
+            GpuFormat::Q4 => Some("place_rows_nibbles"),
+        }
+    }
+
+    /// Put `count` rows of codes, which `from` begins with, where they belong.
+    fn place(&self, kernel: &'static str, from: &DeviceBuffer, first_row: usize, count: usize) -> Result<()> {
+        let params = PlaceRowsParams {
+            from: from.address(),
+            codes: self.codes.address(),
+            first_row: first_row as i32,
+            steps: self.steps() as i32,
+        };
+        // SAFETY: the rows were claimed, so they are in the matrix and nobody else's, and `from` has the codes of as many.
+        unsafe { self.gpu().launch(kernel, Grid::of(count, THREADS), &params)? };
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for GpuMatrix {
@@ -176,7 +208,8 @@ impl GpuMatrixBuilder {
     /// # Errors
     /// A matrix without elements, or no memory for it.
     pub fn new(gpu: &Gpu, format: GpuFormat, out: usize, inn: usize) -> Result<Self> {
-        Ok(Self { matrix: GpuMatrix::allocate(gpu, format, out, inn)?, filled: vec![false; out] })
+        let matrix = GpuMatrix::allocate(gpu, format, out, inn)?;
+        Ok(Self { matrix, filled: Mutex::new(vec![false; out]) })
     }
 
     /// Fill rows `first_row..` with whole rows, encoded as `stored`; what the format can not hold is rounded.
@@ -185,17 +218,77 @@ impl GpuMatrixBuilder {
     /// A number of columns that the encoding has no blocks for, bytes that are not whole rows, rows beyond the last,
     /// and rows that were filled before.
     pub fn rows(&mut self, first_row: usize, stored: Stored, bytes: &[u8]) -> Result<()> {
-        let GpuMatrix { codes, scales, format, out, inn } = &self.matrix;
-        let row_bytes = stored.row_bytes(*inn).ok_or_else(|| {
+        self.rows_through(&mut RowStaging::default(), first_row, stored, bytes)
+    }
+
+    /// The same through memory that others pass through, too.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn rows_through(
+        &self,
+        staging: &mut RowStaging,
+        first_row: usize,
+        stored: Stored,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let count = self.claim(first_row, stored, bytes.len())?;
+        let (codes, scales) = self.matrix.row_bytes();
+        let room = staging.bytes_mut(self.matrix.gpu(), count * (codes + scales))?;
+        let (codes, scales) = room.split_at_mut(count * codes);
+        encode(self.matrix.format, stored, self.matrix.inn, bytes, codes, scales)?;
+        staging.send(&self.matrix, first_row, count)
+    }
+
+    /// Whether rows that are encoded as `stored` are what the matrix holds, so that they may be read to [`stage`](Self::stage).
+    #[must_use]
+    pub fn holds(&self, stored: Stored) -> bool {
+        same(self.matrix.format, stored) && self.matrix.inn.is_multiple_of(STEP)
+    }
+
+    /// Memory for a run of so many bytes, with anything in it. Waits until the device has taken what last left from there.
+    ///
+    /// # Errors
+    /// When there is not so much memory, or the device fails.
+    pub fn stage<'a>(&self, staging: &'a mut RowStaging, bytes: usize) -> Result<&'a mut [u8]> {
+        staging.bytes_mut(self.matrix.gpu(), bytes)
+    }
+
+    /// Fill rows `first_row..` with the `bytes` that were last written to [`stage`](Self::stage), which the matrix
+    /// [`holds`](Self::holds) as they are.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows), and another encoding.
+    pub fn staged_rows(
+        &self,
+        staging: &mut RowStaging,
+        first_row: usize,
+        stored: Stored,
+        bytes: usize,
+    ) -> Result<()> {
+        if !self.holds(stored) {
+            let problem = format!("rows of {stored:?} are not what {:?} holds", self.matrix);
+            return Err(KernelError::shape(OP, problem));
+        }
+        let count = self.claim(first_row, stored, bytes)?;
+        staging.send(&self.matrix, first_row, count)
+    }
+
+    /// How many rows so many bytes are; from here on they count as filled.
+    fn claim(&self, first_row: usize, stored: Stored, bytes: usize) -> Result<usize> {
+        let GpuMatrix { out, inn, .. } = self.matrix;
+        let row_bytes = stored.row_bytes(inn).ok_or_else(|| {
             let len = stored.block_len();
             KernelError::shape(OP, format!("rows of {inn} numbers are no whole blocks of {len} ({stored:?})"))
         })?;
-        if !bytes.len().is_multiple_of(row_bytes) {
-            let problem = format!("{} bytes are not whole rows of {row_bytes} bytes", bytes.len());
+        if !bytes.is_multiple_of(row_bytes) {
+            let problem = format!("{bytes} bytes are not whole rows of {row_bytes} bytes");
             return Err(KernelError::shape(OP, problem));
         }
-        let last_row = first_row.saturating_add(bytes.len() / row_bytes);
-        let Some(filled) = self.filled.get_mut(first_row..last_row) else {
+        let count = bytes / row_bytes;
+        let last_row = first_row.saturating_add(count);
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(filled) = filled.get_mut(first_row..last_row) else {
             let problem = format!("rows {first_row}..{last_row} given, the matrix has {out}");
             return Err(KernelError::shape(OP, problem));
         };
@@ -203,31 +296,7 @@ impl GpuMatrixBuilder {
             return Err(KernelError::shape(OP, format!("row {} given twice", first_row + twice)));
         }
         filled.fill(true);
-        let encoded = encode(*format, stored, *inn, bytes)?;
-        let gpu = codes.gpu();
-        if let Some(scales) = scales {
-            gpu.write(scales, first_row * scales.num_bytes() / out, &encoded.scales)?;
-        }
-        let kernel = match format {
-            GpuFormat::F32 => {
-                gpu.write(codes, first_row * codes.num_bytes() / out, &encoded.codes)?;
-                return Ok(());
-            }
-            GpuFormat::F16 | GpuFormat::BF16 => "place_rows_floats",
-            GpuFormat::Fp8 | GpuFormat::Q8 => "place_rows_bytes",
-            GpuFormat::Q4 => "place_rows_nibbles",
-        };
-        let from = gpu.allocate(encoded.codes.len())?;
-        gpu.write(&from, 0, &encoded.codes)?;
-        let params = PlaceRowsParams {
-            from: from.address(),
-            codes: codes.address(),
-            first_row: first_row as i32,
-            steps: self.matrix.steps() as i32,
-        };
-        // SAFETY: rows up to the last one are in the matrix, and `from` has the codes of as many.
-        unsafe { gpu.launch(kernel, Grid::of(last_row - first_row, THREADS), &params)? };
-        Ok(())
+        Ok(count)
     }
 
     /// The finished matrix.
@@ -235,7 +304,8 @@ impl GpuMatrixBuilder {
     /// # Errors
     /// A row that was never filled, or a failing device.
     pub fn finish(self) -> Result<GpuMatrix> {
-        match self.filled.iter().position(|f| !f) {
+        let filled = self.filled.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match filled.iter().position(|f| !f) {
             Some(row) => {
                 Err(KernelError::shape(OP, format!("row {row} of {} was never given", self.matrix.out)))
             }

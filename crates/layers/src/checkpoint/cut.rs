@@ -29,6 +29,11 @@ impl Cut {
         }
     }
 
+    /// Whether all numbers that are read are taken.
+    pub(super) fn is_all(&self) -> bool {
+        self.take.is_none()
+    }
+
     /// The numbers that are taken of rows of blocks, as bytes of f32; `None` when that is all of them, and the blocks can stay as
     /// they are.
     pub(super) fn numbers(&self, stored: Stored, rows: &[u8]) -> Option<Vec<u8>> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use vlinders_device::Tensor;
-use vlinders_kernels::gpu::GpuMatrixBuilder;
+use vlinders_kernels::gpu::{GpuMatrixBuilder, RowStaging};
 use vlinders_kernels::ops::Matrix;
 use vlinders_kernels::{Format, PackedWeight, PackedWeightBuilder, Stored};
 
@@ -74,14 +74,23 @@ enum Target {
 /// What is being filled.
 struct Filling {
     place: Place,
-    matrices: Vec<Mutex<Builder>>,
+    matrices: Vec<Builder>,
     vectors: Vec<Mutex<Vec<f32>>>,
 }
 
 /// A matrix that is being filled.
 enum Builder {
-    Cpu(PackedWeightBuilder),
+    Cpu(Mutex<PackedWeightBuilder>),
     Gpu(GpuMatrixBuilder),
+}
+
+/// What a thread that loads reads to.
+#[derive(Default)]
+struct Worker {
+    buffer: Vec<u8>,
+    ordered: Vec<u8>,
+    /// On the way to a GPU.
+    staging: RowStaging,
 }
 
 // === impl Checkpoint ===
@@ -141,25 +150,16 @@ impl Checkpoint {
         let done = AtomicU64::new(0);
         let (read_ns, convert_ns) = (AtomicU64::new(0), AtomicU64::new(0));
         in_parallel(workers, &|stop| {
-            let (mut buffer, mut ordered) = (Vec::new(), Vec::new());
+            let mut worker = Worker::default();
             while !stop.load(Ordering::Relaxed) {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(run) = runs.get(i) else { break };
                 if let Some(ahead) = runs.get(i + workers) {
                     ahead.prefetch(&self.shards[ahead.shard]);
                 }
-                let before = Instant::now();
-                let bytes = run.read(&self.shards[run.shard], &mut buffer)?;
-                let between = Instant::now();
-                match run.interleaved_head {
-                    None => filling.put(run, &bytes)?,
-                    Some(head) => {
-                        put_halves_apart(&bytes, run.row_bytes, head, &mut ordered);
-                        filling.put(run, &ordered)?;
-                    }
-                }
-                read_ns.fetch_add((between - before).as_nanos() as u64, Ordering::Relaxed);
-                convert_ns.fetch_add(between.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                let (read, convert) = worker.load(run, &self.shards[run.shard], &filling)?;
+                read_ns.fetch_add(read.as_nanos() as u64, Ordering::Relaxed);
+                convert_ns.fetch_add(convert.as_nanos() as u64, Ordering::Relaxed);
                 let len = run.num_bytes();
                 progress(done.fetch_add(len, Ordering::Relaxed) + len, total);
             }
@@ -254,7 +254,7 @@ impl Checkpoint {
                 first_row += part.rows.len();
             }
             let format = precision.format(spec.kind, spec.cols.len(), &encodings);
-            filling.matrices.push(Mutex::new(Builder::new(place, format, first_row, spec.cols.len())?));
+            filling.matrices.push(Builder::new(place, format, first_row, spec.cols.len())?);
         }
         for (vector, spec) in plan.vectors().iter().enumerate() {
             let mut first = 0;
@@ -287,14 +287,28 @@ impl Run {
     }
 
     fn read<'a>(&self, shard: &Shard, buffer: &'a mut Vec<u8>) -> Result<Cow<'a, [u8]>, LayerError> {
+        if self.cut.is_none() {
+            return shard.read(self.offset, self.len, buffer);
+        }
+        buffer.resize(self.num_bytes() as usize, 0);
+        self.read_to(shard, buffer)?;
+        Ok(Cow::Borrowed(&buffer[..]))
+    }
+
+    /// Read to memory of just that size.
+    fn read_to(&self, shard: &Shard, to: &mut [u8]) -> Result<(), LayerError> {
         match &self.cut {
-            None => shard.read(self.offset, self.len, buffer),
+            None => shard.read_to(self.offset, to),
             Some(cut) => {
                 let offset = self.offset + cut.bytes.start as u64;
-                let rows = self.len / self.row_bytes.max(1);
-                shard.read_strided(offset, cut.bytes.len(), self.row_bytes as u64, rows, buffer)
+                shard.read_strided(offset, cut.bytes.len(), self.row_bytes as u64, to)
             }
         }
+    }
+
+    /// Whether what is read are rows as they are.
+    fn is_plain(&self) -> bool {
+        self.interleaved_head.is_none() && self.cut.as_ref().is_none_or(Cut::is_all)
     }
 
     /// Pieces of rows are read one by one, and what lies between is for other ranks to fetch.
@@ -323,23 +337,15 @@ fn put_halves_apart(rows: &[u8], row_bytes: usize, head: usize, ordered: &mut Ve
 impl Builder {
     fn new(place: &Place, format: Format, out: usize, inn: usize) -> Result<Self, LayerError> {
         Ok(match place {
-            Place::Cpu => Self::Cpu(PackedWeight::builder(format, out, inn)?),
+            Place::Cpu => Self::Cpu(Mutex::new(PackedWeight::builder(format, out, inn)?)),
             Place::Gpu { gpu, .. } => Self::Gpu(GpuMatrixBuilder::new(gpu, format.try_into()?, out, inn)?),
         })
-    }
-
-    fn rows(&mut self, first: usize, stored: Stored, bytes: &[u8]) -> Result<(), LayerError> {
-        match self {
-            Self::Cpu(builder) => builder.rows(first, stored, bytes)?,
-            Self::Gpu(builder) => builder.rows(first, stored, bytes)?,
-        }
-        Ok(())
     }
 
     fn finish(self, round_activations: bool) -> Result<Matrix, LayerError> {
         Ok(match self {
             Self::Cpu(builder) => {
-                let mut matrix = builder.finish()?;
+                let mut matrix = builder.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
                 matrix.round_activations(round_activations);
                 Matrix::Cpu(Arc::new(matrix))
             }
@@ -348,16 +354,63 @@ impl Builder {
     }
 }
 
+// === impl Worker ===
+
+impl Worker {
+    /// Load a run; returns how long reading took, and the rest.
+    fn load(
+        &mut self,
+        run: &Run,
+        shard: &Shard,
+        filling: &Filling,
+    ) -> Result<(Duration, Duration), LayerError> {
+        let before = Instant::now();
+        if let Some((builder, first)) = filling.as_it_is(run) {
+            let bytes = run.num_bytes() as usize;
+            run.read_to(shard, builder.stage(&mut self.staging, bytes)?)?;
+            let between = Instant::now();
+            builder.staged_rows(&mut self.staging, first, run.stored, bytes)?;
+            return Ok((between - before, between.elapsed()));
+        }
+        let bytes = run.read(shard, &mut self.buffer)?;
+        let between = Instant::now();
+        match run.interleaved_head {
+            None => filling.put(run, &bytes, &mut self.staging)?,
+            Some(head) => {
+                put_halves_apart(&bytes, run.row_bytes, head, &mut self.ordered);
+                filling.put(run, &self.ordered, &mut self.staging)?;
+            }
+        }
+        Ok((between - before, between.elapsed()))
+    }
+}
+
 // === impl Filling ===
 
 impl Filling {
-    fn put(&self, run: &Run, bytes: &[u8]) -> Result<(), LayerError> {
+    /// The matrix of a GPU that holds what is read as it is, and the first row.
+    fn as_it_is(&self, run: &Run) -> Option<(&GpuMatrixBuilder, usize)> {
+        match run.target {
+            Target::Matrix { matrix, first_row } if run.is_plain() => match &self.matrices[matrix] {
+                Builder::Gpu(builder) if builder.holds(run.stored) => Some((builder, first_row)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn put(&self, run: &Run, bytes: &[u8], staging: &mut RowStaging) -> Result<(), LayerError> {
         match run.target {
             Target::Matrix { matrix, first_row } => {
-                let mut builder = self.matrices[matrix].lock().unwrap_or_else(PoisonError::into_inner);
-                match run.cut.as_ref().and_then(|cut| cut.numbers(run.stored, bytes)) {
-                    None => builder.rows(first_row, run.stored, bytes)?,
-                    Some(numbers) => builder.rows(first_row, Stored::F32, &numbers)?,
+                let numbers = run.cut.as_ref().and_then(|cut| cut.numbers(run.stored, bytes));
+                let (stored, bytes) =
+                    numbers.as_deref().map_or((run.stored, bytes), |all| (Stored::F32, all));
+                match &self.matrices[matrix] {
+                    Builder::Cpu(builder) => {
+                        let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
+                        builder.rows(first_row, stored, bytes)?;
+                    }
+                    Builder::Gpu(builder) => builder.rows_through(staging, first_row, stored, bytes)?,
                 }
             }
             Target::Vector { vector, first, ref take } => {
@@ -373,7 +426,6 @@ impl Filling {
     fn finish(self, plan: &LoadPlan, round_activations: bool) -> Result<LoadedTensors, LayerError> {
         let mut loaded = LoadedTensors { place: self.place, ..LoadedTensors::default() };
         for (builder, spec) in self.matrices.into_iter().zip(plan.matrices()) {
-            let builder = builder.into_inner().unwrap_or_else(PoisonError::into_inner);
             let matrix = builder.finish(round_activations)?;
             loaded.matrices.insert(spec.key().to_owned(), matrix);
         }

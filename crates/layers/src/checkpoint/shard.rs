@@ -61,24 +61,26 @@ impl Shard {
         }
     }
 
-    /// `len` bytes from `offset` on, and the same `rows - 1` times more, each `stride` bytes further, one behind the other.
-    pub(super) fn read_strided<'a>(
+    /// The bytes from `offset` on, as many as `to` has.
+    pub(super) fn read_to(&self, offset: u64, to: &mut [u8]) -> Result<(), LayerError> {
+        match &self.data {
+            Data::Static(bytes) => to.copy_from_slice(self.part_of(bytes, offset, to.len())?),
+            Data::File(file) => self.read_exact(file, offset, to)?,
+        }
+        Ok(())
+    }
+
+    /// `len` bytes from `offset` on, and further ones, each `stride` bytes behind the last, one behind the other, until `to` is
+    /// full.
+    pub(super) fn read_strided(
         &self,
         offset: u64,
         len: usize,
         stride: u64,
-        rows: usize,
-        buffer: &'a mut Vec<u8>,
-    ) -> Result<Cow<'a, [u8]>, LayerError> {
-        buffer.resize(len * rows, 0);
-        for (row, to) in buffer.chunks_exact_mut(len.max(1)).enumerate() {
-            let offset = offset + row as u64 * stride;
-            match &self.data {
-                Data::Static(bytes) => to.copy_from_slice(self.part_of(bytes, offset, len)?),
-                Data::File(file) => self.read_exact(file, offset, to)?,
-            }
-        }
-        Ok(Cow::Borrowed(&buffer[..]))
+        to: &mut [u8],
+    ) -> Result<(), LayerError> {
+        let mut rows = to.chunks_exact_mut(len.max(1)).enumerate();
+        rows.try_for_each(|(row, to)| self.read_to(offset + row as u64 * stride, to))
     }
 
     fn part_of<'a>(&self, bytes: &'a [u8], offset: u64, len: usize) -> Result<&'a [u8], LayerError> {

@@ -8,53 +8,62 @@ use half::{bf16, f16};
 
 use crate::error::Result;
 use crate::format::Format;
-use crate::gpu::format::{GpuFormat, SCALED, STEP};
+use crate::gpu::format::{GpuFormat, SCALED};
 use crate::pool::parallel_for;
 use crate::quant::round_rows;
 use crate::stored::Stored;
 use crate::tensor::Shared;
 
-/// Rows of codes, each in whole steps, and of scales.
-pub(super) struct Encoded<'a> {
-    pub(super) codes: Cow<'a, [u8]>,
-    pub(super) scales: Vec<u8>,
+/// Where the codes and the scales of rows go.
+struct Encoded<'a> {
+    codes: &'a mut [u8],
+    scales: &'a mut [u8],
 }
 
 /// The greatest number of e4m3.
 const FP8_MOST: f32 = 448.0;
 
-/// Whole rows of `inn` numbers, which `bytes` hold as `stored`.
-pub(super) fn encode(format: GpuFormat, stored: Stored, inn: usize, bytes: &[u8]) -> Result<Encoded<'_>> {
-    let same = match format {
+/// Whether numbers of this encoding are those of the format.
+pub(super) fn same(format: GpuFormat, stored: Stored) -> bool {
+    match format {
         GpuFormat::F32 => stored == Stored::F32,
         GpuFormat::F16 => stored == Stored::F16,
         GpuFormat::BF16 => stored == Stored::BF16,
         GpuFormat::Fp8 | GpuFormat::Q8 | GpuFormat::Q4 => false,
-    };
+    }
+}
+
+/// Whole rows of `inn` numbers, which `bytes` hold as `stored`, as rows of codes, each in whole steps, and of scales.
+pub(super) fn encode(
+    format: GpuFormat,
+    stored: Stored,
+    inn: usize,
+    bytes: &[u8],
+    codes: &mut [u8],
+    scales: &mut [u8],
+) -> Result<()> {
+    let to = Encoded { codes, scales };
     match format {
-        _ if same && inn.is_multiple_of(STEP) => {
-            Ok(Encoded { codes: Cow::Borrowed(bytes), scales: Vec::new() })
+        _ if same(format, stored) => {
+            to.each_row(stored, inn, bytes, |row, codes, _| codes[..row.len()].copy_from_slice(row))
         }
-        _ if same => {
-            each_row(format, stored, inn, bytes, |row, codes, _| codes[..row.len()].copy_from_slice(row))
-        }
-        GpuFormat::F32 => decoded(format, stored, inn, bytes, |numbers, codes, _| {
+        GpuFormat::F32 => to.decoded(stored, inn, bytes, |numbers, codes, _| {
             put(numbers, codes, f32::to_le_bytes);
         }),
-        GpuFormat::F16 => decoded(format, stored, inn, bytes, |numbers, codes, _| {
+        GpuFormat::F16 => to.decoded(stored, inn, bytes, |numbers, codes, _| {
             put(numbers, codes, |x| f16::from_f32(x).to_le_bytes());
         }),
-        GpuFormat::BF16 => decoded(format, stored, inn, bytes, |numbers, codes, _| {
+        GpuFormat::BF16 => to.decoded(stored, inn, bytes, |numbers, codes, _| {
             put(numbers, codes, |x| bf16::from_f32(x).to_le_bytes());
         }),
-        GpuFormat::Fp8 => decoded(format, stored, inn, bytes, fp8_row),
+        GpuFormat::Fp8 => to.decoded(stored, inn, bytes, fp8_row),
         GpuFormat::Q8 => {
             let (inn, blocks) = blocks_of(Format::Q8, stored, inn, bytes)?;
-            each_row(format, Stored::Q8_0, inn, &blocks, q8_row).map(Encoded::owned)
+            to.each_row(Stored::Q8_0, inn, &blocks, q8_row)
         }
         GpuFormat::Q4 => {
             let (inn, blocks) = blocks_of(Format::Q4, stored, inn, bytes)?;
-            each_row(format, Stored::Q4_0, inn, &blocks, q4_row).map(Encoded::owned)
+            to.each_row(Stored::Q4_0, inn, &blocks, q4_row)
         }
     }
 }
@@ -62,50 +71,47 @@ pub(super) fn encode(format: GpuFormat, stored: Stored, inn: usize, bytes: &[u8]
 // === impl Encoded ===
 
 impl Encoded<'_> {
-    fn owned<'a>(self) -> Encoded<'a> {
-        Encoded { codes: Cow::Owned(self.codes.into_owned()), scales: self.scales }
+    /// Give each row to `row`, with room for its codes and its scales, which are zeros.
+    fn each_row(
+        self,
+        stored: Stored,
+        inn: usize,
+        bytes: &[u8],
+        row: impl Fn(&[u8], &mut [u8], &mut [u8]) + Sync,
+    ) -> Result<()> {
+        let from = stored.row_bytes(inn).unwrap_or(1);
+        let count = bytes.len() / from;
+        let (code_bytes, scale_bytes) = (self.codes.len() / count.max(1), self.scales.len() / count.max(1));
+        let (to_codes, to_scales) =
+            (Shared::new(self.codes.as_mut_ptr()), Shared::new(self.scales.as_mut_ptr()));
+        parallel_for(count, &|index| {
+            // SAFETY: both have room for all rows and are borrowed mutably; this chunk alone touches row `index`.
+            let (codes, scales) = unsafe {
+                (
+                    std::slice::from_raw_parts_mut(to_codes.get().add(index * code_bytes), code_bytes),
+                    std::slice::from_raw_parts_mut(to_scales.get().add(index * scale_bytes), scale_bytes),
+                )
+            };
+            codes.fill(0);
+            scales.fill(0);
+            row(&bytes[index * from..][..from], codes, scales);
+        })
     }
-}
 
-/// Give each row to `row`, with room for its codes and its scales, which are zeros.
-fn each_row<'a>(
-    format: GpuFormat,
-    stored: Stored,
-    inn: usize,
-    bytes: &'a [u8],
-    row: impl Fn(&[u8], &mut [u8], &mut [u8]) + Sync,
-) -> Result<Encoded<'a>> {
-    let from = stored.row_bytes(inn).unwrap_or(1);
-    let (code_bytes, scale_bytes) = (format.row_bytes(inn).unwrap_or(0), format.row_scale_bytes(inn));
-    let count = bytes.len() / from;
-    let (mut codes, mut scales) = (vec![0; count * code_bytes], vec![0; count * scale_bytes]);
-    let (to_codes, to_scales) = (Shared::new(codes.as_mut_ptr()), Shared::new(scales.as_mut_ptr()));
-    parallel_for(count, &|index| {
-        // SAFETY: both have room for all rows and are borrowed mutably; this chunk alone touches row `index`.
-        let (codes, scales) = unsafe {
-            (
-                std::slice::from_raw_parts_mut(to_codes.get().add(index * code_bytes), code_bytes),
-                std::slice::from_raw_parts_mut(to_scales.get().add(index * scale_bytes), scale_bytes),
-            )
-        };
-        row(&bytes[index * from..][..from], codes, scales);
-    })?;
-    Ok(Encoded { codes: Cow::Owned(codes), scales })
-}
-
-/// [`each_row`], as numbers.
-fn decoded<'a>(
-    format: GpuFormat,
-    stored: Stored,
-    inn: usize,
-    bytes: &'a [u8],
-    row: impl Fn(&[f32], &mut [u8], &mut [u8]) + Sync,
-) -> Result<Encoded<'a>> {
-    each_row(format, stored, inn, bytes, |bytes, codes, scales| {
-        let mut numbers = vec![0.0; inn];
-        stored.decode(bytes, &mut numbers);
-        row(&numbers, codes, scales);
-    })
+    /// [`each_row`](Self::each_row), as numbers.
+    fn decoded(
+        self,
+        stored: Stored,
+        inn: usize,
+        bytes: &[u8],
+        row: impl Fn(&[f32], &mut [u8], &mut [u8]) + Sync,
+    ) -> Result<()> {
+        self.each_row(stored, inn, bytes, |bytes, codes, scales| {
+            let mut numbers = vec![0.0; inn];
+            stored.decode(bytes, &mut numbers);
+            row(&numbers, codes, scales);
+        })
+    }
 }
 
 fn put<const B: usize>(numbers: &[f32], codes: &mut [u8], bytes: impl Fn(f32) -> [u8; B]) {

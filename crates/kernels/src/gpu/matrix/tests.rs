@@ -16,12 +16,17 @@ fn numbers_of(matrix: &GpuMatrix) -> Vec<f32> {
 }
 
 fn matrix(format: GpuFormat, encoding: Stored, out: usize, inn: usize, bytes: &[u8]) -> GpuMatrix {
-    let mut builder = GpuMatrixBuilder::new(&device(), format, out, inn).unwrap();
-    let row = bytes.len() / out;
-    // In two runs, the last rows first.
-    let cut = out / 2;
-    builder.rows(cut, encoding, &bytes[cut * row..]).unwrap();
-    builder.rows(0, encoding, &bytes[..cut * row]).unwrap();
+    let builder = GpuMatrixBuilder::new(&device(), format, out, inn).unwrap();
+    // The last rows first, and more runs than can be under way at once.
+    let mut staging = RowStaging::default();
+    for (row, bytes) in bytes.chunks(bytes.len() / out).enumerate().rev() {
+        if builder.holds(encoding) {
+            builder.stage(&mut staging, bytes.len()).unwrap().copy_from_slice(bytes);
+            builder.staged_rows(&mut staging, row, encoding, bytes.len()).unwrap();
+        } else {
+            builder.rows_through(&mut staging, row, encoding, bytes).unwrap();
+        }
+    }
     let matrix = builder.finish().unwrap();
     assert_eq!(matrix.num_bytes(), format.num_bytes(out, inn).unwrap());
     matrix
@@ -101,6 +106,9 @@ fn rows_come_once_and_all_of_them() {
     assert!(builder.rows(3, Stored::F32, &row).is_err(), "beyond the last one");
     builder.rows(1, Stored::F32, &row).unwrap();
     assert!(builder.rows(1, Stored::F32, &row).is_err(), "twice");
+    let mut staging = RowStaging::default();
+    let staged = builder.staged_rows(&mut staging, 0, Stored::BF16, 16);
+    assert!(staged.is_err(), "rows of whole steps alone are held as they are");
     builder.rows(0, Stored::F32, &row).unwrap();
     assert!(builder.finish().is_err(), "row 2 is missing");
     assert!(GpuMatrixBuilder::new(&gpu, GpuFormat::BF16, 0, 8).is_err());
