@@ -43,7 +43,7 @@ KERNEL(logprobs, vlinders::LogprobsParams, vlinders::kThreads) {
   double* sums = reinterpret_cast<double*>(shared + kList * sizeof(Candidate) + sizeof(Room));
 
   float own = -INFINITY;
-  each_logit(logits, [&](int, float x) { own = x > own ? x : own; });
+  each_logit(logits, all_runs(p.vocab), [&](int, float x) { own = x > own ? x : own; });
   const float largest = float_of(key_at(block_max(place_of(key_of(own), 0), room.scratch)));
   const int top = min(min(row.top_logprobs, kMaxTop), p.vocab);
   // Of the largest logits of all threads, which are more than 20, the n-th is a bound for that of all logits.
@@ -54,7 +54,7 @@ KERNEL(logprobs, vlinders::LogprobsParams, vlinders::kThreads) {
   __syncthreads();
   auto passes = [=](int, float x) { return top > 0 && x >= bound; };
   uint32_t above = 0;
-  sum_runs(logits, sums, [&](int i, float x) {
+  sum_runs(logits, all_runs(p.vocab), sums, [&](int i, float x) {
     above += x > chosen;
     if (passes(i, x)) append(list, kList, room.count, x, i);
     return exp_of(__fadd_rn(x, -largest));
@@ -72,7 +72,7 @@ KERNEL(logprobs, vlinders::LogprobsParams, vlinders::kThreads) {
     out.logprob = (float)((double)chosen - normaliser);
     out.rank = room.digit + 1;
   }
-  const Shortlist shortlist{list, (int)room.count, kList};
+  const Shortlist shortlist{list, (int)room.count, kList, all_runs(p.vocab)};
   uint64_t before = ~(uint64_t)0;
   for (int n = 0; n < top; n++) {
     uint64_t next = 0;

@@ -1,7 +1,7 @@
 // From logits to tokens: penalties, temperature, top-k, top-p, min-p, and a draw, as the CPU's sampler does it.
 //
-// One block has a row. The row is read once to take the best token, twice for a plain draw, four times more for both filters;
-// it is never sorted or changed. Sums are added in the CPU's order, or are exact in any order, so the token does not depend
+// One block has a row. The row is read once to take the best token, twice for a plain draw; filters look again at those of its
+// runs alone whose largest logit may pass. It is never sorted or changed. Sums are added in the CPU's order, or are exact in any order, so the token does not depend
 // on the number of threads, on other rows, or on where it was drawn.
 #include "sample/logits.cuh"
 #include "sample/select.cuh"
@@ -31,19 +31,40 @@ struct Shared {
   unsigned char* wide;  // kWide * 8 bytes
   double* sums;         // of runs
   double* through;      // sums of all runs up to each
+  float* largest;       // logits of runs
+  uint32_t* chosen;     // runs
 };
+
+// The runs whose largest logit is as wanted. Others may follow when all threads have used them.
+template <class Wanted>
+__device__ Runs choose(int vocab, const Shared& s, Wanted wanted) {
+  __syncthreads();
+  if (threadIdx.x == 0) s.room.count = 0;
+  __syncthreads();
+  for (int run = threadIdx.x; run < all_runs(vocab).count; run += blockDim.x)
+    if (wanted(s.largest[run])) s.chosen[atomicAdd(&s.room.count, 1u)] = (uint32_t)run;
+  __syncthreads();
+  const int count = (int)s.room.count;
+  __syncthreads();
+  if (threadIdx.x == 0) s.room.count = 0;
+  __syncthreads();
+  return {s.chosen, count};
+}
 
 // Which tokens are kept, and what they weigh.
 struct Filter {
-  float max, temperature;
+  float max;
+  Quotient scaled;   // by temperature
   float least;       // of the top k
   float last;        // of the nucleus
   uint32_t last_id;  // among equal ones
   float min_p;
 
   __device__ __forceinline__ float weight(float x) const {
-    return exp_of(__fdiv_rn(__fadd_rn(x, -max), temperature));
+    return exp_of(scaled(__fadd_rn(x, -max)));
   }
+  // Whether it keeps all tokens.
+  __device__ __forceinline__ bool is_open() const { return least == -INFINITY && last == -INFINITY && min_p <= 0.0f; }
   __device__ __forceinline__ float operator()(int i, float x) const {
     if (!(x >= least && (x > last || (x == last && (uint32_t)i <= last_id)))) return 0.0f;
     const float w = weight(x);
@@ -86,13 +107,12 @@ __device__ float kth_largest(const Logits& logits, uint32_t k, const Shared& s, 
   if (k <= blockDim.x) bound = select(s.room, k, [&](auto g) { g(key_of(own), 1u); }).key;
   auto passes = [=](int, float x) { return key_of(x) >= bound; };
   Candidate* list = reinterpret_cast<Candidate*>(s.wide);
-  if (threadIdx.x == 0) s.room.count = 0;
-  __syncthreads();
-  each_logit(logits, [&](int i, float x) {
+  const Runs runs = choose(logits.vocab, s, [=](float largest) { return passes(0, largest); });
+  each_logit(logits, runs, [&](int i, float x) {
     if (passes(i, x)) append(list, kWide, s.room.count, x, i);
   });
   __syncthreads();
-  const Shortlist shortlist{list, (int)s.room.count, kWide};
+  const Shortlist shortlist{list, (int)s.room.count, kWide, runs};
   return float_of(select(s.room, k, [&](auto g) {
                     shortlist.each(logits, passes, [&](uint32_t key, uint32_t) { g(key, 1u); });
                   }).key);
@@ -104,9 +124,9 @@ __device__ float kth_largest(const Logits& logits, uint32_t k, const Shared& s, 
 __device__ void keep_nucleus(const Logits& logits, Filter& filter, float p, const Shared& s) {
   Tally* tallies = reinterpret_cast<Tally*>(s.wide);
   for (int i = threadIdx.x; i < kIntervals; i += blockDim.x) tallies[i] = {0, 0};
-  __syncthreads();
+  const Runs kept = choose(logits.vocab, s, [&](float largest) { return largest >= filter.least; });
   int lowest = kIntervals - 1;
-  each_logit(logits, [&](int, float x) {
+  each_logit(logits, kept, [&](int, float x) {
     const float weight = x >= filter.least ? filter.weight(x) : 0.0f;
     if (weight > 0.0f) {
       tallies[interval_of(weight)].add(units_of(weight));
@@ -138,7 +158,6 @@ __device__ void keep_nucleus(const Logits& logits, Filter& filter, float p, cons
     const double units = ceil(__dadd_rn(wanted, -ahead) * power_of_two(-unit_exponent(border)));
     s.room.wanted = (uint64_t)fmin(fmax(units, 1.0), 1e18);
     s.room.border = (uint32_t)border;
-    s.room.count = 0;
   }
   __syncthreads();
   const int border = (int)s.room.border;
@@ -146,19 +165,19 @@ __device__ void keep_nucleus(const Logits& logits, Filter& filter, float p, cons
   // Most logits are so far away from the border that a rough exponent will do.
   const float from = logf(__uint_as_float((uint32_t)border << kIntervalShift)) - 1e-3f;
   const float to = logf(__uint_as_float((uint32_t)(border + 1) << kIntervalShift)) + 1e-3f;
-  const float rough = 1.0f / filter.temperature;
+  const float rough = filter.scaled.inverse;
+  auto reaches = [=](float x) { return x >= filter.least && (x - filter.max) * rough >= from; };
   auto passes = [=](int, float x) {
-    const float exponent = (x - filter.max) * rough;
-    if (x < filter.least || exponent < from || exponent > to) return false;
+    if (!reaches(x) || (x - filter.max) * rough > to) return false;
     return interval_of(filter.weight(x)) == border;
   };
   Candidate* list = reinterpret_cast<Candidate*>(s.wide);
-  __syncthreads();
-  each_logit(logits, [&](int i, float x) {
+  const Runs runs = choose(logits.vocab, s, reaches);
+  each_logit(logits, runs, [&](int i, float x) {
     if (passes(i, x)) append(list, kWide, s.room.count, x, i);
   });
   __syncthreads();
-  const Shortlist shortlist{list, (int)s.room.count, kWide};
+  const Shortlist shortlist{list, (int)s.room.count, kWide, runs};
   const Selected last = select(s.room, wanted, [&](auto g) {
     shortlist.each(logits, passes, [&](uint32_t key, uint32_t) { g(key, units_of(filter.weight(float_of(key)))); });
   });
@@ -176,8 +195,14 @@ __device__ void keep_nucleus(const Logits& logits, Filter& filter, float p, cons
 
 // The token at which the running sum of weights passes `uniform` of their total, on thread 0.
 __device__ uint32_t draw(const Logits& logits, const Filter& filter, double uniform, const Shared& s, uint32_t& token) {
-  sum_runs(logits, s.sums, filter);
-  const int runs = (logits.vocab + kRun - 1) / kRun;
+  const int runs = all_runs(logits.vocab).count;
+  if (filter.is_open()) {
+    sum_runs(logits, all_runs(logits.vocab), s.sums, [&](int, float x) { return filter.weight(x); });
+  } else {
+    for (int run = threadIdx.x; run < runs; run += blockDim.x) s.sums[run] = 0.0;
+    const float least = fmaxf(filter.least, filter.last);
+    sum_runs(logits, choose(logits.vocab, s, [=](float largest) { return largest >= least; }), s.sums, filter);
+  }
   if (threadIdx.x == 0) {
     double all = 0.0;
 #pragma unroll 8
@@ -228,13 +253,22 @@ __device__ uint32_t sample(const SampleRow& row, const Logits& logits, const Sha
   float own = -INFINITY;
   int own_id = 0;
   bool numbers = true;
-  each_logit(logits, [&](int i, float x) {
-    numbers = numbers && x == x;
-    if (x > own) {
-      own = x;
-      own_id = i;
-    }
-  });
+  float of_run = -INFINITY;
+  each_run(
+      logits, all_runs(logits.vocab),
+      [&](int i, float x) {
+        numbers = numbers && x == x;
+        of_run = fmaxf(of_run, x);
+        if (x > own) {
+          own = x;
+          own_id = i;
+        }
+      },
+      [&](int run) {
+        of_run = warp_max(of_run);
+        if (threadIdx.x % kWarp == 0) s.largest[run] = of_run;
+        of_run = -INFINITY;
+      });
   const uint64_t best = block_max(numbers ? place_of(key_of(own), (uint32_t)own_id) : ~(uint64_t)0, s.room.scratch);
   if (best == ~(uint64_t)0) return kNotNumbers;
   const float max = float_of(key_at(best));
@@ -242,7 +276,7 @@ __device__ uint32_t sample(const SampleRow& row, const Logits& logits, const Sha
   if (max == INFINITY) return kInfinite;
   token = id_at(best);
   if (row.temperature == 0.0f) return kDrawn;
-  Filter filter{max, row.temperature, -INFINITY, -INFINITY, 0xffffffffu, row.min_p};
+  Filter filter{max, Quotient(row.temperature), -INFINITY, -INFINITY, 0xffffffffu, row.min_p};
   if (row.top_k > 0 && row.top_k < (uint32_t)logits.vocab) filter.least = kth_largest(logits, row.top_k, s, own);
   if (row.top_p < 1.0f) keep_nucleus(logits, filter, row.top_p, s);
   return draw(logits, filter, uniform(row.seed_low, row.seed_high, row.index), s, token);
@@ -271,8 +305,11 @@ KERNEL(sample, vlinders::SampleParams, vlinders::kThreads) {
                       row.frequency,
                       row.index < row.min_tokens,
                       p.vocab};
+  const int runs = all_runs(p.vocab).count;
   double* sums = reinterpret_cast<double*>(shared + kWide * 8 + sizeof(Room));
-  const Shared s{*reinterpret_cast<Room*>(shared + kWide * 8), shared, sums, sums + (p.vocab + kRun - 1) / kRun};
+  float* largest = reinterpret_cast<float*>(sums + 2 * runs);
+  const Shared s{*reinterpret_cast<Room*>(shared + kWide * 8), shared, sums, sums + runs, largest,
+                 reinterpret_cast<uint32_t*>(largest + runs)};
   uint32_t token = 0;
   const uint32_t status = sample(row, logits, s, token);
   if (threadIdx.x == 0) {

@@ -41,9 +41,9 @@ struct Logits {
   int vocab;
 
   __device__ __forceinline__ float operator[](int i) const {
-    float x = values[i];
-    if (!states) return x;
-    const TokenState state = states[i];
+    return states ? changed(values[i], states[i]) : values[i];
+  }
+  __device__ __forceinline__ float changed(float x, TokenState state) const {
     if (state.said == 0) return x;
     const uint32_t count = state.said & kCount;
     if (repetition != 1.0f && (count || state.said & kInPrompt))
@@ -58,23 +58,57 @@ struct Logits {
 
 // Reads that a thread has under way at once.
 constexpr int kAhead = 8;
+// Tokens that are neighbours and are summed at once.
+constexpr int kRun = 512;
 
-// f(i, logit) for every token, shared out among the threads of a block.
-template <class F>
-__device__ __forceinline__ void each_logit(const Logits& logits, F f) {
-  for (int first = threadIdx.x; first < logits.vocab; first += kAhead * blockDim.x) {
-    float x[kAhead];
+// Runs of tokens: so many of a list, or so many from the first on.
+struct Runs {
+  const uint32_t* list;
+  int count;
+
+  __device__ __forceinline__ int operator[](int j) const { return list ? (int)list[j] : j; }
+};
+__device__ __forceinline__ Runs all_runs(int vocab) { return {nullptr, (vocab + kRun - 1) / kRun}; }
+
+// f(i, logit) for every token of some runs, shared out among the threads of a block: a warp has a run, and `then(run)` behind it.
+template <class F, class Then>
+__device__ __forceinline__ void each_run(const Logits& logits, Runs runs, F f, Then then) {
+  constexpr int kEach = kRun / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  const bool fours = logits.vocab % 4 == 0 && reinterpret_cast<uintptr_t>(logits.values) % 16 == 0;
+  for (int j = threadIdx.x / kWarp; j < runs.count; j += blockDim.x / kWarp) {
+    const int run = runs[j];
+    // Four neighbours at a time.
+    float x[kEach];
+    auto id = [&](int a) { return run * kRun + a / 4 * (4 * kWarp) + 4 * lane + a % 4; };
+    if (fours) {
 #pragma unroll
-    for (int a = 0; a < kAhead; a++) {
-      const int i = first + a * (int)blockDim.x;
-      x[a] = i < logits.vocab ? logits[i] : 0.0f;
+      for (int a = 0; a < kEach; a += 4) {
+        float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (id(a) < logits.vocab) four = *reinterpret_cast<const float4*>(logits.values + id(a));
+        x[a] = four.x;
+        x[a + 1] = four.y;
+        x[a + 2] = four.z;
+        x[a + 3] = four.w;
+      }
+    } else {
+#pragma unroll
+      for (int a = 0; a < kEach; a++) x[a] = id(a) < logits.vocab ? logits.values[id(a)] : 0.0f;
+    }
+    if (logits.states) {
+#pragma unroll
+      for (int a = 0; a < kEach; a++)
+        if (id(a) < logits.vocab) x[a] = logits.changed(x[a], logits.states[id(a)]);
     }
 #pragma unroll
-    for (int a = 0; a < kAhead; a++) {
-      const int i = first + a * (int)blockDim.x;
-      if (i < logits.vocab) f(i, x[a]);
-    }
+    for (int a = 0; a < kEach; a++)
+      if (id(a) < logits.vocab) f(id(a), x[a]);
+    then(run);
   }
+}
+template <class F>
+__device__ __forceinline__ void each_logit(const Logits& logits, Runs runs, F f) {
+  each_run(logits, runs, f, [](int) {});
 }
 
 // Whole numbers in the order of floats that are numbers; both zeros are one.
@@ -104,6 +138,24 @@ __device__ __forceinline__ uint64_t block_max(uint64_t x, uint64_t* scratch) {
   return x;
 }
 
+// Numbers divided by one, rounded as division is.
+struct Quotient {
+  float by, inverse;
+  bool usual;
+
+  // Far from where numbers end, the nearest quotient follows from the nearest inverse: with a quotient off by no more than the
+  // last bit, what the exact remainder adds is rounded right (Markstein 1990). Those so small that a remainder is lost, or
+  // beyond all numbers, have powers of one and zero anyway.
+  __device__ __forceinline__ explicit Quotient(float by)
+      : by(by), inverse(__frcp_rn(by)), usual(by > 1e-3f && by < 1e3f) {}
+  __device__ __forceinline__ float operator()(float x) const {
+    if (!usual) return __fdiv_rn(x, by);
+    float quotient = __fmul_rn(x, inverse);
+    quotient = __fmaf_rn(__fmaf_rn(-quotient, by, x), inverse, quotient);
+    return __fmaf_rn(__fmaf_rn(-quotient, by, x), inverse, quotient);
+  }
+};
+
 // e^x for x <= 0, within 2e-7; 0 below -87.
 __device__ __forceinline__ float exp_of(float x) {
   constexpr float kRound = 12582912.0f;
@@ -123,24 +175,25 @@ __device__ __forceinline__ float exp_of(float x) {
   return x > -87.0f ? __fmul_rn(p, power) : 0.0f;
 }
 
-// Tokens that are summed at once.
-constexpr int kRun = 512;
-
-// Sums of runs of tokens of f(i, logit) >= 0. Eight threads have a run, each every eighth token of it; what is left of the
-// last run behind a multiple of eight is added by itself.
+// Sums of some runs of f(i, logit) >= 0. Eight threads have a run, each every eighth token of it; what is left of the last run
+// behind a multiple of eight is added by itself.
 template <class F>
-__device__ __forceinline__ void sum_runs(const Logits& logits, double* sums, F f) {
+__device__ __forceinline__ void sum_runs(const Logits& logits, Runs runs, double* sums, F f) {
   const int lane = threadIdx.x % 8, groups = blockDim.x / 8;
-  const int runs = (logits.vocab + kRun - 1) / kRun;
-  for (int first = 0; first < runs; first += groups) {
-    const int run = first + threadIdx.x / 8;
-    const int start = min(run * kRun, logits.vocab), end = min(start + kRun, logits.vocab);
+  for (int first = 0; first < runs.count; first += groups) {
+    const int j = first + threadIdx.x / 8;
+    const int start = j < runs.count ? runs[j] * kRun : logits.vocab, end = min(start + kRun, logits.vocab);
     const int whole = start + (end - start) / 8 * 8;
     double sum = 0.0;
     for (int from = start + lane; from < whole; from += 8 * kAhead) {
       float x[kAhead];
 #pragma unroll
-      for (int a = 0; a < kAhead; a++) x[a] = from + 8 * a < whole ? logits[from + 8 * a] : 0.0f;
+      for (int a = 0; a < kAhead; a++) x[a] = from + 8 * a < whole ? logits.values[from + 8 * a] : 0.0f;
+      if (logits.states) {
+#pragma unroll
+        for (int a = 0; a < kAhead; a++)
+          if (from + 8 * a < whole) x[a] = logits.changed(x[a], logits.states[from + 8 * a]);
+      }
 #pragma unroll
       for (int a = 0; a < kAhead; a++) {
         const float term = from + 8 * a < whole ? f(from + 8 * a, x[a]) : 0.0f;
@@ -155,7 +208,7 @@ __device__ __forceinline__ void sum_runs(const Logits& logits, double* sums, F f
       all = __dadd_rn(all, __shfl_sync(kFullMask, sum, l, 8));
       tail = __dadd_rn(tail, __shfl_sync(kFullMask, rest, l, 8));
     }
-    if (lane == 0 && run < runs) sums[run] = __dadd_rn(all, tail);
+    if (lane == 0 && j < runs.count) sums[runs[j]] = __dadd_rn(all, tail);
   }
   __syncthreads();
 }

@@ -86,6 +86,7 @@ __device__ Selected select(Room& room, uint64_t wanted, Each each) {
 struct Shortlist {
   Candidate* list;
   int count, room;
+  Runs runs;  // where all of them are
 
   __device__ __forceinline__ bool fits() const { return count <= room; }
 
@@ -95,7 +96,7 @@ struct Shortlist {
     if (fits()) {
       for (int i = threadIdx.x; i < count; i += blockDim.x) g(list[i].key, list[i].id);
     } else {
-      each_logit(logits, [&](int i, float x) {
+      each_logit(logits, runs, [&](int i, float x) {
         if (passes(i, x)) g(key_of(x), (uint32_t)i);
       });
     }

@@ -4,7 +4,7 @@
 //! 42 more for rows that asked for log-probabilities. Which rows are beside a row does not matter to it.
 
 use candle_core::DType;
-use vlinders_device::{GpuTensor, Grid, Params};
+use vlinders_device::{Gpu, GpuTensor, Grid, Params};
 
 use super::token_states::TokenStates;
 use crate::error::{KernelError, Result};
@@ -231,7 +231,8 @@ pub fn sample(logits: &GpuTensor, rows: &GpuTensor, states: &TokenStates) -> Res
         return Err(KernelError::shape(OP, problem));
     }
     let drawn = logits.gpu().empty(&[n, 2], DType::U32)?;
-    let shared = FIXED_SHARED + 2 * vocab.div_ceil(RUN) * size_of::<f64>();
+    // Of each run two sums, the largest logit, and its number among those that are looked at again.
+    let shared = FIXED_SHARED + vocab.div_ceil(RUN) * (2 * size_of::<f64>() + 2 * size_of::<f32>());
     let params = SampleParams {
         logits: logits.address(),
         rows: rows.address(),
@@ -240,8 +241,9 @@ pub fn sample(logits: &GpuTensor, rows: &GpuTensor, states: &TokenStates) -> Res
         vocab: vocab as i32,
         unused: 0,
     };
+    let threads = threads_for(logits.gpu(), n, vocab);
     // SAFETY: the shapes were checked, and the output is new.
-    unsafe { logits.gpu().launch("sample", Grid::of(n, threads_for(vocab)).with_shared(shared), &params)? };
+    unsafe { logits.gpu().launch("sample", Grid::of(n, threads).with_shared(shared), &params)? };
     Ok(drawn)
 }
 
@@ -267,8 +269,9 @@ pub fn logprobs(logits: &GpuTensor, rows: &GpuTensor, drawn: &GpuTensor) -> Resu
         vocab: vocab as i32,
         unused: 0,
     };
+    let threads = threads_for(logits.gpu(), n, vocab);
     // SAFETY: the shapes were checked, and the output is new.
-    unsafe { logits.gpu().launch("logprobs", Grid::of(n, threads_for(vocab)).with_shared(shared), &params)? };
+    unsafe { logits.gpu().launch("logprobs", Grid::of(n, threads).with_shared(shared), &params)? };
     Ok(logprobs)
 }
 
@@ -313,9 +316,11 @@ fn check(op: &'static str, logits: &GpuTensor, rows: &GpuTensor) -> Result<(usiz
     }
 }
 
-/// Enough for eight tokens each, in whole warps. The result does not depend on it.
-fn threads_for(vocab: usize) -> u32 {
-    (vocab.div_ceil(8).next_multiple_of(32)).clamp(32, 1024) as u32
+/// Enough for sixteen tokens each, in whole warps, and so many at most that all rows find room at once: a multiprocessor has it
+/// for one block of the largest, or two of half its size. The result does not depend on it.
+fn threads_for(gpu: &Gpu, rows: usize, vocab: usize) -> u32 {
+    let most = if rows <= gpu.properties().multiprocessors as usize { 1024 } else { 512 };
+    vocab.div_ceil(16).next_multiple_of(32).clamp(32, most) as u32
 }
 
 #[cfg(test)]
