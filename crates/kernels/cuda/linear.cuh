@@ -23,7 +23,21 @@ struct LinearParams {
   int32_t steps;
   int32_t y_is_f32;
   int32_t slots;  // chunks whose sums fit shared memory together, where that matters
+  int32_t gated;  // whether y is [tokens, out / 2] T, silu of the first half of outputs times the second; halves are whole tiles
+  int32_t unused;
 };
+
+// Which tile of w is number `i` of a block of kTiles. With gates, half of them are in the first half of w, and the others the ones that
+// belong to these in the second half. Beyond the last tile it is read again: nobody looks at what becomes of it.
+template <int kTiles>
+__device__ __forceinline__ int tile_of_block(const LinearParams& p, int block, int i) {
+  int tile = block * kTiles + i;
+  if (kTiles % 2 == 0 && p.gated) {
+    constexpr int kHalf = kTiles / 2;
+    tile = block * kHalf + (i < kHalf ? i : i - kHalf + p.out / 2 / kTileRows);
+  }
+  return min(tile, (p.out - 1) / kTileRows);
+}
 
 // Half b of a step of a tile, as left operands. `words` are the lane's; the words of scales (those of rows lane / 4 and
 // 8 + lane / 4) have those of half 0 in their low halves.

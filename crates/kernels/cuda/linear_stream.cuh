@@ -18,8 +18,10 @@ struct Stream {
   // Steps whose weights are loaded together: for a lane 64 bytes of a tile, or of all tiles if that is more.
   static constexpr int kGroup = 4 / kPieces > kRows ? 4 / kPieces / kRows : 1;
   static constexpr int kGroups = kStepsOfChunk / kGroup;
-  // Groups under way, and chunks that have as many together. Where rows are few and have no scales, registers have room for more.
-  static constexpr int kRing = kRows == 1 && Format::kScales != Scales::kBlock ? 4 : 2;
+  // Groups under way, and chunks that have as many together. Where tokens are few and weights have no scales, registers have room
+  // for 256 bytes of a lane.
+  static constexpr bool kRoom = kTokens <= 2 && Format::kScales != Scales::kBlock;
+  static constexpr int kRing = kRoom ? 64 / (kGroup * kRows * 4 * kPieces) : 2;
   static constexpr int kTurn = kRing > kGroups ? kRing / kGroups : 1;
   static constexpr int kM = 16 * kRows, kN = 8 * kTokens;
   // Sums of a chunk lie by token; four more keep lanes in banks of their own.
@@ -33,10 +35,10 @@ struct Stream {
   };
 
   const LinearParams& p;
-  const int lane, g, t, first_row;
+  const int lane, g, t, row_block;
 
   __device__ __forceinline__ Stream(const LinearParams& p, int row_block)
-      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), first_row(row_block * kM) {}
+      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), row_block(row_block) {}
 
   // The first step of group `j` of a chunk, or of one that comes later to the same warp.
   static __device__ __forceinline__ int step_at(int chunk, int j) {
@@ -46,8 +48,7 @@ struct Stream {
   __device__ __forceinline__ void load(Group& group, int step) const {
 #pragma unroll
     for (int m = 0; m < kRows; m++) {
-      // Beyond the last tile it is read again: nobody looks at what becomes of it.
-      const int tile = min(first_row / kTileRows + m, (p.out - 1) / kTileRows);
+      const int tile = tile_of_block<kRows>(p, row_block, m);
       const uint64_t codes = step_of<Format>(p.codes, p.steps, tile, step) + lane * 16;
 #pragma unroll
       for (int s = 0; s < kGroup; s++) {
@@ -143,12 +144,28 @@ struct Stream {
       }
       __syncthreads();
     }
+    if constexpr (kRows == 2) {
+      if (p.gated) {
+        store_gated(totals);
+        return;
+      }
+    }
 #pragma unroll
     for (int i = 0; i < kOwn; i++) {
       const int own = threadIdx.x + i * kStreamThreads;
-      const int out = first_row + own % kM, token = own / kM;
-      if (own >= kM * kN || out >= p.out || token >= p.tokens) continue;
-      store_sum<Format, T>(p, totals[i], out, token);
+      const int out = row_block * kM + own % kM, token = own / kM;
+      if (own < kM * kN && out < p.out && token < p.tokens) store_sum<Format, T>(p, totals[i], out, token);
+    }
+  }
+
+  // A lane has a gate or, 16 lanes further, what is gated.
+  __device__ __forceinline__ void store_gated(const float (&totals)[kOwn]) const {
+    static_assert(kRows != 2 || (kM == kWarp && kM * kN % kStreamThreads == 0), "a warp has both halves of a token");
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) {
+      const float up = __shfl_down_sync(kFullMask, totals[i], kTileRows);
+      const int out = row_block * kTileRows + lane, token = (threadIdx.x + i * kStreamThreads) / kM;
+      if (lane < kTileRows && token < p.tokens) at<T>(p.y)[(int64_t)token * (p.out / 2) + out] = gated<Format, T>(p, totals[i], up, out);
     }
   }
 };

@@ -30,7 +30,7 @@ struct Wide {
   };
 
   const LinearParams& p;
-  const int lane, warp, first_row, first_token;
+  const int lane, warp, row_block, first_token;
   unsigned char* const stages;
   uint64_t* const arrivals;
 
@@ -38,7 +38,7 @@ struct Wide {
       : p(p),
         lane(threadIdx.x % kWarp),
         warp(threadIdx.x / kWarp),
-        first_row(row_block * kM),
+        row_block(row_block),
         first_token(token_block * kN),
         stages(shared),
         arrivals(reinterpret_cast<uint64_t*>(shared + kArrivals)) {}
@@ -51,8 +51,7 @@ struct Wide {
     if (step >= p.steps) return;
     uint64_t* counter = arrivals + step % kStages;
     if (warp == 0) expect_arrivals(counter, kStageBytes);
-    // Beyond the last tile it is read again: nobody looks at what becomes of it.
-    const int tile = min(first_row / kTileRows + warp, (p.out - 1) / kTileRows);
+    const int tile = tile_of_block<kTiles>(p, row_block, warp);
     copy_to_products(stage_of(step) + kTokensBytes + warp * kTileBytes, step_of<Format>(p.codes, p.steps, tile, step), kTileBytes, counter);
   }
 
@@ -134,7 +133,11 @@ struct Wide {
       for (int i = 0; i < 4; i++)
         tile[(8 * n + 2 * t + i % 2) * kStorePitch<kM> + warp * 16 + i / 2 * 8 + g] = totals[n][i];
     __syncthreads();
-    store_tile<Format, T, kM, kN, kThreads>(p, tile, first_row, first_token);
+    if (p.gated) {
+      store_gated_tile<Format, T, kM, kN, kThreads>(p, tile, row_block, first_token);
+    } else {
+      store_tile<Format, T, kM, kN, kThreads>(p, tile, row_block * kM, first_token);
+    }
   }
 };
 #endif

@@ -1,5 +1,5 @@
 // silu(gate) * up, where both are halves of a row; computed in f32.
-#include "common.cuh"
+#include "silu.cuh"
 
 namespace vlinders {
 namespace {
@@ -14,13 +14,7 @@ struct SiluMulParams {
 };
 
 template <class T>
-__device__ __forceinline__ T silu_mul(T gate, T up) {
-  const float x = to_float(gate);
-  return from_float<T>(__fdividef(x, 1.0f + __expf(-x)) * to_float(up));
-}
-
-template <class T>
-__device__ void silu_mul(const SiluMulParams& p) {
+__device__ void silu_mul_rows(const SiluMulParams& p) {
   const T* gate = at<const T>(p.gate_up) + (int64_t)blockIdx.x * 2 * p.width;
   const T* up = gate + p.width;
   T* y = at<T>(p.y) + (int64_t)blockIdx.x * p.width;
@@ -41,6 +35,6 @@ __device__ void silu_mul(const SiluMulParams& p) {
 }  // namespace
 }  // namespace vlinders
 
-KERNEL(silu_mul_bf16, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul<vlinders::bf16>(p); }
-KERNEL(silu_mul_f16, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul<vlinders::f16>(p); }
-KERNEL(silu_mul_f32, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul<float>(p); }
+KERNEL(silu_mul_bf16, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul_rows<vlinders::bf16>(p); }
+KERNEL(silu_mul_f16, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul_rows<vlinders::f16>(p); }
+KERNEL(silu_mul_f32, vlinders::SiluMulParams, vlinders::kThreads) { vlinders::silu_mul_rows<float>(p); }

@@ -34,7 +34,7 @@ pub use self::{
     embedding::{embedding, gather_rows},
     format::GpuFormat,
     kv::GpuKvLayer,
-    linear::{Variant as LinearVariant, expert_linear, linear, linear_by},
+    linear::{Variant as LinearVariant, expert_linear, gated_linear, linear, linear_by},
     matrix::{GpuMatrix, GpuMatrixBuilder, RowStaging},
     moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},

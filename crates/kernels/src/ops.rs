@@ -119,14 +119,17 @@ pub fn gather_rows(x: &Tensor, rows: Ids<'_>) -> Result<Tensor> {
     }
 }
 
-/// `silu(left half) * right half` of each row of `gate_up` `[n, 2 * i]`, giving `[n, i]`.
+/// `silu(left half) * right half` of each row of `x w^T + bias` `[n, 2 * i]`, giving `[n, i]`.
 ///
 /// # Errors
-/// A shape that is not `[n, 2 * i]`, or a failing device.
-pub fn silu_mul(gate_up: &Tensor) -> Result<Tensor> {
-    match gate_up {
-        Tensor::Cpu(gate_up) => Ok(crate::silu_mul(gate_up)?.into()),
-        Tensor::Gpu(gate_up) => Ok(gpu::silu_mul(gate_up)?.into()),
+/// As [`linear`], and an odd number of outputs.
+pub fn gated_linear(x: &Tensor, w: &Matrix, bias: Option<&Tensor>) -> Result<Tensor> {
+    if let (Tensor::Gpu(x), Matrix::Gpu(w), None) = (x, w, bias) {
+        return Ok(gpu::gated_linear(x, w)?.into());
+    }
+    match linear(x, w, bias)? {
+        Tensor::Cpu(gate_up) => Ok(crate::silu_mul(&gate_up)?.into()),
+        Tensor::Gpu(gate_up) => Ok(gpu::silu_mul(&gate_up)?.into()),
     }
 }
 

@@ -66,6 +66,14 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
         Ok(ops::linear(x, &self.weight, self.bias.as_ref())?)
     }
+
+    /// `[tokens, in]` to `[tokens, out / 2]`: `silu(g) * u`, where g is the first half of the outputs and u the second.
+    ///
+    /// # Errors
+    /// When the kernel refuses the shapes.
+    pub fn gated(&self, x: &Tensor) -> Result<Tensor, LayerError> {
+        Ok(ops::gated_linear(x, &self.weight, self.bias.as_ref())?)
+    }
 }
 
 // === impl RowParallel ===

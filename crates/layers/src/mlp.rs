@@ -1,7 +1,6 @@
 //! The gated feed-forward network.
 
 use vlinders_device::Tensor;
-use vlinders_kernels::ops;
 
 use crate::{LayerError, Linear, RowParallel, Weights};
 
@@ -35,7 +34,6 @@ impl Mlp {
     /// # Errors
     /// When a kernel refuses the shapes.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
-        let gated = ops::silu_mul(&self.gate_up.forward(x)?)?;
-        self.down.forward(&gated)
+        self.down.forward(&self.gate_up.gated(x)?)
     }
 }

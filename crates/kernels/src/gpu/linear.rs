@@ -15,7 +15,7 @@ use vlinders_device::{GpuTensor, Grid, Params};
 use self::arranged::arranged;
 use self::variant::Half;
 pub use self::{grouped::expert_linear, variant::Variant};
-use super::{GpuFormat, GpuMatrix};
+use super::{GpuFormat, GpuMatrix, silu_mul};
 use crate::error::{KernelError, Result};
 
 const OP: &str = "linear";
@@ -40,6 +40,8 @@ struct LinearParams {
     steps: i32,
     y_is_f32: i32,
     slots: i32,
+    gated: i32,
+    unused: i32,
 }
 
 // SAFETY: the struct of cuda/linear.cuh, without padding.
@@ -80,26 +82,60 @@ pub fn linear_by(
     let n = check(x, w, bias, out)?;
     let gpu = x.gpu();
     let y = gpu.empty(&[n, w.out_features()], out)?;
-    let (mut x, half) = readable(x)?;
-    let mut params = LinearParams::new(&x, w, bias, &y);
-    let (kernel, grid) = match half {
-        Some(half) => {
-            let variant = variant.unwrap_or_else(|| Variant::choose(n, w));
-            if variant.is_wide() {
-                x = arranged(&x, variant.shape().1, w.steps())?;
-                params.x = x.address();
-            }
-            params.slots = variant.slots(w.steps()) as i32;
-            (variant.kernel(half, w.format()), variant.grid(n, w))
-        }
+    let (x, half) = readable(x)?;
+    let params = LinearParams::new(&x, w, bias, &y);
+    match half {
+        Some(half) => launch(variant.unwrap_or_else(|| Variant::choose(n, w)), half, &x, w, params)?,
         None => {
             let (rows, tokens) = (w.out_features().div_ceil(F32_ROWS), n.div_ceil(F32_TOKENS));
-            (f32_kernel(w.format()), Grid::of_two(rows, tokens, THREADS))
+            let grid = Grid::of_two(rows, tokens, THREADS);
+            // SAFETY: the shapes were checked, and the output is new.
+            unsafe { gpu.launch(f32_kernel(w.format()), grid, &params)? };
         }
-    };
-    // SAFETY: the shapes were checked, rows of `x` are aligned, and the output is new.
-    unsafe { gpu.launch(kernel, grid, &params)? };
+    }
     Ok(y)
+}
+
+/// `silu(g) * u` `[n, out / 2]`, where `x w^T` has g in its first half and u in its second, both rounded to the type of `x`.
+///
+/// # Errors
+/// Those of [`linear`], and an odd number of outputs.
+pub fn gated_linear(x: &GpuTensor, w: &GpuMatrix) -> Result<GpuTensor> {
+    gated_linear_by(Variant::choose_gated(x.dims().first().copied().unwrap_or(0), w), x, w)
+}
+
+/// [`gated_linear`] by a kernel of choice, or by two where there is none.
+fn gated_linear_by(variant: Option<Variant>, x: &GpuTensor, w: &GpuMatrix) -> Result<GpuTensor> {
+    let (Some(variant), Some(half)) = (variant, Half::of(x.dtype())) else {
+        return silu_mul(&linear(x, w, None, x.dtype())?);
+    };
+    let n = check(x, w, None, x.dtype())?;
+    let y = x.gpu().empty(&[n, w.out_features() / 2], x.dtype())?;
+    let (x, _) = readable(x)?;
+    let params =
+        LinearParams { out: w.out_features() as i32, gated: 1, ..LinearParams::new(&x, w, None, &y) };
+    launch(variant, half, &x, w, params)?;
+    Ok(y)
+}
+
+/// `params` are those of `x`, which is [`readable`].
+fn launch(
+    variant: Variant,
+    half: Half,
+    x: &GpuTensor,
+    w: &GpuMatrix,
+    mut params: LinearParams,
+) -> Result<()> {
+    let n = params.tokens as usize;
+    params.slots = variant.slots(w.steps()) as i32;
+    // It is given back when the kernel was launched: what comes later, comes later on the device too.
+    let own = if variant.is_wide() { Some(arranged(x, variant.shape().1, w.steps())?) } else { None };
+    if let Some(own) = &own {
+        params.x = own.address();
+    }
+    // SAFETY: the shapes were checked by the caller, rows of `x` are aligned, and the output is new.
+    unsafe { x.gpu().launch(variant.kernel(half, w.format()), variant.grid(n, w), &params)? };
+    Ok(())
 }
 
 // === impl LinearParams ===
@@ -120,6 +156,8 @@ impl LinearParams {
             steps: w.steps() as i32,
             y_is_f32: i32::from(y.dtype() == DType::F32),
             slots: 0,
+            gated: 0,
+            unused: 0,
         }
     }
 }

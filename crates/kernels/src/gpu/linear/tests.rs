@@ -130,6 +130,39 @@ fn a_row_has_the_same_bits_alone_and_among_others_by_every_kernel() {
 }
 
 #[test]
+fn gates_are_applied_with_the_bits_of_two_kernels() {
+    let (gpu, inn, inner) = (device(), 584, 112);
+    for dtype in HALVES {
+        for format in formats(dtype) {
+            let w = weights(&gpu, format, 2 * inner, inn);
+            for (variant, n) in [
+                (Variant::Gated8, 1),
+                (Variant::Gated8, 7),
+                (Variant::Wide64x64, 65),
+                (Variant::Wide128x64, 3),
+                (Variant::Wide128x128, 130),
+                (Variant::Wide192x128, 9),
+            ] {
+                if variant.takes(format) {
+                    let x = on_gpu(&gpu, &activations(dtype, n, inn), &[n, inn], dtype);
+                    let two = silu_mul(&linear(&x, &w, None, dtype).unwrap()).unwrap();
+                    let one = gated_linear_by(Some(variant), &x, &w).unwrap();
+                    assert_eq!(bits(&values_of(&one)), bits(&values_of(&two)), "{format} {variant:?}");
+                }
+            }
+        }
+    }
+    // Halves that are no whole tiles, and numbers that tensor cores do not take.
+    let w = weights(&gpu, GpuFormat::F32, 2 * 17, 40);
+    for dtype in [DType::F32, DType::BF16] {
+        let w = if dtype == DType::F32 { &w } else { &weights(&gpu, GpuFormat::Q8, 2 * 17, 40) };
+        let x = on_gpu(&gpu, &activations(dtype, 2, 40), &[2, 40], dtype);
+        let two = silu_mul(&linear(&x, w, None, dtype).unwrap()).unwrap();
+        assert_eq!(values_of(&gated_linear(&x, w).unwrap()), values_of(&two));
+    }
+}
+
+#[test]
 fn a_row_of_f32_has_the_same_bits_alone_and_among_others() {
     let (gpu, inn, out) = (device(), 300, 20);
     for format in formats(DType::F32) {

@@ -3,6 +3,7 @@
 use candle_core::DType;
 use vlinders_device::Grid;
 
+use crate::gpu::format::TILE;
 use crate::gpu::{GpuFormat, GpuMatrix};
 
 /// Types of activations that tensor cores multiply.
@@ -17,6 +18,8 @@ pub(super) enum Half {
 pub enum Variant {
     /// 16 by 8, in registers.
     Stream8,
+    /// 32 by 8, in registers: for outputs with gates alone.
+    Gated8,
     /// 16 by 16, in registers.
     Stream16,
     /// 32 by 32, in registers.
@@ -112,7 +115,7 @@ impl Variant {
     /// Whether it can multiply so many tokens with these weights, where they are.
     #[must_use]
     pub fn can(self, tokens: usize, w: &GpuMatrix) -> bool {
-        let streams = matches!(self, Self::Stream8 | Self::Stream16 | Self::Stream32);
+        let streams = matches!(self, Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32);
         let runs = !self.is_wide() || w.gpu().properties().capability == WARPGROUPS;
         runs && self.takes(w.format()) && (!streams || tokens <= self.shape().1)
     }
@@ -144,6 +147,20 @@ impl Variant {
         let last = each % of_blocks.len();
         each / of_blocks.len() * of_blocks[of_blocks.len() - 1]
             + if last > 0 { of_blocks[last - 1] } else { 0 }
+    }
+
+    /// The fastest one that applies gates, if there is one that is faster than two kernels.
+    pub(super) fn choose_gated(tokens: usize, w: &GpuMatrix) -> Option<Self> {
+        let inner = w.out_features() / 2;
+        if w.out_features() % 2 != 0 || !inner.is_multiple_of(TILE) {
+            return None;
+        }
+        let fastest = Self::choose(tokens, w);
+        match fastest {
+            Self::Stream8 => Some(Self::Gated8),
+            wide if wide.is_wide() => Some(wide),
+            _ => None,
+        }
     }
 
     /// The fastest one of those that every device has.
@@ -178,6 +195,7 @@ impl Variant {
     pub(super) fn kernel(self, half: Half, format: GpuFormat) -> &'static str {
         let kernels = match self {
             Self::Stream8 => kernels!("linear_stream8"),
+            Self::Gated8 => kernels!("linear_gated8"),
             Self::Stream16 => kernels!("linear_stream16"),
             Self::Stream32 => kernels!("linear_stream32"),
             Self::Small64 => kernels!("linear_small64"),
@@ -196,6 +214,7 @@ impl Variant {
     pub(super) fn shape(self) -> (usize, usize) {
         match self {
             Self::Stream8 => (16, 8),
+            Self::Gated8 => (32, 8),
             Self::Stream16 => (16, 16),
             Self::Stream32 => (32, 32),
             Self::Small64 => (64, 64),
@@ -226,7 +245,7 @@ impl Variant {
         let row_blocks = w.out_features().div_ceil(rows);
         let grid = match self {
             // One block has all tokens, if there are any.
-            Self::Stream8 | Self::Stream16 | Self::Stream32 => {
+            Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32 => {
                 Grid::of(row_blocks * n.min(1), self.threads())
             }
             // They find their rows and tokens themselves.
@@ -248,7 +267,7 @@ impl Variant {
     /// Shared memory of a block, for rows as long as those of `w`.
     pub(super) fn shared_bytes(self, w: &GpuMatrix) -> usize {
         let stages = match self {
-            Self::Stream8 | Self::Stream16 | Self::Stream32 => {
+            Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32 => {
                 return self.slots(w.steps()) * self.sum_bytes();
             }
             Self::Small64 | Self::Tile32 | Self::Tile64 => 4,
