@@ -1,7 +1,7 @@
 // From rows of queries, keys and values to attention: norms of heads, rotation, and keys and values in their slots.
 //
 // A warp has up to 256 numbers of one token, of as many heads as that is, two neighbouring ones a lane at a time. Everything is
-// computed in f32. Angles, positions and slots are older than the kernel before this one.
+// computed in f32. Norms, angles, positions and slots are older than the kernel before this one.
 #include "common.cuh"
 
 namespace vlinders {
@@ -28,8 +28,11 @@ struct alignas(2 * sizeof(T)) Two {
   T values[2];
 };
 template <class T>
-__device__ __forceinline__ float2 load_two(const T* from) {
-  const Two<T> two = *reinterpret_cast<const Two<T>*>(from);
+__device__ __forceinline__ Two<T> load_two(const T* from) {
+  return *reinterpret_cast<const Two<T>*>(from);
+}
+template <class T>
+__device__ __forceinline__ float2 floats_of(Two<T> two) {
   return make_float2(to_float(two.values[0]), to_float(two.values[1]));
 }
 template <class T>
@@ -70,13 +73,13 @@ struct Place {
   }
   // Of a head or its norm.
   template <class T>
-  __device__ __forceinline__ float2 others(const T* of) const {
-    return pair ? load_two(of + other[0]) : make_float2(to_float(of[other[0]]), to_float(of[other[1]]));
+  __device__ __forceinline__ Two<T> others(const T* of) const {
+    return pair ? load_two(of + other[0]) : Two<T>{of[other[0]], of[other[1]]};
   }
   // Of a row of angles; `rest` for numbers that are not turned.
   __device__ __forceinline__ float2 angles(const float* of, float rest) const {
     const int at[2] = {first[0] ? i : other[0], first[1] ? i + 1 : other[1]};
-    if (pair) return turned[0] ? load_two(of + at[0]) : make_float2(rest, rest);
+    if (pair) return turned[0] ? floats_of(load_two(of + at[0])) : make_float2(rest, rest);
     return make_float2(turned[0] ? of[at[0]] : rest, turned[1] ? of[at[1]] : rest);
   }
 };
@@ -98,6 +101,24 @@ __device__ __forceinline__ void qkv(const QkvParams& p) {
     if (place.first[0]) s[j].x = -s[j].x;
     if (place.first[1]) s[j].y = -s[j].y;
   }
+  // The norm of a head, or null.
+  auto weight_of = [&](int h) {
+    const uint64_t norms = head + h < p.heads ? p.q_norm : head + h < p.heads + p.kv_heads ? p.k_norm : 0;
+    return at<const T>(norms);
+  };
+  Two<T> own[kHeads][kPairs] = {}, other[kHeads][kPairs] = {};
+  if (p.q_norm) {
+#pragma unroll
+    for (int h = 0; h < kHeads; h++) {
+#pragma unroll
+      for (int j = 0; j < kPairs; j++) {
+        const Place place(2 * (lane + j * kWarp), d, p.half);
+        if (!weight_of(h) || !place.both) continue;
+        own[h][j] = load_two(weight_of(h) + place.i);
+        other[h][j] = place.others(weight_of(h));
+      }
+    }
+  }
   const uint32_t block = slot / (uint32_t)p.block_size, offset = slot % (uint32_t)p.block_size;
   follow_others();
 
@@ -109,8 +130,8 @@ __device__ __forceinline__ void qkv(const QkvParams& p) {
     for (int j = 0; j < kPairs; j++) {
       const Place place(2 * (lane + j * kWarp), d, p.half);
       const bool there = head + h < all && place.both;
-      x[h][j] = there ? load_two(from + h * d + place.i) : make_float2(0.0f, 0.0f);
-      with[h][j] = there ? place.others(from + h * d) : make_float2(0.0f, 0.0f);
+      x[h][j] = there ? floats_of(load_two(from + h * d + place.i)) : make_float2(0.0f, 0.0f);
+      with[h][j] = there ? floats_of(place.others(from + h * d)) : make_float2(0.0f, 0.0f);
     }
   }
 #pragma unroll
@@ -118,8 +139,7 @@ __device__ __forceinline__ void qkv(const QkvParams& p) {
     if (head + h >= all) return;
     const bool is_query = head + h < p.heads, is_value = head + h >= p.heads + p.kv_heads;
     if (!is_value) {
-      const T* weight = at<const T>(is_query ? p.q_norm : p.k_norm);
-      if (weight) {
+      if (weight_of(h)) {
         float squares = 0.0f;
 #pragma unroll
         for (int j = 0; j < kPairs; j++)
@@ -127,11 +147,9 @@ __device__ __forceinline__ void qkv(const QkvParams& p) {
         const float scale = rsqrtf(warp_sum(squares) / d + p.eps);
 #pragma unroll
         for (int j = 0; j < kPairs; j++) {
-          const Place place(2 * (lane + j * kWarp), d, p.half);
-          if (!place.both) continue;
-          const float2 own = load_two(weight + place.i), other = place.others(weight);
-          x[h][j] = make_float2(x[h][j].x * scale * own.x, x[h][j].y * scale * own.y);
-          with[h][j] = make_float2(with[h][j].x * scale * other.x, with[h][j].y * scale * other.y);
+          const float2 by = floats_of(own[h][j]), with_by = floats_of(other[h][j]);
+          x[h][j] = make_float2(x[h][j].x * scale * by.x, x[h][j].y * scale * by.y);
+          with[h][j] = make_float2(with[h][j].x * scale * with_by.x, with[h][j].y * scale * with_by.y);
         }
       }
 #pragma unroll

@@ -104,6 +104,40 @@ fn heads_are_normed_turned_and_stored_as_on_the_cpu() {
 }
 
 #[test]
+fn a_token_has_the_same_bits_alone_and_among_others() {
+    let gpu = device();
+    let (n, d, width) = (POSITIONS.len(), 128, 7 * 128);
+    let rows = noise(1, n * width);
+    let weights = [2, 3].map(|seed| on_gpu(&gpu, &noise(seed, d), &[d], DType::BF16));
+    let angles = [4, 5].map(|seed| on_gpu(&gpu, &noise(seed, 31 * 64), &[31, 64], DType::F32));
+    let run = |first: usize, count: usize| {
+        let layer = GpuKvLayer::new(&gpu, KvDtype::BF16, 3, 7, 2, d).unwrap();
+        let found = qkv(
+            &on_gpu(&gpu, &rows[first * width..][..count * width], &[count, width], DType::BF16),
+            Some(HeadNorms { q: &weights[0], k: &weights[1], eps: 1e-5 }),
+            Rotation {
+                cos: &angles[0],
+                sin: &angles[1],
+                positions: &ids_on_gpu(&gpu, &POSITIONS[first..][..count]),
+            },
+            &layer,
+            &ids_on_gpu(&gpu, &SLOTS[first..][..count]),
+        )
+        .unwrap();
+        (values_of(&found), cached_on_gpu(&layer), layer)
+    };
+    let (all, cache, layer) = run(0, n);
+    for token in 0..n {
+        let (alone, own, _) = run(token, 1);
+        assert_eq!(alone, all[token * 3 * d..][..3 * d]);
+        for head in (0..2).filter(|_| SLOTS[token] != u32::MAX) {
+            let row = row_at(&layer, SLOTS[token] as usize, head) * d;
+            assert_eq!(own.each_ref().map(|of| &of[row..][..d]), cache.each_ref().map(|of| &of[row..][..d]));
+        }
+    }
+}
+
+#[test]
 fn a_head_that_is_not_finite_is_not_a_number_in_eight_bits() {
     let gpu = device();
     let layer = GpuKvLayer::new(&gpu, KvDtype::Int8, 1, 2, 1, 16).unwrap();
