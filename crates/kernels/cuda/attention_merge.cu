@@ -53,6 +53,7 @@ __device__ void merge(const AttentionParams& p) {
     } four;
 #pragma unroll
     for (int j = 0; j < 4; j++) four.values[j] = from_float<T>(__fmul_rn(sums[j], inverse_of(total)));
+    let_others_follow();
     *reinterpret_cast<Four*>(out + i) = four;
   }
 }

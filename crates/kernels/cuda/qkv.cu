@@ -157,6 +157,7 @@ __device__ __forceinline__ void qkv(const QkvParams& p) {
         x[h][j] = make_float2(__fmaf_rn(x[h][j].x, c[j].x, __fmul_rn(with[h][j].x, s[j].x)),
                               __fmaf_rn(x[h][j].y, c[j].y, __fmul_rn(with[h][j].y, s[j].y)));
     }
+    let_others_follow();
     auto store = [&](auto* to) {
 #pragma unroll
       for (int j = 0; j < kPairs; j++) {

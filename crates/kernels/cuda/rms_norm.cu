@@ -102,6 +102,7 @@ __device__ void rms_norm(const RmsNormParams& p) {
   }
 
   const float scale = rsqrtf(block_sum(squares, reinterpret_cast<float*>(shared)) / p.width + p.eps);
+  let_others_follow();
   T* normed = at<T>(p.normed) + start;
   auto write = [&](int i, const Four<float>& numbers, const Four<T>& weights) {
     Four<T> results;

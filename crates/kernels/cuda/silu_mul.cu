@@ -26,6 +26,7 @@ __device__ void silu_mul_rows(const SiluMulParams& p) {
     Pack<T> values;
 #pragma unroll
     for (int j = 0; j < Pack<T>::kCount; j++) values.values[j] = silu_mul(gates.values[j], ups.values[j]);
+    let_others_follow();
     store_pack(y + i, values);
   } else if (start < p.width) {
     y[start] = silu_mul(gate[start], up[start]);
