@@ -67,6 +67,9 @@ struct Fiber {
   std::vector<Copy> open;
 };
 
+// Of all fibers, each with a page that nobody may touch.
+constexpr size_t kStacksBytes = size_t(kMaxThreads) * (kStack + kPage);
+
 struct Warp {
   uint64_t exchange[kWarp];
   void* show[kWarp];
@@ -85,6 +88,12 @@ struct Scheduler {
   const Kernel* kernel = nullptr;
   const void* params = nullptr;
   std::string error;
+
+  // Threads of the host come and go, and mappings are few.
+  ~Scheduler() {
+    if (stacks) munmap(stacks, kStacksBytes);
+    if (shared) munmap(shared, shared_room + kPage);
+  }
 };
 
 thread_local Scheduler* scheduler = nullptr;
@@ -266,7 +275,7 @@ extern "C" int vlinders_emu_run(const void* kernel, const unsigned* blocks, cons
   Scheduler& s = own;
   scheduler = &s;
   if (!s.stacks) {
-    s.stacks = map(size_t(kMaxThreads) * (kStack + kPage));
+    s.stacks = map(kStacksBytes);
     for (unsigned i = 0; i < kMaxThreads; i++) mprotect(s.stacks + i * (kStack + kPage), kPage, PROT_NONE);
     s.shared_room = 256 << 10;
     s.shared = map(s.shared_room + kPage);
