@@ -26,6 +26,8 @@ struct AttentionParams {
   int32_t heads, kv_heads, head_dim, block_size;
   uint32_t window;  // how many positions a token sees, 0 for all
   uint32_t large;   // which of the two lists of units
+  uint32_t tiles;   // for how many tiles there is shared memory: 1 or 2
+  uint32_t group;   // heads / kv_heads
   float inner;      // with a soft cap (inner not 0), scores are tanh(q k * inner) * outer, else q k * outer: in powers of two
   float outer;
 };
@@ -34,14 +36,24 @@ struct AttentionParams {
 enum PlanWord { kNumSmall, kNumLarge, kSmallUnits, kLargeUnits, kPositions, kPartialsOf, kTables };
 
 // Rows of neighbouring tokens of one sequence, at consecutive positions, and the positions [begin, end) that they are
-// confronted with. Row r is head r % group of token r / group.
+// confronted with. Row r is head r % group of token r / group. If there is a partial result, each span has one, of num_rows
+// rows, the first one at `partial`.
 struct Unit {
   uint32_t first_row, num_rows, table, begin, end, partial;
 };
 constexpr int kUnitWords = 6;
 
-__device__ __forceinline__ Unit unit_at(const uint32_t* plan, uint32_t large, uint32_t number) {
-  const uint32_t* words = plan + plan[large ? kLargeUnits : kSmallUnits] + number * kUnitWords;
+// The first words of a plan, all read at once.
+struct Header {
+  uint32_t num_small, num_large, small_units, large_units, positions, partials_of, tables;
+};
+__device__ __forceinline__ Header header_of(const uint32_t* plan) {
+  return {plan[kNumSmall],  plan[kNumLarge],   plan[kSmallUnits], plan[kLargeUnits],
+          plan[kPositions], plan[kPartialsOf], plan[kTables]};
+}
+
+__device__ __forceinline__ Unit unit_at(const uint32_t* plan, uint32_t units, uint32_t number) {
+  const uint32_t* words = plan + units + number * kUnitWords;
   return {words[0], words[1], words[2], words[3], words[4], words[5]};
 }
 

@@ -7,7 +7,7 @@
 namespace vlinders {
 namespace {
 
-constexpr int kPlainThreads = 128;
+constexpr int kPlainThreads = 256;
 constexpr int kTile = 2 * kWarp;          // positions at a time
 constexpr int kPlainParts = 256 / kWarp;  // numbers of a head that a lane has, at most
 
@@ -19,11 +19,12 @@ __device__ __forceinline__ float scale_at(uint64_t scales, uint32_t row) {
 template <class C>
 __device__ void plain_row(const AttentionParams& p, const uint32_t* plan, const Unit& unit, uint32_t kv_head, uint32_t local) {
   const int lane = threadIdx.x % kWarp;
-  const uint32_t group = (uint32_t)(p.heads / p.kv_heads), row = unit.first_row + local, token = row / group;
+  const uint32_t group = p.group, row = unit.first_row + local, token = row / group;
   const int64_t d = p.head_dim;
-  const uint32_t position = plan[plan[kPositions] + token];
+  const Header header = header_of(plan);
+  const uint32_t position = plan[header.positions + token];
   const uint32_t begin = max(unit.begin, seen_from(position, p.window)), end = min(unit.end, position + 1);
-  const uint32_t* table = plan + plan[kTables] + unit.table;
+  const uint32_t* table = plan + header.tables + unit.table;
   const int64_t head = (int64_t)token * p.heads + kv_head * group + row % group;
   const float* q = at<const float>(p.q) + head * d;
   float run[kPlainParts] = {}, run_total = 0.0f, run_max = -INFINITY;
@@ -66,27 +67,32 @@ __device__ void plain_row(const AttentionParams& p, const uint32_t* plan, const 
     for (int j = 0; j < kPlainParts; j++) run[j] = merged(merge, run[j], sums[j]), sums[j] = 0.0f;
     total = 0.0f;
     most = -INFINITY;
+    if (unit.partial == kNone) continue;
+    const uint32_t span = tile / kSpan - unit.begin / kSpan;
+    const int64_t partial = (int64_t)(unit.partial + span * unit.num_rows + local) * p.kv_heads + kv_head;
+    for (int j = 0; j < kPlainParts; j++) {
+      if (lane + j * kWarp < d) at<float>(p.partials)[partial * d + lane + j * kWarp] = run[j];
+      run[j] = 0.0f;
+    }
+    if (lane == 0) {
+      at<float>(p.totals)[2 * partial] = run_max;
+      at<float>(p.totals)[2 * partial + 1] = run_total;
+    }
+    run_total = 0.0f;
+    run_max = -INFINITY;
   }
-  if (unit.partial == kNone) {
-    for (int j = 0; j < kPlainParts; j++)
-      if (lane + j * kWarp < d) at<float>(p.out)[head * d + lane + j * kWarp] = __fmul_rn(run[j], inverse_of(run_total));
-    return;
-  }
-  const int64_t partial = (int64_t)(unit.partial + local) * p.kv_heads + kv_head;
+  if (unit.partial != kNone) return;
   for (int j = 0; j < kPlainParts; j++)
-    if (lane + j * kWarp < d) at<float>(p.partials)[partial * d + lane + j * kWarp] = run[j];
-  if (lane == 0) {
-    at<float>(p.totals)[2 * partial] = run_max;
-    at<float>(p.totals)[2 * partial + 1] = run_total;
-  }
+    if (lane + j * kWarp < d) at<float>(p.out)[head * d + lane + j * kWarp] = __fmul_rn(run[j], inverse_of(run_total));
 }
 
 template <class C>
 __device__ void plain(const AttentionParams& p) {
   const uint32_t* plan = at<const uint32_t>(p.plan);
-  const uint32_t count = plan[p.large ? kNumLarge : kNumSmall] * (uint32_t)p.kv_heads;
+  const Header header = header_of(plan);
+  const uint32_t count = (p.large ? header.num_large : header.num_small) * (uint32_t)p.kv_heads;
   for (uint32_t i = blockIdx.x; i < count; i += gridDim.x) {
-    const Unit unit = unit_at(plan, p.large, i / (uint32_t)p.kv_heads);
+    const Unit unit = unit_at(plan, p.large ? header.large_units : header.small_units, i / (uint32_t)p.kv_heads);
     for (uint32_t row = threadIdx.x / kWarp; row < unit.num_rows; row += blockDim.x / kWarp)
       plain_row<C>(p, plan, unit, i % (uint32_t)p.kv_heads, row);
   }

@@ -1,18 +1,26 @@
 // Attention on tensor cores, for T = bf16 or f16 over a cache of numbers C: T, or codes of one byte with scales.
 //
-// A warp has 16 rows, a block 1 to 4 warps that read the same positions; those without rows help to copy. Keys and values of a
-// tile of positions come to shared memory by asynchronous copies: values while scores are made, the next keys while values are
-// weighted. Numbers of a position lie together, padded by 16 bytes, so that rows of matrices are in different banks. The sum
+// A warp has 16 rows, a block 1 to 8 warps that read the same positions; those without rows help to copy. Keys and values of a
+// tile of positions come to shared memory by asynchronous copies. If there is room for two tiles, the next one comes while one
+// is worked on. Else values come while scores are made, the next keys while values are weighted: for decoding, where
+// many blocks at a time hide that each of them waits. Numbers of a position lie together, padded by 16 bytes, so that rows of matrices are in different banks. The sum
 // of weights is a column of the second product, whose values are ones: it has the same order of additions, and counts weights
 // as they were rounded.
 //
 // A tile of which a row sees nothing leaves the row as it is, so it does not matter which rows share a warp or a block.
+//
+// The limit of this: a weight of zero times a value that is not finite is NaN. Positions outside of [begin, end) of a unit are
+// zeros in shared memory whatever the cache has, but those that other rows of the same warp see are not: an infinity or a NaN in
+// values at some position makes NaNs in those rows of the same warp that end before it, in the same tile. These are earlier
+// tokens of the same sequence in the same step, at most kTile - 1 positions before; they would have been finite in a step of
+// their own. Finite values have no such effect, nor have keys of any kind.
 #pragma once
 #include "attention.cuh"
 
 namespace vlinders {
 
-constexpr int kAttentionThreads = 128;
+constexpr int kAttentionThreads = 256;
+constexpr int kCopyThreads = 128;  // the most that copy keys, and values
 
 // Byte `i` of codes whose sign bit was turned, as a number: they are the last bits of 2^23 + code + 128.
 __device__ __forceinline__ float code_at(uint32_t turned, uint32_t i) {
@@ -36,6 +44,9 @@ struct Attention {
   static constexpr int kRowBytes = D * (int)sizeof(C) + 16;
   static constexpr int kPieces = D * (int)sizeof(C) / 16;  // of 16 bytes, in a row
   static constexpr int kSharers = kPieces & -kPieces;  // threads that copy a row: all if that is a power of two
+  static constexpr int kPlaces = kTile * kSharers / kCopyThreads;  // rows that each of the most threads copies
+  static constexpr int kBatch = kQueryInRegisters || kPlaces < 4 ? kPlaces : 4;  // rows at a time
+  static constexpr uint32_t kWholeRow = D * sizeof(C);  // bytes of a head that fills the room for it
   static constexpr int kParts = D / 16;  // of 16 numbers, in a head
   static constexpr int kUnroll = kQueryInRegisters ? kParts : 2;
   static constexpr int kQueryRow = D + 8;
@@ -43,23 +54,31 @@ struct Attention {
   static constexpr int kSumsBytes = 2 * kParts * kWarp * (int)sizeof(float4);
   static constexpr int kWarpBytes = kSumsBytes + (kQueryInRegisters ? 0 : kRows * kQueryRow * (int)sizeof(T));
 
-  // What is in shared memory: rows of the cache for two spans, scales, keys, values; of a warp, merged spans and queries.
+  static constexpr int kTileBytes = kTile * kRowBytes;  // of keys or values
+  static constexpr int kStageBytes = 2 * kTileBytes + 2 * kTile * (int)sizeof(float);
+
+  // What is in shared memory: rows of the cache for two spans; for one or two tiles keys, values, scales; of a warp, merged
+  // spans and queries.
   uint32_t* rows;
-  float *key_scales, *value_scales;
-  unsigned char *keys, *values;
+  unsigned char* stages;
   float4* merged_sums;
   T* queries;
 
   const AttentionParams& p;
   const uint32_t* plan;
   int lane, warp;
+  Header header;
+  int block_shift;  // the logarithm of the size of a block, if that is whole, else -1
+  float factor;     // of scores in powers of two: it is left to the weights if it keeps the order of scores
 
   // Of the unit.
   Unit unit;
   uint32_t kv_head, begin;
   bool has_rows;       // whether this warp has any
-  uint32_t from[2], to[2];  // what this thread's rows see, lane / 4 and 8 more; nothing if there is no such row
+  bool exists[2];           // this thread's rows, lane / 4 and 8 more
+  uint32_t from[2], to[2];  // what they see; the same as the last row does where there is no such row, so nothing is masked for it
   uint32_t warp_from, warp_to;
+  bool upper;  // whether any of the last eight rows of this warp exists
 
   float sums[2 * kParts][4], totals[4], most[2];
   float run_total[2], run_most[2];  // of the spans before
@@ -69,15 +88,25 @@ struct Attention {
     lane = threadIdx.x % kWarp;
     warp = threadIdx.x / kWarp;
     plan = at<const uint32_t>(p.plan);
+    header = header_of(plan);
+    block_shift = __popc((unsigned)p.block_size) == 1 ? __ffs(p.block_size) - 1 : -1;
+    factor = p.inner == 0.0f && p.outer > 0.0f ? p.outer : 1.0f;
     rows = reinterpret_cast<uint32_t*>(shared);
-    key_scales = reinterpret_cast<float*>(rows + 2 * kSpan);
-    value_scales = key_scales + kTile;
-    keys = reinterpret_cast<unsigned char*>(value_scales + kTile);
-    values = keys + kTile * kRowBytes;
-    unsigned char* own = values + kTile * kRowBytes + warp * kWarpBytes;
+    stages = shared + 2 * kSpan * sizeof(uint32_t);
+    unsigned char* own = stages + (is_doubled() ? 2 : 1) * kStageBytes + warp * kWarpBytes;
     // Each thread has its own sums, so offsets from one to the next are constants.
     merged_sums = reinterpret_cast<float4*>(own) + lane;
     queries = reinterpret_cast<T*>(own + kSumsBytes);
+  }
+
+  // Whether shared memory holds two tiles: not of wide heads.
+  __device__ __forceinline__ bool is_doubled() const { return kQueryInRegisters && p.tiles == 2; }
+  __device__ __forceinline__ unsigned char* keys_of(uint32_t tile) const {
+    return stages + (is_doubled() && tile % 2 ? kStageBytes : 0);
+  }
+  // Scales of keys, then those of values.
+  __device__ __forceinline__ float* scales_of(uint32_t tile) const {
+    return reinterpret_cast<float*>(keys_of(tile) + 2 * kTileBytes);
   }
 
   // Numbers `first` and `first + 1` of a part of 16 are those that a thread has of a pair of columns. Codes are taken four at
@@ -88,17 +117,19 @@ struct Attention {
   }
 
   __device__ __forceinline__ void find_rows() {
-    const uint32_t group = (uint32_t)(p.heads / p.kv_heads), last = unit.num_rows - 1;
-    const uint32_t* positions = plan + plan[kPositions];
+    const uint32_t group = p.group, last = unit.num_rows - 1;
+    const uint32_t* positions = plan + header.positions;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const uint32_t local = warp * kRows + lane / 4 + 8 * r;
       const uint32_t position = positions[(unit.first_row + min(local, last)) / group];
+      exists[r] = local <= last;
       from[r] = seen_from(position, p.window);
-      to[r] = local <= last ? position + 1 : 0;
+      to[r] = position + 1;
     }
     const uint32_t first_local = warp * kRows;
     has_rows = first_local <= last;
+    upper = first_local + 8 <= last;
     warp_from = warp_to = 0;
     if (has_rows) {
       warp_from = seen_from(positions[(unit.first_row + first_local) / group], p.window);
@@ -108,7 +139,7 @@ struct Attention {
 
   // Where this thread's row begins among the heads of all tokens.
   __device__ __forceinline__ uint64_t head_of(int r) const {
-    const uint32_t group = (uint32_t)(p.heads / p.kv_heads), row = unit.first_row + warp * kRows + lane / 4 + 8 * r;
+    const uint32_t group = p.group, row = unit.first_row + warp * kRows + lane / 4 + 8 * r;
     return ((uint64_t)(row / group) * p.heads + kv_head * group + row % group) * p.head_dim;
   }
 
@@ -120,7 +151,7 @@ struct Attention {
       for (int i = 0; i < 2 * kParts; i++) {
         const int number = pair_at(i / 2, i % 2);
         uint32_t pair = 0;
-        if (to[r] != 0 && number < p.head_dim) pair = *reinterpret_cast<const uint32_t*>(head + number);
+        if (exists[r] && number < p.head_dim) pair = *reinterpret_cast<const uint32_t*>(head + number);
         if constexpr (kQueryInRegisters) {
           query[i / 2][2 * (i % 2) + r] = pair;
         } else {
@@ -144,31 +175,99 @@ struct Attention {
     }
   }
 
-  // Where the positions of a span lie.
-  __device__ __forceinline__ void find_span(uint32_t span) {
-    const uint32_t* table = plan + plan[kTables] + unit.table;
-    uint32_t* to = rows + span % 2 * kSpan;
-    for (uint32_t i = threadIdx.x; i < kSpan; i += blockDim.x) {
-      const uint32_t position = span * kSpan + i;
-      to[i] = position >= begin && position < unit.end ? cache_row(p, table, position, kv_head) : kNone;
+  // The blocks of the cache in which positions of a span lie: asked for early, and kept as rows when they are there.
+  struct Blocks {
+    uint32_t of[kSpan / kWarp];
+  };
+  __device__ __forceinline__ bool is_read(uint32_t position) const { return position >= begin && position < unit.end; }
+  __device__ __forceinline__ Blocks blocks_of(uint32_t span) const {
+    const uint32_t* table = plan + header.tables + unit.table;
+    Blocks blocks;
+#pragma unroll
+    for (uint32_t i = 0; i < kSpan / kWarp; i++) {
+      const uint32_t place = threadIdx.x + i * blockDim.x, position = span * kSpan + place;
+      blocks.of[i] = place < kSpan && is_read(position) ? __ldg(table + block_of(position)) : kNone;
     }
+    return blocks;
+  }
+  __device__ __forceinline__ void keep_rows(uint32_t span, const Blocks& blocks) {
+#pragma unroll
+    for (uint32_t i = 0; i < kSpan / kWarp; i++) {
+      const uint32_t place = threadIdx.x + i * blockDim.x, position = span * kSpan + place;
+      if (place >= kSpan) break;
+      const uint32_t block = blocks.of[i], size = (uint32_t)p.block_size;
+      const uint32_t row = (block * (uint32_t)p.kv_heads + kv_head) * size + position - block_of(position) * size;
+      rows[span % 2 * kSpan + place] = block != kNone ? row : kNone;
+    }
+  }
+  // Sizes of blocks are nearly always powers of two.
+  __device__ __forceinline__ uint32_t block_of(uint32_t position) const {
+    return block_shift >= 0 ? position >> block_shift : position / (uint32_t)p.block_size;
+  }
+
+  // A row of the cache behind `base`, for whole rows: one instruction, where the compiler would add the parts of `base` anew.
+  static __device__ __forceinline__ const unsigned char* row_of(const unsigned char* base, uint32_t row) {
+#ifdef __CUDACC__
+    const unsigned char* from;
+    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(from) : "r"(row), "n"(kWholeRow), "l"(base));
+    return from;
+#else
+    return base + (uint64_t)row * kWholeRow;
+#endif
   }
 
   // Start to copy the keys or values of a tile. What nobody sees is zeros: it may be anything, also NaNs, in the cache.
-  __device__ __forceinline__ void load(uint64_t cache, uint64_t scales, uint32_t tile, unsigned char* to, float* scales_to) {
+  template <bool values>
+  __device__ __forceinline__ void load(uint32_t tile) {
+    const uint64_t cache = values ? p.values : p.keys, scales = values ? p.value_scales : p.key_scales;
+    unsigned char* to = keys_of(tile) + (values ? kTileBytes : 0);
+    float* scales_to = scales_of(tile) + (values ? kTile : 0);
+    // Neighbouring places for each thread: their distance in shared memory is a constant. Of many threads, the first half
+    // copies keys, the other half values.
+    const int worker = (int)(blockDim.x > kCopyThreads && values ? threadIdx.x ^ kCopyThreads : threadIdx.x);
+    const int places = kTile * kSharers / min((int)blockDim.x, kCopyThreads);
+    const int first = worker / kSharers * places;
     const uint32_t* of = rows + tile * kTile % (2 * kSpan);
-    const uint32_t row_bytes = (uint32_t)p.head_dim * sizeof(C);
-    const int step = blockDim.x / kSharers;
-    const unsigned char* own = at<const unsigned char>(cache) + 16 * (threadIdx.x % kSharers);
-    unsigned char* own_to = to + 16 * (threadIdx.x % kSharers);
-#pragma unroll 8
-    for (int place = threadIdx.x / kSharers; place < kTile; place += step) {
-      const uint32_t row = of[place];
-      const unsigned char* from = own + (uint64_t)(row != kNone ? row : 0) * row_bytes;
+    const uint32_t* of_own = of + first;
+    const uint32_t column = 16 * (threadIdx.x % kSharers), row_bytes = (uint32_t)p.head_dim * sizeof(C);
+    const unsigned char* own = at<const unsigned char>(cache) + column;
+    unsigned char* own_to = to + column + first * kRowBytes;
+    if (worker >= kCopyThreads) {
+    } else if (tile * kTile >= begin && (tile + 1) * kTile <= unit.end && row_bytes == kWholeRow) {
+      // Nothing to leave out, so a copy is two instructions. Rows are read before, all at once.
+#pragma unroll 1
+      for (int i = 0; i < places; i += kBatch) {
+        uint32_t row[kBatch];
+        if constexpr (kBatch % 4 == 0) {
 #pragma unroll
-      for (int piece = 0; piece < kPieces; piece += kSharers) {
-        const bool valid = row != kNone && 16 * (piece + threadIdx.x % kSharers) < row_bytes;
-        copy_async(own_to + place * kRowBytes + 16 * piece, from + 16 * piece, valid);
+          for (int j = 0; j < kBatch; j += 4) {
+            const uint4 four = *reinterpret_cast<const uint4*>(of_own + j);
+            row[j] = four.x, row[j + 1] = four.y, row[j + 2] = four.z, row[j + 3] = four.w;
+          }
+        } else {
+#pragma unroll
+          for (int j = 0; j < kBatch; j++) row[j] = of_own[j];
+        }
+#pragma unroll
+        for (int j = 0; j < kBatch; j++) {
+          const unsigned char* from = row_of(own, row[j]);
+#pragma unroll
+          for (int piece = 0; piece < kPieces; piece += kSharers)
+            copy_async(own_to + j * kRowBytes + 16 * piece, from + 16 * piece);
+        }
+        of_own += kBatch;
+        own_to += kBatch * kRowBytes;
+      }
+    } else {
+#pragma unroll 2
+      for (int i = 0; i < places; i++) {
+        const uint32_t row = of_own[i];
+        const unsigned char* from = own + (uint64_t)(row != kNone ? row : 0) * row_bytes;
+#pragma unroll
+        for (int piece = 0; piece < kPieces; piece += kSharers) {
+          const bool valid = row != kNone && 16 * piece + column < row_bytes;
+          copy_async(own_to + i * kRowBytes + 16 * piece, from + 16 * piece, valid);
+        }
       }
     }
     if constexpr (kCodes) {
@@ -180,8 +279,10 @@ struct Attention {
     commit_copies();
   }
 
-  // Products of 16 queries and the keys of a tile, as scores; those that a row does not see are minus infinity.
+  // Products of 16 queries and the keys of a tile, as scores up to `factor`; those that a row does not see are
+  // minus infinity.
   __device__ __forceinline__ void score(uint32_t tile, float (&scores)[kTile / 8][4]) const {
+    const unsigned char* keys = keys_of(tile);
 #pragma unroll
     for (int i = 0; i < kTile / 8; i++)
 #pragma unroll
@@ -212,16 +313,29 @@ struct Attention {
         }
       }
     }
+    if constexpr (kCodes) {
 #pragma unroll
-    for (int i = 0; i < kTile / 8; i++)
+      for (int i = 0; i < kTile / 8; i++) {
+        const float2 scale = *reinterpret_cast<const float2*>(scales_of(tile) + 8 * i + 2 * (lane % 4));
 #pragma unroll
-      for (int j = 0; j < 4; j++) {
-        float score = scores[i][j];
-        if (kCodes) score *= key_scales[8 * i + 2 * (lane % 4) + j % 2];
-        // tanh, from one power of two.
-        if (p.inner != 0.0f) score = 1.0f - 2.0f * inverse_of(exp2_of(score * p.inner * 2.885390082f) + 1.0f);
-        scores[i][j] = score * p.outer;
+        for (int j = 0; j < 4; j++) scores[i][j] *= j % 2 ? scale.y : scale.x;
       }
+    }
+    if (p.inner != 0.0f) {
+#pragma unroll
+      for (int i = 0; i < kTile / 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+          // tanh, from one power of two.
+          const float power = exp2_of(scores[i][j] * p.inner * 2.885390082f);
+          scores[i][j] = (1.0f - 2.0f * inverse_of(power + 1.0f)) * p.outer;
+        }
+    } else if (!(p.outer > 0.0f)) {
+#pragma unroll
+      for (int i = 0; i < kTile / 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) scores[i][j] *= p.outer;
+    }
     const uint32_t first = tile * kTile;
     if (first >= max(from[0], from[1]) && first + kTile <= min(to[0], to[1])) return;
 #pragma unroll
@@ -234,23 +348,26 @@ struct Attention {
   }
 
   // Turn scores into weights, and add weighted values to the sums.
-  __device__ __forceinline__ void weigh(float (&scores)[kTile / 8][4]) {
-    float before[2];
+  __device__ __forceinline__ void weigh(uint32_t tile, float (&scores)[kTile / 8][4]) {
+    const unsigned char* values = keys_of(tile) + kTileBytes;
+    float before[2] = {1.0f, 1.0f};
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      float max = most[r];
+      if (r == 1 && !upper) break;  // these rows may become anything
+      float max = -INFINITY;
 #pragma unroll
       for (int i = 0; i < kTile / 8; i++) max = fmaxf(max, fmaxf(scores[i][2 * r], scores[i][2 * r + 1]));
       max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 1));
       max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 2));
+      max = fmaxf(most[r], __fmul_rn(max, factor));
       const float base = finite_max(max);
-      // Nothing times one, when there was nothing: rows that do not exist would ask for it each time.
-      before[r] = most[r] == -INFINITY ? 1.0f : exp2_of(most[r] - base);
+      // Nothing times one, when there was nothing.
+      before[r] = most[r] == -INFINITY ? 1.0f : exp2_of(__fadd_rn(most[r], -base));
       most[r] = max;
 #pragma unroll
       for (int i = 0; i < kTile / 8; i++)
 #pragma unroll
-        for (int j = 0; j < 2; j++) scores[i][2 * r + j] = exp2_of(scores[i][2 * r + j] - base);
+        for (int j = 0; j < 2; j++) scores[i][2 * r + j] = exp2_of(__fmaf_rn(scores[i][2 * r + j], factor, -base));
     }
     // Times one is nothing to do, and the common case.
     if (__any_sync(kFullMask, before[0] != 1.0f || before[1] != 1.0f)) {
@@ -275,7 +392,7 @@ struct Attention {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           const float* of = scores[2 * step + i / 2] + i % 2 * 2;
-          const float* scale = value_scales + 16 * step + i / 2 * 8 + 2 * (lane % 4);
+          const float* scale = scales_of(tile) + kTile + 16 * step + i / 2 * 8 + 2 * (lane % 4);
           a[i] = pair_of<T>(of[0] * scale[0], of[1] * scale[1]);
         }
       }
@@ -322,9 +439,9 @@ struct Attention {
   }
 
   // Sums are left alone here, or the compiler would keep a second set of them.
-  __device__ __forceinline__ void end_span(bool first, bool last) {
+  __device__ __forceinline__ void end_span(uint32_t span, bool first, bool last) {
     if (unit.partial != kNone) {
-      write_partial();
+      write_partial(unit.partial + (span - unit.begin / kSpan) * unit.num_rows);
       return;
     }
     Merge merge[2];
@@ -354,11 +471,11 @@ struct Attention {
     }
   }
 
-  __device__ __forceinline__ void write_partial() const {
+  __device__ __forceinline__ void write_partial(uint32_t partial) const {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      if (to[r] == 0) continue;
-      const uint64_t row = (uint64_t)(unit.partial + warp * kRows + lane / 4 + 8 * r) * p.kv_heads + kv_head;
+      if (!exists[r]) continue;
+      const uint64_t row = (uint64_t)(partial + warp * kRows + lane / 4 + 8 * r) * p.kv_heads + kv_head;
       float* sums_to = at<float>(p.partials) + row * p.head_dim;
 #pragma unroll
       for (int i = 0; i < 2 * kParts; i++) {
@@ -377,7 +494,7 @@ struct Attention {
 #pragma unroll
       for (int pair = 0; pair < 2; pair++) {
         const int number = pair_at(part, pair);
-        if (to[r] == 0 || number >= p.head_dim) continue;
+        if (!exists[r] || number >= p.head_dim) continue;
         const float2 left = r ? make_float2(runs[0].z, runs[0].w) : make_float2(runs[0].x, runs[0].y);
         const float2 right = r ? make_float2(runs[1].z, runs[1].w) : make_float2(runs[1].x, runs[1].y);
         const float2 own = kCodes ? (pair ? make_float2(left.y, right.y) : make_float2(left.x, right.x)) : (pair ? right : left);
@@ -388,17 +505,30 @@ struct Attention {
   }
 
   __device__ __forceinline__ void attend(uint32_t number) {
-    unit = unit_at(plan, p.large, number / (uint32_t)p.kv_heads);
+    unit = unit_at(plan, p.large ? header.large_units : header.small_units, number / (uint32_t)p.kv_heads);
     kv_head = number % (uint32_t)p.kv_heads;
-    const uint32_t first_token = unit.first_row / (uint32_t)(p.heads / p.kv_heads);
-    begin = max(unit.begin, seen_from(plan[plan[kPositions] + first_token], p.window));
-    // A span before the window of all rows: nobody will ask for it.
+    begin = unit.begin;
+    if (p.window != 0) {
+      const uint32_t first_token = unit.first_row / p.group;
+      begin = max(begin, seen_from(plan[header.positions + first_token], p.window));
+    }
+    // Spans before the window of all rows: nobody will ask for them.
     if (begin >= unit.end) return;
     const uint32_t first = begin / kTile, last = (unit.end - 1) / kTile;
-    find_rows();
-    find_span(begin / kSpan);
+    {
+      const uint32_t span = begin / kSpan;
+      const Blocks blocks = blocks_of(span), next = blocks_of(span + 1);
+      keep_rows(span, blocks);
+      keep_rows(span + 1, next);
+    }
     __syncthreads();
-    load(p.keys, p.key_scales, first, keys, key_scales);
+    load<false>(first);
+    load<true>(first);
+    if (is_doubled() && first < last) {
+      load<false>(first + 1);
+      load<true>(first + 1);
+    }
+    find_rows();
     if (has_rows) load_query();
     run_most[0] = run_most[1] = -INFINITY;
     run_total[0] = run_total[1] = 0.0f;
@@ -408,18 +538,33 @@ struct Attention {
       for (; tile <= end; tile++) {
         // Some row of this warp may see some of it.
         const bool sees = has_rows && tile * kTile < warp_to && (tile + 1) * kTile > warp_from;
-        wait_copies<0>();
+        const bool is_first = tile == first, is_last = tile == last;
+        // What else was asked for at the beginning may come later.
+        if (is_first && is_doubled() && !is_last) {
+          wait_copies<2>();
+        } else if (is_first && !is_doubled()) {
+          wait_copies<1>();
+        } else {
+          wait_copies<0>();
+        }
+        // Here all are done with the tile before, and with rows of the span before.
         __syncthreads();
-        load(p.values, p.value_scales, tile, values, value_scales);
-        if (tile == end && tile < last) find_span(span + 1);
+        if (!is_first && is_doubled() && !is_last) load<false>(tile + 1);
+        if (!is_first && !(is_doubled() && is_last)) load<true>(tile + (is_doubled() ? 1 : 0));
+        const bool look_on = tile == span * kSpanTiles && !is_first && tile + kSpanTiles <= last;
+        Blocks next;
+        if (look_on && kQueryInRegisters) next = blocks_of(span + 1);
         float scores[kTile / 8][4];
         if (sees) score(tile, scores);
-        wait_copies<0>();
-        __syncthreads();
-        if (tile < last) load(p.keys, p.key_scales, tile + 1, keys, key_scales);
-        if (sees) weigh(scores);
+        if (look_on) keep_rows(span + 1, kQueryInRegisters ? next : blocks_of(span + 1));
+        if (!is_doubled()) {
+          wait_copies<0>();
+          __syncthreads();
+          if (!is_last) load<false>(tile + 1);
+        }
+        if (sees) weigh(tile, scores);
       }
-      if (has_rows) end_span(span == first / kSpanTiles, end == last);
+      if (has_rows) end_span(span, span == first / kSpanTiles, end == last);
     }
     __syncthreads();
   }
@@ -429,8 +574,13 @@ template <class T, class C, int D>
 __device__ __forceinline__ void attention(const AttentionParams& p) {
   SHARED_BYTES(shared);
   Attention<T, C, D> attention(p, shared);
-  const uint32_t count = attention.plan[p.large ? kNumLarge : kNumSmall] * (uint32_t)p.kv_heads;
-  for (uint32_t number = blockIdx.x; number < count; number += gridDim.x) attention.attend(number);
+  const uint32_t units = p.large ? attention.header.num_large : attention.header.num_small;
+  const uint32_t count = units * (uint32_t)p.kv_heads;
+  // Long units come first, so who had the longest of a round gets the shortest of the next.
+  for (uint32_t round = 0; round * gridDim.x < count; round++) {
+    const uint32_t number = round * gridDim.x + (round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+    if (number < count) attention.attend(number);
+  }
 }
 
 }  // namespace vlinders

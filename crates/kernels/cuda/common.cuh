@@ -252,6 +252,15 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool vali
   emu::copy_later(to, from, valid ? 16 : 0, valid ? 0 : 16);
 #endif
 }
+// The same where it is known to be valid: less to do.
+__device__ __forceinline__ void copy_async(void* to, const void* from) {
+#ifdef __CUDACC__
+  const uint32_t shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(from) : "memory");
+#else
+  copy_async(to, from, true);
+#endif
+}
 // The same for four bytes.
 __device__ __forceinline__ void copy_word_async(void* to, const void* from, bool valid) {
 #ifdef __CUDACC__

@@ -39,6 +39,8 @@ struct AttentionParams {
     block_size: i32,
     window: u32,
     large: u32,
+    tiles: u32,
+    group: u32,
     inner: f32,
     outer: f32,
 }
@@ -96,6 +98,8 @@ pub fn paged_attention(
         block_size: shape.block_size as i32,
         window: spec.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(0),
         large: 0,
+        tiles: 1,
+        group: shape.group() as u32,
         // Weights are powers of two, which is what devices compute.
         inner: soft_cap.map_or(0.0, |cap| spec.scale / cap),
         outer: soft_cap.unwrap_or(spec.scale) * std::f32::consts::LOG2_E,
@@ -103,9 +107,11 @@ pub fn paged_attention(
     let (width, heads) = (layer.dtype().width(), n * shape.kv_heads);
     // SAFETY: the shapes were checked, and the ids of the batch against the cache; the outputs are new.
     unsafe {
-        gpu.launch(kernel, batch.small().grid(width, heads), &params)?;
+        let (grid, tiles) = batch.small().grid(width, heads);
+        gpu.launch(kernel, grid, &AttentionParams { tiles, ..params })?;
         if !batch.is_decode() {
-            gpu.launch(kernel, batch.large().grid(width, heads), &AttentionParams { large: 1, ..params })?;
+            let (grid, tiles) = batch.large().grid(width, heads);
+            gpu.launch(kernel, grid, &AttentionParams { large: 1, tiles, ..params })?;
         }
         gpu.launch(merge, Grid::of_two(n, shape.kv_heads, MERGE_THREADS), &params)?;
     }

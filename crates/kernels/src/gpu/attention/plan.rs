@@ -2,7 +2,7 @@
 //!
 //! A tile is some neighbouring tokens of one sequence, at consecutive positions, with all heads that share one of keys and
 //! values. Small tiles fill one warp at most and are what decoding makes, large ones several. A unit is a tile and the
-//! positions it is confronted with: all of them, or one span of many, whose results are then merged.
+//! positions it is confronted with: all of them, or some of many spans, whose results are then merged.
 
 use std::cmp::Reverse;
 
@@ -19,7 +19,10 @@ pub(super) const WIDTHS: [usize; 4] = [64, 96, 128, 256];
 const SPAN: usize = 128;
 /// Rows of a warp.
 const ROWS: usize = 16;
-const WARPS: usize = 4;
+/// Warps of large tiles: the more, the less often keys and values are read.
+const WARPS: usize = 8;
+/// Warps of small tiles, of which one has rows, where that makes copies faster.
+const HELPED_WARPS: usize = 4;
 const WARP_THREADS: usize = 32;
 /// Wider heads keep queries in shared memory, and have fewer positions at a time.
 const WIDEST_IN_REGISTERS: usize = 128;
@@ -36,6 +39,10 @@ const UNIT: usize = 6;
 pub(crate) struct Blocks {
     /// Warps that have rows.
     warps: usize,
+    /// For how many tiles of positions each takes shared memory.
+    tiles: usize,
+    /// The same with few blocks at work.
+    most_tiles: usize,
     /// Numbers of a head that the kernel has room for.
     width: usize,
     /// How many run at once.
@@ -43,14 +50,18 @@ pub(crate) struct Blocks {
     multiprocessors: usize,
 }
 
-/// Which tiles have a block for each span.
+/// So many units of divided tiles there are for each block that runs, if spans are not more than that: few enough for copies to
+/// go on from span to span, and enough for blocks to end at about the same time.
+const ROUNDS: usize = 8;
+
+/// Which tiles are divided among blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Splitting {
     /// Those that would keep a block busy while others have nothing left to do.
     Fair,
-    /// All of which there is room for.
+    /// All of which there is room for, with so many spans a unit.
     #[cfg(test)]
-    Always,
+    Always(usize),
     /// None.
     #[cfg(test)]
     Never,
@@ -83,17 +94,24 @@ struct Tile {
 // === impl Blocks ===
 
 impl Blocks {
-    /// The most warps, at most `warps`, with which a block fits the device.
-    fn new(device: &Properties, head_dim: usize, warps: usize) -> Self {
+    /// The most warps, at most `warps`, with which a block fits the device; they are more important than `tiles`.
+    fn new(device: &Properties, head_dim: usize, warps: usize, tiles: usize) -> Self {
         let width = WIDTHS[WIDTHS.partition_point(|width| *width < head_dim)];
         let shared = device.shared_bytes as usize;
         let multiprocessors = device.multiprocessors as usize;
-        let mut blocks = Self { warps, width, resident: 0, multiprocessors };
-        while blocks.warps > 1 && blocks.shared_bytes(2) > shared {
-            blocks.warps /= 2;
+        let tiles = if width > WIDEST_IN_REGISTERS { 1 } else { tiles };
+        let mut blocks = Self { warps, tiles, most_tiles: 1, width, resident: 0, multiprocessors };
+        while blocks.warps * blocks.tiles > 1 && blocks.shared_bytes(2, blocks.tiles) > shared {
+            if blocks.tiles > 1 {
+                blocks.tiles -= 1;
+            } else {
+                blocks.warps /= 2;
+            }
         }
         // A multiprocessor has a kilobyte more, and each block takes one; registers suffice for eight warps.
-        let by_memory = (shared + 1024) / (blocks.shared_bytes(2) + 1024);
+        let by_memory = (shared + 1024) / (blocks.shared_bytes(2, blocks.tiles) + 1024);
+        blocks.most_tiles =
+            if width <= WIDEST_IN_REGISTERS && blocks.shared_bytes(2, 2) <= shared { 2 } else { 1 };
         blocks.resident = multiprocessors * by_memory.clamp(1, 8 / blocks.warps);
         blocks
     }
@@ -103,28 +121,30 @@ impl Blocks {
     }
 
     /// As cuda/attention_tiles.cuh divides it, for a cache of numbers of that many bytes.
-    fn shared_bytes(&self, number: usize) -> usize {
+    fn shared_bytes(&self, number: usize, tiles: usize) -> usize {
         let is_wide = self.width > WIDEST_IN_REGISTERS;
         let positions = if is_wide { 32 } else { 64 };
-        let rows_and_scales = (2 * SPAN + 2 * positions) * size_of::<f32>();
-        let keys_and_values = 2 * positions * (self.width * number + 16);
+        let cache_rows = 2 * SPAN * size_of::<u32>();
+        let keys_and_values = 2 * positions * (self.width * number + 16 + size_of::<f32>());
         let merged = self.rows() * self.width * size_of::<f32>();
         let queries = if is_wide { self.rows() * (self.width + 8) * 2 } else { 0 };
-        rows_and_scales + keys_and_values + merged + queries
+        cache_rows + tiles * keys_and_values + merged + queries
     }
 
-    /// For a cache of numbers of `number` bytes, and a step of so many tokens times heads of keys and values. Depends on
-    /// nothing else that changes from step to step.
-    pub(super) fn grid(&self, number: usize, heads: usize) -> Grid {
-        // With few blocks at work, copies are faster with more threads to ask for them.
-        let (warps, blocks) = if heads <= self.multiprocessors {
-            (WARPS, self.resident.min(8 / WARPS * self.multiprocessors))
+    /// For a cache of numbers of `number` bytes, and a step of so many tokens times heads of keys and values: blocks, and for
+    /// how many tiles they have shared memory. Depends on nothing else that changes from step to step.
+    pub(super) fn grid(&self, number: usize, heads: usize) -> (Grid, u32) {
+        // With few blocks at work, copies are faster with more threads to ask for them, and asked for at once.
+        let (warps, tiles, blocks) = if heads <= self.multiprocessors {
+            let resident = self.resident.min(8 / HELPED_WARPS * self.multiprocessors);
+            (self.warps.max(HELPED_WARPS), self.most_tiles, resident)
         } else {
-            (self.warps, self.resident)
+            (self.warps, self.tiles, self.resident)
         };
         let grid = Grid::of(blocks, (warps * WARP_THREADS) as u32);
         // The plain kernels, which f32 activations have, take nothing.
-        if number > 2 { grid } else { grid.with_shared(self.shared_bytes(number)) }
+        let grid = if number > 2 { grid } else { grid.with_shared(self.shared_bytes(number, tiles)) };
+        (grid, tiles as u32)
     }
 }
 
@@ -132,8 +152,8 @@ impl Blocks {
 
 impl Planner {
     pub(super) fn new(device: &Properties, shape: AttentionShape, limits: AttentionLimits) -> Result<Self> {
-        let small = Blocks::new(device, shape.head_dim, 1);
-        let large = Blocks::new(device, shape.head_dim, WARPS);
+        let small = Blocks::new(device, shape.head_dim, 1, 1);
+        let large = Blocks::new(device, shape.head_dim, WARPS, 2);
         if shape.group() > large.rows() {
             let (group, rows) = (shape.group(), large.rows());
             let problem = format!("{group} heads share one of keys and values, a GPU takes {rows} at most");
@@ -224,28 +244,33 @@ impl Planner {
         tiles.sort_by_key(|tile| Reverse(tile.end));
         let spans = |tile: &Tile| tile.end.div_ceil(SPAN);
         let all: usize = tiles.iter().map(spans).sum();
+        let fair_spans = all * self.shape.kv_heads / (ROUNDS * blocks.resident);
         for tile in tiles.iter() {
             let rows = tile.tokens * group;
             let more_than_fair = spans(tile) * patience * blocks.resident > all * self.shape.kv_heads;
-            let wanted = match self.splitting {
-                Splitting::Fair => more_than_fair,
+            let (wanted, spans_of_unit) = match self.splitting {
+                Splitting::Fair => (more_than_fair, fair_spans.max(1)),
                 #[cfg(test)]
-                Splitting::Always => true,
+                Splitting::Always(spans) => (true, spans),
                 #[cfg(test)]
-                Splitting::Never => false,
+                Splitting::Never => (false, 1),
             };
             let room = *partial_rows + rows * spans(tile) <= self.limits.partial_rows;
             let unit = |begin: usize, end: usize, partial: u32| {
                 [tile.first_token * group, rows, tile.table as usize, begin, end, partial as usize]
                     .map(|word| word as u32)
             };
-            if !wanted || !room || spans(tile) == 1 {
+            if !wanted || !room || spans(tile) <= spans_of_unit {
                 self.units.push(unit(0, tile.end, NONE));
                 continue;
             }
-            for span in 0..spans(tile) {
+            for span in (0..spans(tile)).step_by(spans_of_unit) {
                 let partial = *partial_rows + span * rows;
-                self.units.push(unit(span * SPAN, tile.end.min((span + 1) * SPAN), partial as u32));
+                self.units.push(unit(
+                    span * SPAN,
+                    tile.end.min((span + spans_of_unit) * SPAN),
+                    partial as u32,
+                ));
             }
             for token in 0..tile.tokens {
                 self.partials_of[tile.first_token + token] =

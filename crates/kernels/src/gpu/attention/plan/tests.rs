@@ -40,7 +40,7 @@ fn units(words: &[u32]) -> [Vec<[u32; UNIT]>; 2] {
 
 #[test]
 fn every_row_meets_every_position_once() {
-    for splitting in [Splitting::Fair, Splitting::Always, Splitting::Never] {
+    for splitting in [Splitting::Fair, Splitting::Always(1), Splitting::Always(3), Splitting::Never] {
         for (heads, kv_heads) in [(8, 8), (32, 8), (28, 4), (24, 8), (40, 1)] {
             let mut planner = planner(shape(heads, kv_heads, 128), 3000);
             planner.splitting = splitting;
@@ -51,7 +51,7 @@ fn every_row_meets_every_position_once() {
             let mut seen = vec![0; 107 * group];
             let mut partials = std::collections::HashSet::new();
             for (kind, units) in units(&words).iter().enumerate() {
-                let rows_of_block = [16, 64][kind];
+                let rows_of_block = [16, 128][kind];
                 assert!(units.is_sorted_by_key(|u| Reverse(u[4] - u[3])), "long ones first");
                 for [first, rows, table, begin, end, partial] in units {
                     assert!(*rows <= rows_of_block && begin < end);
@@ -69,9 +69,13 @@ fn every_row_meets_every_position_once() {
                     if *partial == NONE {
                         assert_eq!((*begin, *end, of[0]), (0, last + 1, NONE));
                     } else {
-                        assert_eq!((begin / 128, begin % 128), ((end - 1) / 128, 0), "one span");
+                        let most = if splitting == Splitting::Always(3) { 3 } else { 1 };
+                        let spans = (end - begin).div_ceil(128);
+                        assert!(spans <= most && begin % 128 == 0, "{begin}..{end}");
+                        assert_eq!(of[1], *rows, "from one span of the unit to the next");
                         assert_eq!(*partial, of[0] + begin / 128 * of[1], "where it is looked for");
-                        assert!((*partial..partial + rows).all(|row| row < 3000 && partials.insert(row)));
+                        let mut own = *partial..partial + spans * rows;
+                        assert!(own.all(|row| row < 3000 && partials.insert(row)));
                     }
                 }
             }
@@ -113,25 +117,26 @@ fn large_tiles_are_for_many_tokens() {
     assert!(!is_decode);
     let rows = |units: &[[u32; UNIT]]| units.iter().map(|u| (u[0], u[1])).collect::<Vec<_>>();
     assert_eq!(rows(&small), [(0, 16), (41 * 4, 4)].to_vec());
-    assert_eq!(rows(&large), [(25 * 4, 64), (9 * 4, 64), (16, 20)].to_vec());
+    assert_eq!(rows(&large), [(9 * 4, 128), (16, 20)].to_vec());
 }
 
 #[test]
 fn blocks_fit_their_device() {
-    for (head_dim, shared_bytes, warps, bytes) in [
-        (128, 227 << 10, 4, 69_120),
-        (256, 227 << 10, 4, 134_400),
-        (256, 100_000, 2, 84_736),
-        (256, 70_000, 1, 59_904),
-        (80, 99 << 10, 4, 52_736),
+    for (head_dim, shared_bytes, warps, tiles, bytes) in [
+        (128, 227 << 10, 8, 2, 137_216),
+        (256, 227 << 10, 4, 1, 134_400),
+        (256, 100_000, 2, 1, 84_736),
+        (256, 70_000, 1, 1, 59_904),
+        (80, 99 << 10, 8, 1, 77_312),
     ] {
         let device = Properties { shared_bytes, ..device() };
-        let blocks = Blocks::new(&device, head_dim, WARPS);
-        assert_eq!((blocks.warps, blocks.shared_bytes(2)), (warps, bytes), "{head_dim} {shared_bytes}");
-        assert!(blocks.resident >= 132 && blocks.shared_bytes(2) <= shared_bytes as usize);
+        let blocks = Blocks::new(&device, head_dim, WARPS, 2);
+        let found = (blocks.warps, blocks.tiles, blocks.shared_bytes(2, blocks.tiles));
+        assert_eq!(found, (warps, tiles, bytes), "{head_dim} {shared_bytes}");
+        assert!(blocks.resident >= 132 && blocks.shared_bytes(2, blocks.most_tiles) <= shared_bytes as usize);
         assert_eq!(
-            [blocks.grid(2, 132).threads[0], blocks.grid(2, 133).threads[0]],
-            [128, 32 * warps as u32]
+            [blocks.grid(2, 132).0.threads[0], blocks.grid(2, 133).0.threads[0]],
+            [32 * warps.max(4) as u32, 32 * warps as u32]
         );
     }
     let limits = AttentionLimits { tokens: 1, table_entries: 1, partial_rows: 1 };
