@@ -7,9 +7,9 @@
 
 namespace vlinders {
 
-template <class Format, class T, int kRows, int kTokens>
+template <class Format, class T, int kRows, int kTokens, int kParts = 1>
 __device__ void linear_stream(const LinearParams& p) {
-  Stream<Format, T, kRows, kTokens, true>(p, blockIdx.x).run();
+  Stream<Format, T, kRows, kTokens, kParts, true>(p, blockIdx.x).run();
 }
 
 template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN, int kStages>
@@ -21,7 +21,7 @@ __device__ void linear_tile(const LinearParams& p) {
 template <class Format, class T, int kRows, int kTokens>
 __device__ void grouped_stream(const GroupedParams& p) {
   LinearParams group;
-  if (find_group(p, blockIdx.x, 8 * kTokens, group)) Stream<Format, T, kRows, kTokens, false>(group, blockIdx.y).run();
+  if (find_group(p, blockIdx.x, 8 * kTokens, group)) Stream<Format, T, kRows, kTokens, 1, false>(group, blockIdx.y).run();
 }
 
 template <class Format, class T, int kM, int kN, int kWarpsM, int kWarpsN, int kStages>
@@ -36,7 +36,7 @@ __device__ void grouped_tile(const GroupedParams& p) {
 
 #define LINEAR_KERNELS(suffix, Format, T)                                                                                     \
   EAGER_KERNEL(linear_stream8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 1>(p); }              \
-  EAGER_KERNEL(linear_gated8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 1>(p); }              \
+  EAGER_KERNEL(linear_gated8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 1, 2>(p); }              \
   EAGER_KERNEL(linear_stream16_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 2>(p); }             \
   EAGER_KERNEL(linear_stream32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 4>(p); }             \
   EAGER_KERNEL(linear_tile32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_tile<Format, T, 128, 32, 8, 1, 4>(p); }     \

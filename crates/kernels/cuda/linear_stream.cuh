@@ -11,19 +11,18 @@ namespace vlinders {
 constexpr int kStreamThreads = 256;
 
 // `kEager`: the first weights are asked for before the kernels before this one have ended.
-template <class Format, class T, int kRows, int kTokens, bool kEager>
+// With `kParts` of two, half of the warps have tiles of their own: those of gates, and those that are gated.
+template <class Format, class T, int kRows, int kTokens, int kParts, bool kEager>
 struct Stream {
-  static constexpr int kWarps = kStreamThreads / kWarp;
+  // That share the chunks of a tile.
+  static constexpr int kWarps = kStreamThreads / kWarp / kParts;
   static constexpr int kPieces = Format::kPieces;
   // Steps whose weights are loaded together: for a lane 64 bytes of a tile, or of all tiles if that is more.
   static constexpr int kGroup = 4 / kPieces > kRows ? 4 / kPieces / kRows : 1;
   static constexpr int kGroups = kStepsOfChunk / kGroup;
-  // Groups under way, and chunks that have as many together. Where tokens are few and weights have no scales, registers have room
-  // for 256 bytes of a lane.
-  static constexpr bool kRoom = kTokens <= 2 && Format::kScales != Scales::kBlock;
-  static constexpr int kRing = kRoom ? 64 / (kGroup * kRows * 4 * kPieces) : 2;
-  static constexpr int kTurn = kRing > kGroups ? kRing / kGroups : 1;
-  static constexpr int kM = 16 * kRows, kN = 8 * kTokens;
+  // Groups under way, and chunks that have as many together. More of them leave room for fewer blocks, which is worse.
+  static constexpr int kRing = 2, kTurn = kRing > kGroups ? kRing / kGroups : 1;
+  static constexpr int kM = 16 * kRows * kParts, kN = 8 * kTokens;
   // Sums of a chunk lie by token; four more keep lanes in banks of their own.
   static constexpr int kPitch = kM + 4, kSlot = kN * kPitch;
   static constexpr int kOwn = (kM * kN + kStreamThreads - 1) / kStreamThreads;
@@ -35,10 +34,10 @@ struct Stream {
   };
 
   const LinearParams& p;
-  const int lane, g, t, row_block;
+  const int lane, g, t, row_block, warp, part;
 
   __device__ __forceinline__ Stream(const LinearParams& p, int row_block)
-      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), row_block(row_block) {}
+      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), row_block(row_block), warp(threadIdx.x / kWarp % kWarps), part(threadIdx.x / kWarp / kWarps) {}
 
   // The first step of group `j` of a chunk, or of one that comes later to the same warp.
   static __device__ __forceinline__ int step_at(int chunk, int j) {
@@ -48,7 +47,7 @@ struct Stream {
   __device__ __forceinline__ void load(Group& group, int step) const {
 #pragma unroll
     for (int m = 0; m < kRows; m++) {
-      const int tile = tile_of_block<kRows>(p, row_block, m);
+      const int tile = tile_of_block<kRows * kParts>(p, row_block, part * kRows + m);
       const uint64_t codes = step_of<Format>(p.codes, p.steps, tile, step) + lane * 16;
 #pragma unroll
       for (int s = 0; s < kGroup; s++) {
@@ -101,14 +100,13 @@ struct Stream {
 #pragma unroll
       for (int n = 0; n < kTokens; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) slot[(8 * n + 2 * t + i % 2) * kPitch + 16 * m + i / 2 * 8 + g] = sums[m][n][i];
+        for (int i = 0; i < 4; i++) slot[(8 * n + 2 * t + i % 2) * kPitch + 16 * (part * kRows + m) + i / 2 * 8 + g] = sums[m][n][i];
   }
 
   __device__ void run() const {
     SHARED_BYTES(shared);
     float* slots = reinterpret_cast<float*>(shared);
     const int chunks = (p.steps + kStepsOfChunk - 1) / kStepsOfChunk;
-    const int warp = threadIdx.x / kWarp;
     float totals[kOwn] = {};
     Group ring[kRing] = {};
 #pragma unroll
@@ -144,7 +142,7 @@ struct Stream {
       }
       __syncthreads();
     }
-    if constexpr (kRows == 2) {
+    if constexpr (kParts == 2) {
       if (p.gated) {
         store_gated(totals);
         return;
@@ -160,7 +158,7 @@ struct Stream {
 
   // A lane has a gate or, 16 lanes further, what is gated.
   __device__ __forceinline__ void store_gated(const float (&totals)[kOwn]) const {
-    static_assert(kRows != 2 || (kM == kWarp && kM * kN % kStreamThreads == 0), "a warp has both halves of a token");
+    static_assert(kParts != 2 || (kM == kWarp && kM * kN % kStreamThreads == 0), "a warp has both halves of a token");
 #pragma unroll
     for (int i = 0; i < kOwn; i++) {
       const float up = __shfl_down_sync(kFullMask, totals[i], kTileRows);
