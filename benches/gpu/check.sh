@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
 # Checks and measures vlinders on a GPU node: no network, no compiler, no Rust; Python with torch and transformers helps.
 #
-#   benches/gpu/check.sh [--emulated] [--only PART,PART] [FOLDER]
+#   benches/gpu/check.sh [--emulated] [--only PART,PART] [--seconds N] [FOLDER]
 #
 # FOLDER has what benches/gpu/build.sh made, target/gpu-check by default. Runs from the repository's folder. First the tests
 # of kernels and models on the device, then ceilings, whole models, Hugging Face transformers beside them, and
 # kernels one by one, all within nine minutes: each part has a limit, and one that fails says so and does not stop the others.
 # Prints one table and writes gpu-check.json, with logs beside it, to $OUT, or to the working directory. Parts are
-# tests, ceilings, decode, prefill, step, streams, peers, start, linear, attention and sampling.
+# tests, ceilings, decode, prefill, step, streams, peers, start, linear, attention and sampling. With --seconds all of them
+# together take at most N, 510 by default.
 #
 # With --emulated some tests and a tiny model run on the host, without a GPU: to try the script itself.
 set -Eeuo pipefail
 
 usage() {
-  sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit "$1"
 }
 
 # Seconds for all parts together; what is begun then is ended.
-readonly BUDGET=510
-
+budget=510
 emulated=
 only=
 folder=
@@ -27,6 +27,7 @@ while (($#)); do
   case $1 in
     --emulated) emulated=yes ;;
     --only) only=,${2:?--only needs parts},  && shift ;;
+    --seconds) budget=${2:?--seconds needs a number} && shift ;;
     -h | --help) usage 0 ;;
     -*) usage 2 >&2 ;;
     *) [[ -z $folder ]] || usage 2 >&2 && folder=$1 ;;
@@ -55,7 +56,7 @@ export RUST_BACKTRACE=0
 export PROPTEST_FAILURE_PERSISTENCE=off
 
 say() { printf '\n=== %s (%s s)\n' "$*" "$SECONDS"; }
-left() { echo $((BUDGET - SECONDS > 1 ? BUDGET - SECONDS : 1)); }
+left() { echo $((budget - SECONDS > 1 ? budget - SECONDS : 1)); }
 wanted() { [[ -z $only || $only == *,$1,* ]]; }
 record() { printf '%s\n' "$1" >>"$results"; }
 
@@ -175,17 +176,13 @@ if wanted decode; then bench decode 45; fi
 if wanted prefill; then bench prefill 30; fi
 if wanted step; then bench step 40; fi
 if wanted streams; then bench streams 140; fi
-if [[ -z $emulated ]]; then
-  if wanted peers; then
-    peer peer_batching 75 batching
-    peer peer_single 75 single
-  fi
-fi
+if [[ -z $emulated ]] && wanted peers; then peer peer_batching 75 batching; fi
 if wanted start; then
   start=(--vlinders "$bin/vlinders")
   if [[ -n $emulated ]]; then start+=(--tiny --device emulated); fi
   part start 80 python3 benches/gpu/first_token.py "${start[@]}"
 fi
+if [[ -z $emulated ]] && wanted peers; then peer peer_single 75 single; fi
 if wanted linear; then bench linear 75; fi
 if wanted attention; then bench attention 60; fi
 if wanted sampling; then bench sampling 20; fi
