@@ -151,8 +151,7 @@ impl Variant {
 
     /// The fastest one that applies gates, if there is one that is faster than two kernels.
     pub(super) fn choose_gated(tokens: usize, w: &GpuMatrix) -> Option<Self> {
-        let inner = w.out_features() / 2;
-        if w.out_features() % 2 != 0 || !inner.is_multiple_of(TILE) {
+        if !w.out_features().is_multiple_of(2 * TILE) {
             return None;
         }
         let fastest = Self::choose(tokens, w);
