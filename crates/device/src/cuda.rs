@@ -35,6 +35,7 @@ pub(crate) struct Cuda {
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
     /// Handles are their addresses.
+    #[expect(clippy::vec_box, reason = "what has a handle stays where it is")]
     kernels: Mutex<Vec<Box<Kernel>>>,
     properties: Properties,
     /// Opened by the first product; its memory is freed with it.
