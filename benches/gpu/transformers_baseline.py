@@ -67,6 +67,7 @@ def single(model):
 
 def batching(model):
     for count, length, answer in BATCHES:
+        print(f"{count} prompts of {length}, answers of {answer} tokens", file=sys.stderr, flush=True)
         inputs = prompts(count, length, model.config.vocab_size)
         config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=answer)
         outputs = list(model.generate_batch(inputs, generation_config=config).values())
