@@ -37,7 +37,13 @@ struct Stream {
   const int lane, g, t, row_block, warp, part;
 
   __device__ __forceinline__ Stream(const LinearParams& p, int row_block)
-      : p(p), lane(threadIdx.x % kWarp), g(lane / 4), t(lane % 4), row_block(row_block), warp(threadIdx.x / kWarp % kWarps), part(threadIdx.x / kWarp / kWarps) {}
+      : p(p),
+        lane(threadIdx.x % kWarp),
+        g(lane / 4),
+        t(lane % 4),
+        row_block(row_block),
+        warp(threadIdx.x / kWarp % kWarps),
+        part(threadIdx.x / kWarp / kWarps) {}
 
   // The first step of group `j` of a chunk, or of one that comes later to the same warp.
   static __device__ __forceinline__ int step_at(int chunk, int j) {

@@ -1,8 +1,8 @@
 // From logits to tokens: penalties, temperature, top-k, top-p, min-p, and a draw, as the CPU's sampler does it.
 //
 // One block has a row. The row is read once to take the best token, twice for a plain draw; filters look again at those of its
-// runs alone whose largest logit may pass. It is never sorted or changed. Sums are added in the CPU's order, or are exact in any order, so the token does not depend
-// on the number of threads, on other rows, or on where it was drawn.
+// runs alone whose largest logit may pass. It is never sorted or changed. Sums are added in the CPU's order, or are exact in any
+// order, so the token does not depend on the number of threads, on other rows, or on where it was drawn.
 #include "sample/logits.cuh"
 #include "sample/select.cuh"
 
