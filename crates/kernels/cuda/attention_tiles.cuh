@@ -4,8 +4,8 @@
 // tile of positions come to shared memory by asynchronous copies. If there is room for two tiles, the next one comes while one
 // is worked on. Else values come while scores are made, the next keys while values are weighted: for decoding, where
 // many blocks at a time hide that each of them waits. Numbers of a position lie together, padded by 16 bytes, so that rows of
-// matrices are in different banks. The sum of weights is a column of the second product, whose values are ones: it has the same order of additions, and counts weights
-// as they were rounded.
+// matrices are in different banks. The sum of weights is a column of the second product, whose values are ones: it has
+// the same order of additions, and counts weights as they were rounded.
 //
 // A tile of which a row sees nothing leaves the row as it is, so it does not matter which rows share a warp or a block.
 //

@@ -128,7 +128,12 @@ impl Variant {
     /// The fastest one. Blocks with more rows read activations less often, and those with more tokens weights, as long as there
     /// are enough of them to keep the device busy.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
-        let wide = Self::WIDE.into_iter().filter(|wide| tokens > FEW && wide.can(tokens, w));
+        // With a block for each multiprocessor at most, a small one is as fast, and tokens need not be arranged.
+        let (rows, of_tokens) = Self::Small64.shape();
+        let few_blocks = w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
+            <= w.gpu().properties().multiprocessors as usize;
+        let is_many = tokens > FEW && (tokens > 2 * of_tokens || !few_blocks);
+        let wide = Self::WIDE.into_iter().filter(|wide| is_many && wide.can(tokens, w));
         wide.min_by_key(|wide| wide.cost(tokens, w)).unwrap_or_else(|| Self::choose_narrow(tokens, w))
     }
 
