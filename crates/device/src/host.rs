@@ -78,12 +78,6 @@ impl Staging {
         Ok(Self { pieces: [(gpu.allocate_host(bytes)?, None), (gpu.allocate_host(bytes)?, None)], turn: 0 })
     }
 
-    /// Bytes that one copy can have.
-    #[must_use]
-    pub fn num_bytes(&self) -> usize {
-        self.pieces[self.turn].0.bytes
-    }
-
     /// The piece whose turn it is, to be filled. Waits for the copy that last left from it.
     ///
     /// # Errors

@@ -111,7 +111,7 @@ fn gated_linear_by(variant: Option<Variant>, x: &GpuTensor, w: &GpuMatrix) -> Re
     };
     let n = check(x, w, None, x.dtype())?;
     let y = x.gpu().empty(&[n, w.out_features() / 2], x.dtype())?;
-    let (x, _) = readable(x)?;
+    let x = aligned(x)?;
     let params =
         LinearParams { out: w.out_features() as i32, gated: 1, ..LinearParams::new(&x, w, None, &y) };
     launch(variant, half, &x, w, params)?;

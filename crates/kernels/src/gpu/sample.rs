@@ -51,6 +51,26 @@ pub struct Draw {
     pub top_logprobs: Option<u32>,
 }
 
+// === impl Draw ===
+
+impl Draw {
+    /// The most likely token, everything else off.
+    pub const GREEDY: Self = Self {
+        seed: 0,
+        index: 0,
+        slot: None,
+        temperature: 0.0,
+        top_p: 1.0,
+        min_p: 0.0,
+        top_k: 0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        min_tokens: 0,
+        top_logprobs: None,
+    };
+}
+
 /// What a row of logits is for, as the kernels read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleRow([u32; Self::WORDS]);

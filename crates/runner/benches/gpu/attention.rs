@@ -84,7 +84,7 @@ impl Case {
     fn seconds(&self, setting: Setting) -> f64 {
         let scale = 1.0 / (setting.model.head_dim as f32).sqrt();
         let spec = AttentionSpec { scale, window: None, soft_cap: None };
-        seconds_of(&self.gpu, setting.rounds, self.caches.len(), |i| {
+        seconds_of(&self.gpu, setting.model.rounds, self.caches.len(), |i| {
             let out = paged_attention(&self.q, &self.caches[i], &self.batch, &spec);
             out.map(drop).map_err(|error| DeviceError::Tensor(error.to_string()))
         })

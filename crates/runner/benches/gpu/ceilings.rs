@@ -13,12 +13,12 @@ pub(crate) fn run(setting: Setting) {
     let rows = model.copy_bytes / (2 * COLS);
     let from = random(&gpu, rows, COLS);
     let to = memory(&gpu, &[rows, COLS], DType::BF16);
-    let seconds = seconds_of_copies(&gpu, setting.rounds, &from, &to);
+    let seconds = seconds_of_copies(&gpu, model.rounds, &from, &to);
     report("copy", 2.0 * from.num_bytes() as f64 / seconds / 1e9, "GB/s", "");
     drop((from, to));
     let n = model.product;
     let (x, w) = (random(&gpu, n, n), random(&gpu, n, n));
-    if let Some(seconds) = seconds_of_library(&gpu, setting.rounds, &x, &w) {
+    if let Some(seconds) = seconds_of_library(&gpu, model.rounds, &x, &w) {
         report("product", 2.0 * (n * n * n) as f64 / seconds / 1e12, "TFLOP/s", "");
     }
 }

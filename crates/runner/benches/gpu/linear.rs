@@ -15,20 +15,16 @@ pub(crate) fn run(setting: Setting) {
     let (gpu, model) = (setting.gpu(), setting.model);
     for (name, out, inn) in model.matrices() {
         for format in FORMATS {
-            let matrix = |seed| GpuMatrix::random(&gpu, format, out, inn, seed).expect("memory");
-            let first = matrix(0);
-            let sets = model.rotated_bytes.div_ceil(first.num_bytes()).clamp(1, MOST_SETS);
-            let matrices: Vec<_> =
-                std::iter::once(first).chain((1..sets).map(|seed| matrix(seed as u64))).collect();
+            let matrices = rotated(setting, &gpu, format, out, inn);
             for &n in model.decode_rows {
-                let seconds = seconds(setting, &gpu, &matrices, n, None);
+                let seconds = seconds(model.rounds, &gpu, &matrices, n, None);
                 let bytes = matrices[0].num_bytes() + 2 * n * (inn + out);
                 let what = format!("linear {name} {format} n={n}");
                 report(&what, bytes as f64 / seconds / 1e9, "GB/s", "\"of\": \"copy\"");
             }
             // A head has a row for each prompt, not for each token.
             for &n in model.prefill_rows.iter().filter(|_| name != "head") {
-                let seconds = seconds(setting, &gpu, &matrices[..1], n, None);
+                let seconds = seconds(model.rounds, &gpu, &matrices[..1], n, None);
                 let what = format!("linear {name} {format} n={n}");
                 let of = format!("\"of\": \"cublaslt {name} n={n}\"");
                 report(&what, flops(n, out, inn) / seconds / 1e12, "TFLOP/s", &of);
@@ -40,6 +36,14 @@ pub(crate) fn run(setting: Setting) {
     }
 }
 
+/// Random matrices, so many that no cache holds them.
+fn rotated(setting: Setting, gpu: &Gpu, format: GpuFormat, out: usize, inn: usize) -> Vec<GpuMatrix> {
+    let matrix = |seed| GpuMatrix::random(gpu, format, out, inn, seed).expect("memory");
+    let first = matrix(0);
+    let sets = setting.model.rotated_bytes.div_ceil(first.num_bytes()).clamp(1, MOST_SETS);
+    std::iter::once(first).chain((1..sets).map(|seed| matrix(seed as u64))).collect()
+}
+
 fn flops(n: usize, out: usize, inn: usize) -> f64 {
     2.0 * n as f64 * out as f64 * inn as f64
 }
@@ -47,17 +51,13 @@ fn flops(n: usize, out: usize, inn: usize) -> f64 {
 /// Each kernel that can do it, for the formats that differ most: what `Variant::choose` should be decided by.
 pub(crate) fn variants(setting: Setting) {
     let (gpu, model) = (setting.gpu(), setting.model);
-    let setting = Setting { rounds: setting.rounds.min(2), ..setting };
+    let rounds = model.rounds.min(2);
     for format in [GpuFormat::BF16, GpuFormat::Fp8, GpuFormat::Q4] {
         for (name, out, inn) in model.matrices() {
-            let matrix = |seed| GpuMatrix::random(&gpu, format, out, inn, seed).expect("memory");
-            let first = matrix(0);
-            let sets = model.rotated_bytes.div_ceil(first.num_bytes()).clamp(1, MOST_SETS);
-            let matrices: Vec<_> =
-                std::iter::once(first).chain((1..sets).map(|seed| matrix(seed as u64))).collect();
+            let matrices = rotated(setting, &gpu, format, out, inn);
             for &n in model.variant_rows.iter().filter(|n| name != "head" || **n <= 256) {
                 for variant in LinearVariant::ALL.into_iter().filter(|variant| variant.can(n, &matrices[0])) {
-                    let seconds = seconds(setting, &gpu, &matrices, n, Some(variant));
+                    let seconds = seconds(rounds, &gpu, &matrices, n, Some(variant));
                     report(&format!("variants {name} {format} {n} {variant:?}"), 1e6 * seconds, "us", "");
                 }
             }
@@ -66,14 +66,14 @@ pub(crate) fn variants(setting: Setting) {
 }
 
 fn seconds(
-    setting: Setting,
+    rounds: usize,
     gpu: &Gpu,
     matrices: &[GpuMatrix],
     n: usize,
     variant: Option<LinearVariant>,
 ) -> f64 {
     let x = random(gpu, n, matrices[0].in_features());
-    seconds_of(gpu, setting.rounds, matrices.len(), |i| {
+    seconds_of(gpu, rounds, matrices.len(), |i| {
         let y = linear_by(variant, &x, &matrices[i], None, DType::BF16);
         y.map(drop).map_err(|error| DeviceError::Tensor(error.to_string()))
     })
@@ -82,7 +82,7 @@ fn seconds(
 /// The same product by the vendor's library.
 fn library(setting: Setting, gpu: &Gpu, name: &str, n: usize, out: usize, inn: usize) {
     let (x, w) = (random(gpu, n, inn), random(gpu, out, inn));
-    if let Some(seconds) = seconds_of_library(gpu, setting.rounds, &x, &w) {
+    if let Some(seconds) = seconds_of_library(gpu, setting.model.rounds, &x, &w) {
         report(&format!("cublaslt {name} n={n}"), flops(n, out, inn) / seconds / 1e12, "TFLOP/s", "");
     }
 }

@@ -36,8 +36,6 @@ const TEST: &str = "every_part_runs_emulated_on_a_tiny_model";
 pub(crate) struct Setting {
     pub(crate) device: DeviceChoice,
     pub(crate) model: &'static Model,
-    /// How often a number is measured; medians are reported.
-    pub(crate) rounds: usize,
 }
 
 type Part = (&'static str, fn(Setting));
@@ -64,15 +62,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if words.is_empty() || given(TEST) {
-        let tiny = Setting { device: DeviceChoice::Emulated, model: &shape::TINY, rounds: 1 };
+        let tiny = Setting { device: DeviceChoice::Emulated, model: &shape::TINY };
         PARTS.iter().for_each(|(_, run)| run(tiny));
         return ExitCode::SUCCESS;
     }
-    let mut setting = Setting {
-        device: DeviceChoice::Cuda(0),
-        model: &shape::LLAMA_3_8B,
-        rounds: shape::LLAMA_3_8B.rounds,
-    };
+    let mut setting = Setting { device: DeviceChoice::Cuda(0), model: &shape::LLAMA_3_8B };
     let mut parts = Vec::new();
     let mut rest = words.iter().map(String::as_str).filter(|word| *word != "--bench");
     while let Some(word) = rest.next() {
@@ -81,7 +75,7 @@ fn main() -> ExitCode {
                 Some(device) => setting.device = device,
                 None => return usage(),
             },
-            "--tiny" => setting = Setting { model: &shape::TINY, rounds: shape::TINY.rounds, ..setting },
+            "--tiny" => setting.model = &shape::TINY,
             name => match PARTS.iter().find(|part| part.0 == name) {
                 Some(part) => parts.push(*part),
                 None => return usage(),

@@ -6,38 +6,22 @@ use vlinders_kernels::gpu::{Draw, SampleRow, TokenStates, sample};
 use crate::Setting;
 use crate::clock::{random_logits, report, seconds_of, words};
 
-/// The least that a token costs.
-pub(crate) const GREEDY: Draw = Draw {
-    seed: 1,
-    index: 0,
-    slot: None,
-    temperature: 0.0,
-    top_p: 1.0,
-    min_p: 0.0,
-    top_k: 0,
-    repetition_penalty: 1.0,
-    presence_penalty: 0.0,
-    frequency_penalty: 0.0,
-    min_tokens: 0,
-    top_logprobs: None,
-};
-
 pub(crate) fn run(setting: Setting) {
     let (gpu, model) = (setting.gpu(), setting.model);
     let n = model.streams;
     let logits = random_logits(&gpu, n, model.vocab);
     let states = TokenStates::new(&gpu, 1, model.vocab).expect("memory");
     let cases = [
-        ("greedy", GREEDY),
-        ("temperature", Draw { temperature: 0.8, ..GREEDY }),
-        ("top-p", Draw { temperature: 0.8, top_p: 0.95, ..GREEDY }),
-        ("top-k", Draw { temperature: 0.8, top_k: 50, ..GREEDY }),
+        ("greedy", Draw::GREEDY),
+        ("temperature", Draw { temperature: 0.8, ..Draw::GREEDY }),
+        ("top-p", Draw { temperature: 0.8, top_p: 0.95, ..Draw::GREEDY }),
+        ("top-k", Draw { temperature: 0.8, top_k: 50, ..Draw::GREEDY }),
     ];
     for (name, draw) in cases {
         let row = SampleRow::draw(&draw);
         let rows = std::iter::repeat_n(row.words(), n).flatten().copied().collect();
         let rows = words(&gpu, rows, &[n, SampleRow::WORDS]);
-        let seconds = seconds_of(&gpu, setting.rounds, 1, |_| {
+        let seconds = seconds_of(&gpu, model.rounds, 1, |_| {
             let drawn = sample(&logits, &rows, &states);
             drawn.map(drop).map_err(|error| DeviceError::Tensor(error.to_string()))
         });

@@ -75,7 +75,7 @@ pub(crate) fn prefill(setting: Setting) {
 }
 
 fn rounds(setting: Setting) -> usize {
-    setting.rounds.min(3)
+    setting.model.rounds.min(3)
 }
 
 fn options(setting: Setting, streams: usize, len: usize) -> LoadOptions {

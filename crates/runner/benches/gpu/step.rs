@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use vlinders_comm::Single;
 use vlinders_device::DeviceError;
-use vlinders_kernels::gpu::{SampleRow, TokenStates, sample};
+use vlinders_kernels::gpu::{Draw, SampleRow, TokenStates, sample};
 use vlinders_layers::{
     Batch, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LoadedTensors, LogitRows, Place,
     Precision, Weights,
@@ -14,7 +14,6 @@ use vlinders_models::ModelSpec;
 
 use crate::Setting;
 use crate::clock::{report, seconds_of, words};
-use crate::sampling::GREEDY;
 
 const BLOCK: usize = 16;
 
@@ -50,10 +49,10 @@ fn step(setting: Setting, sequences: usize, context: usize) {
     }
     batch.upload(sequences).expect("a batch");
     let states = TokenStates::new(&gpu, 1, model.vocab).expect("memory");
-    let row = SampleRow::draw(&GREEDY);
+    let row = SampleRow::draw(&Draw::GREEDY);
     let rows = std::iter::repeat_n(row.words(), sequences).flatten().copied().collect();
     let rows = words(&gpu, rows, &[sequences, SampleRow::WORDS]);
-    let seconds = seconds_of(&gpu, setting.rounds, 1, |_| {
+    let seconds = seconds_of(&gpu, model.rounds, 1, |_| {
         let run = || -> Result<(), LayerError> {
             // Each token is the last of its sequence: all hidden states are wanted, in their order.
             let hidden = decoder.forward(&batch, &mut kv)?;

@@ -115,9 +115,13 @@ impl Variant {
     /// Whether it can multiply so many tokens with these weights, where they are.
     #[must_use]
     pub fn can(self, tokens: usize, w: &GpuMatrix) -> bool {
-        let streams = matches!(self, Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32);
         let runs = !self.is_wide() || w.gpu().properties().capability == WARPGROUPS;
-        runs && self.takes(w.format()) && (!streams || tokens <= self.shape().1)
+        runs && self.takes(w.format()) && (!self.streams() || tokens <= self.shape().1)
+    }
+
+    /// Whether one block has all tokens.
+    fn streams(self) -> bool {
+        matches!(self, Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32)
     }
 
     /// Whether tokens must be arranged for it.
@@ -129,11 +133,11 @@ impl Variant {
     /// are enough of them to keep the device busy.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
         // With a block for each multiprocessor at most, a small one is as fast, and tokens need not be arranged.
-        let (rows, of_tokens) = Self::Small64.shape();
-        let few_blocks = w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
-            <= w.gpu().properties().multiprocessors as usize;
-        let is_many = tokens > FEW && (tokens > 2 * of_tokens || !few_blocks);
-        let wide = Self::WIDE.into_iter().filter(|wide| is_many && wide.can(tokens, w));
+        let few_blocks = Self::Small64.blocks(tokens, w) <= w.gpu().properties().multiprocessors as usize;
+        if tokens <= FEW || (tokens <= 2 * FEW && few_blocks) {
+            return Self::choose_narrow(tokens, w);
+        }
+        let wide = Self::WIDE.into_iter().filter(|wide| wide.can(tokens, w));
         wide.min_by_key(|wide| wide.cost(tokens, w)).unwrap_or_else(|| Self::choose_narrow(tokens, w))
     }
 
@@ -146,9 +150,7 @@ impl Variant {
             Self::Wide128x128 => &[52],
             _ => &[70],
         };
-        let (rows, of_tokens) = self.shape();
-        let blocks = w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens);
-        let each = blocks.div_ceil((w.gpu().properties().multiprocessors as usize).max(1));
+        let each = self.blocks(tokens, w).div_ceil((w.gpu().properties().multiprocessors as usize).max(1));
         let last = each % of_blocks.len();
         each / of_blocks.len() * of_blocks[of_blocks.len() - 1]
             + if last > 0 { of_blocks[last - 1] } else { 0 }
@@ -170,10 +172,7 @@ impl Variant {
     /// The fastest one of those that every device has.
     fn choose_narrow(tokens: usize, w: &GpuMatrix) -> Self {
         let enough = w.gpu().properties().multiprocessors as usize * 3 / 4;
-        let busy = |variant: Self| {
-            let (rows, of_tokens) = variant.shape();
-            w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens) >= enough
-        };
+        let busy = |variant: Self| variant.blocks(tokens, w) >= enough;
         match tokens {
             0..=8 => Self::Stream8,
             9..=32 if busy(Self::Tile32) => Self::Tile32,
@@ -231,6 +230,12 @@ impl Variant {
         }
     }
 
+    /// Blocks for so many tokens, where a block does not have all of them.
+    fn blocks(self, tokens: usize, w: &GpuMatrix) -> usize {
+        let (rows, of_tokens) = self.shape();
+        w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
+    }
+
     /// Bytes of the sums of a block, which lie by token, each with room for four more.
     fn sum_bytes(self) -> usize {
         let (rows, tokens) = self.shape();
@@ -247,15 +252,15 @@ impl Variant {
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
         let (rows, tokens) = self.shape();
         let row_blocks = w.out_features().div_ceil(rows);
-        let grid = match self {
-            // One block has all tokens, if there are any.
-            Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32 => {
-                Grid::of(row_blocks * n.min(1), self.threads())
-            }
+        let grid = if self.streams() {
+            // If there are any tokens.
+            Grid::of(row_blocks * n.min(1), self.threads())
+        } else if self.is_wide() {
             // They find their rows and tokens themselves.
-            _ if self.is_wide() => Grid::of(row_blocks * n.div_ceil(tokens), self.threads()),
+            Grid::of(self.blocks(n, w), self.threads())
+        } else {
             // Blocks with the same rows of the matrix follow each other.
-            _ => Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads()),
+            Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads())
         };
         grid.with_shared(self.shared_bytes(w))
     }
@@ -270,15 +275,14 @@ impl Variant {
 
     /// Shared memory of a block, for rows as long as those of `w`.
     pub(super) fn shared_bytes(self, w: &GpuMatrix) -> usize {
+        if self.streams() {
+            return self.slots(w.steps()) * self.sum_bytes();
+        }
+        // Of wide kernels two more than are under way in cuda/linear_wide.cu.
         let stages = match self {
-            Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32 => {
-                return self.slots(w.steps()) * self.sum_bytes();
-            }
-            Self::Small64 | Self::Tile32 | Self::Tile64 => 4,
             Self::Tile128 => 3,
-            // Those of cuda/linear_wide.cu and two more.
-            Self::Wide64x64 | Self::Wide128x64 => 4,
             Self::Wide128x128 | Self::Wide192x128 => 5,
+            _ => 4,
         };
         let (rows, tokens) = self.shape();
         let scales = match w.format() {

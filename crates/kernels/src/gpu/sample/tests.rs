@@ -6,20 +6,7 @@ use crate::gpu::{Said, tests_run_on_cuda};
 use crate::testing::noise;
 use vlinders_device::Gpu;
 
-const GREEDY: Draw = Draw {
-    seed: 0,
-    index: 0,
-    slot: None,
-    temperature: 0.0,
-    top_p: 1.0,
-    min_p: 0.0,
-    top_k: 0,
-    repetition_penalty: 1.0,
-    presence_penalty: 0.0,
-    frequency_penalty: 0.0,
-    min_tokens: 0,
-    top_logprobs: None,
-};
+const GREEDY: Draw = Draw::GREEDY;
 
 fn rows_on_gpu(gpu: &Gpu, rows: &[SampleRow]) -> GpuTensor {
     let words: Vec<u32> = rows.iter().flat_map(|row| *row.words()).collect();
