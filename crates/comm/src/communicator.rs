@@ -58,6 +58,9 @@ pub trait Communicator: Send + Sync {
     /// disagree find out at their next call.
     fn tag(&self, tag: u64);
 
+    /// Why the group is broken, if it is. Does not wait.
+    fn broken(&self) -> Option<String>;
+
     /// Break the group: every call that any rank makes from now on fails for this reason.
     fn leave(&self, reason: &str);
 }

@@ -2,7 +2,7 @@
 //!
 //! A rank is one share of a tensor-parallel model. Every rank calls the same collectives in the same
 //! order. [`Single`] is the group of one, in which they cost nothing; [`Threads`] joins ranks of one process, [`Tcp`] processes.
-//! NCCL, which joins GPUs, belongs here too.
+//! These carry plans, and numbers in memory of the host; what GPUs exchange goes its own way, between kernels.
 //! A group is whole or broken: when one rank leaves, every call of the others fails, and says why.
 
 #![allow(unsafe_code, reason = "ranks write their slices of one sum; bytes of numbers go out where they lie")]

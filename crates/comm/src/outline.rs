@@ -59,5 +59,9 @@ impl Communicator for Outline {
 
     fn tag(&self, _: u64) {}
 
+    fn broken(&self) -> Option<String> {
+        None
+    }
+
     fn leave(&self, _: &str) {}
 }

@@ -47,6 +47,10 @@ impl Communicator for Single {
 
     fn tag(&self, _: u64) {}
 
+    fn broken(&self) -> Option<String> {
+        None
+    }
+
     fn leave(&self, _: &str) {}
 }
 

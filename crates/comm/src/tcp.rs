@@ -394,6 +394,10 @@ impl Communicator for Tcp {
         self.calls.tag(tag);
     }
 
+    fn broken(&self) -> Option<String> {
+        self.health.check().err()
+    }
+
     fn leave(&self, reason: &str) {
         self.health.leave(reason);
     }

@@ -158,6 +158,10 @@ impl Communicator for Threads {
         self.calls.tag(tag);
     }
 
+    fn broken(&self) -> Option<String> {
+        self.group.meeting.check().err()
+    }
+
     fn leave(&self, reason: &str) {
         self.group.meeting.call_off(reason);
     }

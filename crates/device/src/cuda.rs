@@ -1,5 +1,6 @@
 //! A real device, through the CUDA driver, which is opened when the first device is asked for.
 
+mod nccl;
 mod products;
 
 use std::ffi::{CString, c_void};
@@ -9,7 +10,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUfunction_attribute as Attribute};
 
 use self::products::{Products, WORKSPACE_BYTES};
-use crate::driver::Driver;
+use crate::driver::{Driver, Links, Neighbour};
 use crate::product::Product;
 use crate::{Code, DeviceError, Grid, Memory, Properties, Result};
 
@@ -151,9 +152,13 @@ impl Cuda {
 
     /// Make calls of this thread mean this device.
     fn bind(&self) -> Result<()> {
-        // SAFETY: the context was retained.
-        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+        bind(self.context)
     }
+}
+
+fn bind(context: sys::CUcontext) -> Result<()> {
+    // SAFETY: the context was retained.
+    unsafe { result::ctx::set_current(context) }.map_err(failed("cuCtxSetCurrent"))
 }
 
 impl Driver for Cuda {
@@ -359,6 +364,72 @@ impl Driver for Cuda {
         // SAFETY: the graph is one of `end_capture`.
         unsafe { result::graph::launch(graph as usize as sys::CUgraphExec, self.stream) }
             .map_err(failed("cuGraphLaunch"))
+    }
+
+    fn neighbour(&self) -> Neighbour {
+        Neighbour { device: self.device, context: self.context as usize as u64 }
+    }
+
+    fn reach(&self, other: Neighbour) -> Result<bool> {
+        if other.device == self.device {
+            return Ok(true);
+        }
+        self.bind()?;
+        let mut can = 0;
+        // SAFETY: a place for a number; both devices and the context are retained by their owners.
+        unsafe {
+            sys::cuDeviceCanAccessPeer(&raw mut can, self.device, other.device)
+                .result()
+                .map_err(failed("cuDeviceCanAccessPeer"))?;
+            if can == 0 {
+                return Ok(false);
+            }
+            match sys::cuCtxEnablePeerAccess(other.context as usize as sys::CUcontext, 0) {
+                sys::CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED => Ok(true),
+                status => {
+                    status.result().map_err(failed("cuCtxEnablePeerAccess"))?;
+                    Ok(true)
+                }
+            }
+        }
+    }
+
+    fn run_ahead(&self) -> Result<()> {
+        self.bind()?;
+        for module in &self.modules {
+            // SAFETY: the module is loaded, and there is room for as many functions as it says it has.
+            unsafe {
+                let mut count = 0;
+                sys::cuModuleGetFunctionCount(&raw mut count, *module)
+                    .result()
+                    .map_err(failed("cuModuleGetFunctionCount"))?;
+                let mut functions = vec![std::ptr::null_mut(); count as usize];
+                sys::cuModuleEnumerateFunctions(functions.as_mut_ptr(), count, *module)
+                    .result()
+                    .map_err(failed("cuModuleEnumerateFunctions"))?;
+                for function in functions {
+                    sys::cuFuncLoad(function).result().map_err(failed("cuFuncLoad"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn links_id(&self) -> Result<Vec<u8>> {
+        nccl::fresh_id()
+    }
+
+    fn links(
+        &self,
+        id: &[u8],
+        rank: usize,
+        ranks: usize,
+        is_off: &dyn Fn() -> bool,
+    ) -> Result<Box<dyn Links>> {
+        self.run_ahead()?;
+        let context = self.context as usize;
+        let bind = move || bind(context as sys::CUcontext);
+        Ok(Box::new(nccl::Nccl::join(id, rank, ranks, self.stream as usize, bind, is_off)?))
     }
 
     unsafe fn product(&self, product: &Product) -> Result<()> {

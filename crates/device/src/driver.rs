@@ -25,6 +25,32 @@ pub struct Memory {
     pub total: u64,
 }
 
+/// A device as another one needs to know it.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a driver reads them"))]
+pub(crate) struct Neighbour {
+    pub(crate) device: i32,
+    pub(crate) context: u64,
+}
+
+/// A run of device memory that is for, or comes from, another rank.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parcel {
+    pub(crate) rank: usize,
+    pub(crate) address: u64,
+    pub(crate) bytes: usize,
+}
+
+/// Links from one rank of a group to all others, wherever they are.
+pub(crate) trait Links: Send + Sync {
+    /// Send and receive, in the order of the stream; all ranks make this call, and what one sends another receives.
+    unsafe fn exchange(&self, sent: &[Parcel], received: &[Parcel]) -> Result<()>;
+    /// What has gone wrong since the last call.
+    fn check(&self) -> Result<()>;
+    /// Let nobody wait for the others any more.
+    fn abort(&self);
+}
+
 /// One device and one stream.
 ///
 /// Calls take effect in their order, but later; only those that are said to wait do. Addresses are those of device memory,
@@ -65,6 +91,24 @@ pub(crate) trait Driver: Send + Sync {
     fn end_capture(&self) -> Result<u64>;
     fn launch_graph(&self, graph: u64) -> Result<()>;
     fn free_graph(&self, graph: u64);
+
+    /// For other devices of this process.
+    fn neighbour(&self) -> Neighbour;
+    /// Make the memory of that device usable by kernels of this one; whether that is possible.
+    fn reach(&self, other: Neighbour) -> Result<bool>;
+    /// From here on other devices wait for this one: what is asked for happens without anybody waiting for it, and nothing that is
+    /// asked for may wait for the device on the way.
+    fn run_ahead(&self) -> Result<()>;
+    /// What ranks must know to get links to each other.
+    fn links_id(&self) -> Result<Vec<u8>>;
+    /// Links of this rank; returns when all ranks of the group ask for theirs, or `is_off` says that they will not.
+    fn links(
+        &self,
+        id: &[u8],
+        rank: usize,
+        ranks: usize,
+        is_off: &dyn Fn() -> bool,
+    ) -> Result<Box<dyn Links>>;
 
     /// A matrix product by the vendor's library.
     unsafe fn product(&self, product: &Product) -> Result<()>;

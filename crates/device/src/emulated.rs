@@ -2,12 +2,16 @@
 //!
 //! That is as late as a real device may be, so a program that reads too early, or changes what a copy has yet to read, is
 //! found out. Memory is its own mapping for each allocation, ends where the mapping ends, and is full of NaNs at first.
+//! A device that belongs to a group runs ahead, on a thread of its own, since others wait for it.
 
-use std::collections::HashMap;
+mod links;
+
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Links, Neighbour};
 use crate::product::{Numbers, Product};
 use crate::{DeviceError, Grid, Memory, Properties, Result};
 
@@ -45,7 +49,17 @@ pub(crate) struct Emulated {
     kernels: EmulatedKernels,
     options: EmulationOptions,
     properties: Properties,
+    shared: Arc<Shared>,
+    /// Does what is asked for, once the device runs ahead.
+    runner: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the device and its runner have in common.
+#[derive(Default)]
+struct Shared {
     state: Mutex<State>,
+    /// Something was queued, or done.
+    changed: Condvar,
 }
 
 type Task = Arc<dyn Fn() -> Result<()> + Send + Sync>;
@@ -56,7 +70,11 @@ struct State {
     /// Allocations: first byte, and length of the mapping.
     memory: HashMap<u64, usize>,
     used: u64,
-    queue: Vec<Task>,
+    queue: VecDeque<Task>,
+    runs_ahead: bool,
+    /// The runner is at a task.
+    is_busy: bool,
+    is_closed: bool,
     captured: Option<Vec<Task>>,
     graphs: HashMap<u64, Vec<Task>>,
     next: u64,
@@ -107,25 +125,15 @@ impl Emulated {
             multiprocessors: 4,
             shared_bytes: 227 << 10,
         };
-        Self { kernels, options, properties, state: Mutex::default() }
+        Self { kernels, options, properties, shared: Arc::default(), runner: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
     }
 
-    /// Do it later, or take it down.
     fn queue(&self, task: impl Fn() -> Result<()> + Send + Sync + 'static) -> Result<()> {
-        let mut state = self.state();
-        if let Some(error) = &state.failed {
-            return Err(error.clone());
-        }
-        let task: Task = Arc::new(task);
-        match &mut state.captured {
-            Some(captured) => captured.push(task),
-            None => state.queue.push(task),
-        }
-        Ok(())
+        self.shared.queue(task)
     }
 
     /// Do all that was queued.
@@ -137,6 +145,12 @@ impl Emulated {
         }
         if let Some(error) = &state.failed {
             return Err(error.clone());
+        }
+        if state.runs_ahead {
+            while state.is_busy || !state.queue.is_empty() {
+                state = self.shared.wait(state);
+            }
+            return state.failed.clone().map_or(Ok(()), Err);
         }
         for task in std::mem::take(&mut state.queue) {
             if let Err(error) = task() {
@@ -211,17 +225,20 @@ impl Driver for Emulated {
         };
         // Not when a graph is captured: the memory that it names would be gone.
         if state.captured.is_none() {
-            state.queue.push(Arc::new(unmap));
+            state.queue.push_back(Arc::new(unmap));
+            self.shared.changed.notify_all();
         }
     }
 
     fn allocate_host(&self, bytes: usize) -> Result<*mut u8> {
-        Ok(Box::leak(vec![0u8; bytes].into_boxed_slice()).as_mut_ptr())
+        Ok(Box::leak(vec![0u64; bytes.div_ceil(8)].into_boxed_slice()).as_mut_ptr().cast())
     }
 
     fn free_host(&self, memory: *mut u8, bytes: usize) {
         // SAFETY: the box was leaked by `allocate_host` with the same length.
-        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(memory, bytes)) });
+        drop(unsafe {
+            Box::from_raw(std::ptr::slice_from_raw_parts_mut(memory.cast::<u64>(), bytes.div_ceil(8)))
+        });
     }
 
     fn kernel(&self, name: &str) -> Result<u64> {
@@ -369,6 +386,44 @@ impl Driver for Emulated {
         self.state().graphs.remove(&graph);
     }
 
+    fn neighbour(&self) -> Neighbour {
+        Neighbour { device: 0, context: 0 }
+    }
+
+    /// All of it is memory of the process.
+    fn reach(&self, _: Neighbour) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn run_ahead(&self) -> Result<()> {
+        let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        if runner.is_none() {
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("emulated-gpu".into()).spawn(move || shared.run());
+            let failed =
+                |error: std::io::Error| DeviceError::Driver { call: "spawn", problem: error.to_string() };
+            *runner = Some(thread.map_err(failed)?);
+            self.state().runs_ahead = true;
+        }
+        Ok(())
+    }
+
+    fn links_id(&self) -> Result<Vec<u8>> {
+        Ok(links::fresh_id())
+    }
+
+    fn links(
+        &self,
+        id: &[u8],
+        rank: usize,
+        ranks: usize,
+        is_off: &dyn Fn() -> bool,
+    ) -> Result<Box<dyn Links>> {
+        self.run_ahead()?;
+        let mail = links::join(id, ranks, is_off)?;
+        Ok(Box::new(links::EmulatedLinks::new(Arc::clone(&self.shared), mail, rank)))
+    }
+
     unsafe fn product(&self, product: &Product) -> Result<()> {
         let product = *product;
         // SAFETY: the caller promises that all ranges are valid.
@@ -380,6 +435,58 @@ impl Driver for Emulated {
 
     fn wants_separate_tensors(&self) -> bool {
         self.options.separate_tensors
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Do it later, or take it down.
+    fn queue(&self, task: impl Fn() -> Result<()> + Send + Sync + 'static) -> Result<()> {
+        let mut state = self.state();
+        if let Some(error) = &state.failed {
+            return Err(error.clone());
+        }
+        let task: Task = Arc::new(task);
+        match &mut state.captured {
+            Some(captured) => captured.push(task),
+            None => state.queue.push_back(task),
+        }
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Do what is queued until the device is closed.
+    fn run(&self) {
+        let mut state = self.state();
+        loop {
+            let Some(task) = state.queue.pop_front() else {
+                if state.is_closed {
+                    return;
+                }
+                state = self.wait(state);
+                continue;
+            };
+            state.is_busy = true;
+            drop(state);
+            let outcome = task();
+            drop(task);
+            state = self.state();
+            state.is_busy = false;
+            if let Err(error) = outcome {
+                state.failed.get_or_insert(error);
+                state.queue.clear();
+            }
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -434,5 +541,11 @@ impl Drop for Emulated {
     fn drop(&mut self) {
         // What is left in the queue may be the end of memory.
         let _ = self.catch_up();
+        self.state().is_closed = true;
+        self.shared.changed.notify_all();
+        if let Some(runner) = self.runner.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            // It has caught up.
+            let _ = runner.join();
+        }
     }
 }

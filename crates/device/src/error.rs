@@ -69,6 +69,9 @@ pub enum DeviceError {
         /// What the driver says.
         problem: String,
     },
+    /// Ranks can not exchange what they compute.
+    #[error("the links between GPUs: {0}")]
+    Links(String),
     /// A tensor is on another device than it must be.
     #[error("{op}: {what} is on the {found}, it must be on the {wanted}")]
     OtherDevice {

@@ -115,6 +115,24 @@ impl Gpu {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    /// Make memory of `other`, a device of this process, usable by kernels of this one. False where devices do not reach each
+    /// other.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn reach(&self, other: &Self) -> Result<bool> {
+        self.driver().reach(other.driver().neighbour())
+    }
+
+    /// From here on other devices wait for this one. An emulated device no longer waits until somebody looks; a real one loads all
+    /// kernels at once, since loading one may wait for others that run.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn run_ahead(&self) -> Result<()> {
+        self.driver().run_ahead()
+    }
+
     /// Memory that stays: weights, caches, inputs of a step. Its contents are undefined.
     ///
     /// # Errors

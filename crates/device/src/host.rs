@@ -1,6 +1,7 @@
-//! Memory of the host that a device copies to and from by itself, and points in its work to wait for.
+//! Memory of the host that a device copies to and from by itself, flags that it looks at, and points in its work to wait for.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{DeviceBuffer, DeviceError, Gpu, Result};
 
@@ -15,6 +16,14 @@ pub struct HostBuffer {
 
 // SAFETY: it is the only owner of its memory, which no thread is bound to.
 unsafe impl Send for HostBuffer {}
+
+/// A number in memory of the host, 0 or 1, that kernels look at while they run.
+pub struct HostFlag {
+    memory: HostBuffer,
+}
+
+// SAFETY: its memory is only used as an atomic.
+unsafe impl Sync for HostFlag {}
 
 /// A point in the work of a device.
 pub struct Event {
@@ -64,6 +73,40 @@ impl Drop for HostBuffer {
         // A copy may still be under way.
         let _ = self.gpu.wait();
         self.gpu.driver().free_host(self.memory, self.bytes.max(1));
+    }
+}
+
+// === impl HostFlag ===
+
+impl HostFlag {
+    /// A flag that is down.
+    ///
+    /// # Errors
+    /// When the system has no memory that can be locked.
+    pub fn new(gpu: &Gpu) -> Result<Self> {
+        Ok(Self { memory: gpu.allocate_host(size_of::<AtomicU32>())? })
+    }
+
+    fn number(&self) -> &AtomicU32 {
+        // SAFETY: the memory lives as long as this, is aligned as all allocations are, and nobody sees it in another way.
+        unsafe { AtomicU32::from_ptr(self.memory.as_ptr().cast()) }
+    }
+
+    /// Put it up, for good. Kernels that run see it soon.
+    pub fn raise(&self) {
+        self.number().store(1, Ordering::Release);
+    }
+
+    /// Whether it is up.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.number().load(Ordering::Acquire) == 1
+    }
+
+    /// The number, as kernels know it: u32.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.memory.as_ptr() as usize as u64
     }
 }
 

@@ -16,6 +16,7 @@ mod gpu;
 mod graph;
 mod host;
 mod launch;
+mod links;
 mod memory;
 mod product;
 mod tensor;
@@ -27,8 +28,9 @@ pub use self::{
     error::DeviceError,
     gpu::{Code, Gpu},
     graph::Graph,
-    host::{Event, HostBuffer, Staging},
+    host::{Event, HostBuffer, HostFlag, Staging},
     launch::{Grid, Params},
+    links::{GpuLinks, Sent},
     memory::DeviceBuffer,
     product::WeightRows,
     tensor::{GpuTensor, Tensor},

@@ -7,6 +7,7 @@ mod activation;
 mod attention;
 mod embedding;
 mod format;
+mod group;
 mod kv;
 mod linear;
 mod matrix;
@@ -33,6 +34,7 @@ pub use self::{
     attention::{AttentionLimits, AttentionShape, GpuAttentionBatch, paged_attention},
     embedding::{embedding, gather_rows},
     format::GpuFormat,
+    group::{GpuGroup, PeerGroup, Peers},
     kv::GpuKvLayer,
     linear::{Variant as LinearVariant, expert_linear, gated_linear, linear, linear_by},
     matrix::{GpuMatrix, GpuMatrixBuilder, RowStaging},

@@ -132,8 +132,9 @@ impl Decoder {
     pub fn new(config: DecoderConfig, weights: &Weights) -> Result<Self, LayerError> {
         config.validate()?;
         let (q, kv) = (config.num_attention_heads, config.num_key_value_heads);
-        let communicator = weights.communicator();
-        let heads = Heads::share(q, kv, &*communicator)?;
+        let ranks = weights.ranks();
+        let communicator = ranks.communicator();
+        let heads = Heads::share(q, kv, communicator)?;
         for (field, size) in
             [("vocab_size", config.vocab_size), ("intermediate_size", config.intermediate_size)]
         {

@@ -1,25 +1,22 @@
 //! Token ids to vectors, and vectors to logits; both may share one table, of which each rank has some tokens.
 
-use std::sync::Arc;
-
-use vlinders_comm::Communicator;
 use vlinders_device::Tensor;
 use vlinders_kernels::ops::{self, Matrix};
 
-use crate::collective::{all_reduce, gather};
-use crate::{Batch, LayerError, Span, Weights};
+use crate::{Batch, LayerError, Ranks, Span, Weights};
 
 /// The table of token vectors, `[vocab, hidden]`, or the tokens of it that this rank has.
 pub struct Embedding {
     table: Matrix,
     tokens: Span,
-    communicator: Arc<dyn Communicator>,
+    ranks: Ranks,
 }
 
 /// The map from hidden states to logits: each rank computes those of its tokens, the first rank gets all.
 pub struct LmHead {
     weight: Matrix,
-    communicator: Arc<dyn Communicator>,
+    vocab: usize,
+    ranks: Ranks,
 }
 
 // === impl Embedding ===
@@ -32,7 +29,7 @@ impl Embedding {
     pub fn new(weights: &Weights, vocab: usize, hidden: usize) -> Result<Self, LayerError> {
         let tokens = weights.share(vocab);
         let table = weights.table("weight", tokens, hidden)?;
-        Ok(Self { table, tokens, communicator: weights.communicator() })
+        Ok(Self { table, tokens, ranks: weights.ranks() })
     }
 
     /// The vectors of the tokens of `batch`, `[tokens, hidden]`.
@@ -41,7 +38,7 @@ impl Embedding {
     /// When an id is outside of the vocabulary, or the other ranks are gone.
     pub fn forward(&self, batch: &Batch) -> Result<Tensor, LayerError> {
         let own = ops::embedding(batch.token_ids(), &self.table, self.tokens.start(), self.tokens.size())?;
-        all_reduce(&*self.communicator, own)
+        self.ranks.all_reduce(own)
     }
 }
 
@@ -54,14 +51,14 @@ impl LmHead {
     /// When the tensor can not be had.
     pub fn new(weights: &Weights, vocab: usize, hidden: usize) -> Result<Self, LayerError> {
         let weight = weights.table("weight", weights.share(vocab), hidden)?;
-        Ok(Self { weight, communicator: weights.communicator() })
+        Ok(Self { weight, vocab, ranks: weights.ranks() })
     }
 
     /// The head that shares the table of `embedding`.
     #[must_use]
     pub fn tied(embedding: &Embedding) -> Self {
-        let communicator = Arc::clone(&embedding.communicator);
-        Self { weight: embedding.table.clone(), communicator }
+        let weight = embedding.table.clone();
+        Self { weight, vocab: embedding.tokens.size(), ranks: embedding.ranks.clone() }
     }
 
     /// `[rows, hidden]` to `[rows, vocab]` on the first rank; `None` on the others.
@@ -69,6 +66,6 @@ impl LmHead {
     /// # Errors
     /// When the kernel refuses the shapes, or the other ranks are gone.
     pub fn forward(&self, hidden: &Tensor) -> Result<Option<Tensor>, LayerError> {
-        gather(&*self.communicator, ops::logits(hidden, &self.weight)?)
+        self.ranks.gather(ops::logits(hidden, &self.weight)?, self.vocab)
     }
 }

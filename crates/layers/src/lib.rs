@@ -9,7 +9,6 @@
 mod attention;
 mod batch;
 mod checkpoint;
-mod collective;
 mod config;
 mod decoder;
 mod embedding;
@@ -22,6 +21,7 @@ mod norm;
 mod place;
 mod precision;
 mod random;
+mod ranks;
 mod rope;
 mod span;
 mod weights;
@@ -43,6 +43,7 @@ pub use self::{
     norm::RmsNorm,
     place::Place,
     precision::{Activations, Precision, Quantization},
+    ranks::Ranks,
     rope::{Rope, RopeConfig, RopeKind},
     span::Span,
     weights::{LoadPlan, MatrixKind, MatrixSpec, Part, VectorSpec, Weights},

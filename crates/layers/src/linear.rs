@@ -1,13 +1,9 @@
 //! Linear maps with or without bias, whole or split among ranks by outputs or by inputs.
 
-use std::sync::Arc;
-
-use vlinders_comm::Communicator;
 use vlinders_device::Tensor;
 use vlinders_kernels::ops::{self, Matrix};
 
-use crate::collective::all_reduce;
-use crate::{LayerError, Span, Weights};
+use crate::{LayerError, Ranks, Span, Weights};
 
 /// `y = W x + b`, with `W` of `[out, in]`, or those of the outputs that this rank has.
 pub struct Linear {
@@ -18,7 +14,7 @@ pub struct Linear {
 /// `y = W x + b` where each rank has some of the inputs: what they compute is added up.
 pub struct RowParallel {
     partial: Linear,
-    communicator: Arc<dyn Communicator>,
+    ranks: Ranks,
 }
 
 // === impl Linear ===
@@ -84,9 +80,9 @@ impl RowParallel {
     /// # Errors
     /// When a tensor can not be had.
     pub fn new(weights: &Weights, inputs: Span, outputs: usize, bias: bool) -> Result<Self, LayerError> {
-        let communicator = weights.communicator();
-        let partial = Linear::new(weights, inputs, outputs, bias && communicator.rank() == 0)?;
-        Ok(Self { partial, communicator })
+        let ranks = weights.ranks();
+        let partial = Linear::new(weights, inputs, outputs, bias && ranks.communicator().rank() == 0)?;
+        Ok(Self { partial, ranks })
     }
 
     /// The inputs of this rank, `[tokens, in]`, to all outputs, `[tokens, out]`.
@@ -94,7 +90,7 @@ impl RowParallel {
     /// # Errors
     /// When the kernel refuses the shapes, or the other ranks are gone.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
-        all_reduce(&*self.communicator, self.partial.forward(x)?)
+        self.ranks.all_reduce(self.partial.forward(x)?)
     }
 }
 

@@ -30,7 +30,12 @@ impl Span {
     /// weights end as long as that is fair. Where there are more ranks than numbers, some have none.
     #[must_use]
     pub fn share(size: usize, communicator: &dyn Communicator) -> Self {
-        let (rank, ranks) = (communicator.rank(), communicator.size().max(1));
+        Self::of_rank(size, communicator.rank(), communicator.size())
+    }
+
+    /// The share of rank `rank` of `ranks`.
+    pub(crate) fn of_rank(size: usize, rank: usize, ranks: usize) -> Self {
+        let ranks = ranks.max(1);
         let is_fair = |unit: &&usize| {
             let units = size / **unit;
             size.is_multiple_of(**unit) && (units.is_multiple_of(ranks) || units >= FAIR * ranks)

@@ -9,12 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
-use vlinders_comm::Communicator;
 use vlinders_device::Tensor;
 use vlinders_kernels::ops::Matrix;
 use vlinders_kernels::{Format, PackedWeight, Stored};
 
-use crate::{LayerError, LoadedTensors, Place, Span};
+use crate::{LayerError, LoadedTensors, Place, Ranks, Span};
 
 /// Weights under a prefix of a checkpoint, like `model.layers.0.self_attn`.
 #[derive(Clone)]
@@ -27,7 +26,7 @@ struct Shared {
     source: RefCell<Source>,
     max_positions: usize,
     place: Place,
-    communicator: Arc<dyn Communicator>,
+    ranks: Ranks,
 }
 
 #[derive(Clone)]
@@ -84,27 +83,27 @@ pub struct Part {
 impl Weights {
     /// Weights that record what a model asks for.
     #[must_use]
-    pub fn planning(communicator: Arc<dyn Communicator>) -> Self {
-        Self::new(Source::Plan(LoadPlan::default()), 1, Place::Cpu, communicator)
+    pub fn planning(ranks: impl Into<Ranks>) -> Self {
+        Self::new(Source::Plan(LoadPlan::default()), 1, Place::Cpu, ranks.into())
     }
 
     /// Weights that hand out `loaded`. Rotary embeddings are made for positions below `max_positions`.
     #[must_use]
-    pub fn loaded(loaded: LoadedTensors, max_positions: usize, communicator: Arc<dyn Communicator>) -> Self {
+    pub fn loaded(loaded: LoadedTensors, max_positions: usize, ranks: impl Into<Ranks>) -> Self {
         let place = loaded.place.clone();
-        Self::new(Source::Loaded(loaded), max_positions, place, communicator)
+        Self::new(Source::Loaded(loaded), max_positions, place, ranks.into())
     }
 
     /// The same weights, with rotary embeddings for positions below `max_positions`.
     #[must_use]
     pub fn with_max_positions(&self, max_positions: usize) -> Self {
         let source = self.shared.source.borrow().clone();
-        let Shared { place, communicator, .. } = &*self.shared;
-        Self::new(source, max_positions, place.clone(), Arc::clone(communicator))
+        let Shared { place, ranks, .. } = &*self.shared;
+        Self::new(source, max_positions, place.clone(), ranks.clone())
     }
 
-    fn new(source: Source, max_positions: usize, place: Place, communicator: Arc<dyn Communicator>) -> Self {
-        let shared = Shared { source: RefCell::new(source), max_positions, place, communicator };
+    fn new(source: Source, max_positions: usize, place: Place, ranks: Ranks) -> Self {
+        let shared = Shared { source: RefCell::new(source), max_positions, place, ranks };
         Self { prefix: String::new(), shared: Rc::new(shared) }
     }
 
@@ -142,13 +141,13 @@ impl Weights {
     /// This rank's share of a dimension that is split among the ranks.
     #[must_use]
     pub fn share(&self, size: usize) -> Span {
-        Span::share(size, &*self.shared.communicator)
+        Span::share(size, self.shared.ranks.communicator())
     }
 
     /// The ranks among which this model is split.
     #[must_use]
-    pub fn communicator(&self) -> Arc<dyn Communicator> {
-        Arc::clone(&self.shared.communicator)
+    pub fn ranks(&self) -> Ranks {
+        self.shared.ranks.clone()
     }
 
     /// The matrix `name` of a linear map, `[rows, cols]`.

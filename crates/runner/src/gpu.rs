@@ -1,9 +1,12 @@
 //! Executes plans on one rank on a GPU: a step of one token for each sequence is a captured graph, others are launched.
 
 mod graphs;
+mod group;
 mod room;
 mod sampling;
+mod watchdog;
 
+use vlinders_comm::CommError;
 use vlinders_device::{Gpu, GpuTensor, Tensor};
 use vlinders_engine::{Executor, ExecutorError, StepOutput, StepPlan};
 use vlinders_kernels::ops::{self, Ids};
@@ -12,8 +15,10 @@ use vlinders_models::CausalLm;
 
 use self::graphs::Graphs;
 pub(crate) use self::graphs::buckets;
+pub(crate) use self::group::join;
 pub(crate) use self::room::{left_for_cache, limits, num_sequences, set_aside_for_steps};
 use self::sampling::Sampling;
+pub(crate) use self::watchdog::{STEP_TIMEOUT, Watchdog};
 use crate::LoadProgress;
 use crate::layout::{Layout, failed};
 
@@ -28,6 +33,8 @@ pub(crate) struct GpuExecutor {
     layout: Layout,
     sampling: Sampling,
     graphs: Graphs,
+    /// Where devices wait for each other.
+    watchdog: Option<Watchdog>,
 }
 
 // === impl GpuExecutor ===
@@ -39,11 +46,12 @@ impl GpuExecutor {
         gpu: Gpu,
         batch: GpuBatch,
         num_sequences: usize,
+        watchdog: Option<Watchdog>,
     ) -> Result<Self, LayerError> {
         let sampling = Sampling::new(&gpu, num_sequences, model.vocab_size())?;
         let mut layout = Layout::default();
         layout.batch.set_gpu(batch);
-        Ok(Self { model, kv, gpu, layout, sampling, graphs: Graphs::default() })
+        Ok(Self { model, kv, gpu, layout, sampling, graphs: Graphs::default(), watchdog })
     }
 
     /// Compute one token in the first block, whose contents nobody has use for yet: kernels are loaded when they are first
@@ -119,6 +127,13 @@ impl Executor for GpuExecutor {
             return Ok(StepOutput::default());
         }
         self.layout.fill(plan, self.kv.block_size())?;
-        self.execute(plan)
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.begin();
+        }
+        let output = self.execute(plan)?;
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.end().map_err(|reason| failed(CommError::Broken(reason)))?;
+        }
+        Ok(output)
     }
 }

@@ -6,21 +6,21 @@ use std::time::Instant;
 
 use candle_core::DType;
 use vlinders_comm::{Communicator, Outline, Single};
-use vlinders_device::Gpu;
 use vlinders_engine::Executor;
+use vlinders_kernels::gpu::{GpuGroup, Peers};
 use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{
-    Checkpoint, GpuBatch, KvStore, LoadStats, LoadedTensors, Place, Precision, Quantization, Weights,
+    Checkpoint, GpuBatch, KvStore, LoadStats, LoadedTensors, Place, Precision, Quantization, Ranks, Weights,
 };
 use vlinders_models::{CausalLm, ModelSpec};
 
 use crate::agree::{Facts, agree};
 use crate::fingerprint::{identity, name, with_settings};
-use crate::gpu::{self, GpuExecutor};
+use crate::gpu::{self, GpuExecutor, STEP_TIMEOUT, Watchdog};
 use crate::local::{Compute, LocalExecutor};
 use crate::{
-    Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, MemoryFit, ModelFiles, RunnerError,
-    available_memory, ranks,
+    DeviceChoice, Follower, Leader, LoadOptions, LoadPhase, LoadProgress, LoadReport, MemoryFit, ModelFiles,
+    RunnerError, available_memory, ranks,
 };
 
 /// Of random weights.
@@ -74,6 +74,8 @@ pub(crate) struct Rank {
     pub(crate) ranks_here: usize,
     /// Which of them it is.
     pub(crate) index_here: usize,
+    /// Where ranks of one process find each other's GPUs.
+    pub(crate) peers: Option<Arc<Peers>>,
 }
 
 /// A rank that is ready.
@@ -103,6 +105,7 @@ pub fn load(
         compute: Compute::Shared(options.num_threads),
         ranks_here: 1,
         index_here: 0,
+        peers: None,
     };
     Ok(rank.load(files, options, progress)?.lead(Vec::new()))
 }
@@ -182,6 +185,11 @@ impl Rank {
             Some(files) => files.load_to(&plan, precision, &place, &bytes)?,
             None => (LoadedTensors::random(&plan, precision, &place, SEED)?, LoadStats::default()),
         };
+        let gpus = match place.gpu() {
+            Some(gpu) => gpu::join(gpu, &*communicator, self.peers.as_deref())?,
+            None => None,
+        };
+        let watchdog = gpus.as_ref().map(|gpus| watch(&communicator, gpus, options)).transpose()?;
         // Memory is looked at when all ranks hold their weights, and taken when all have looked.
         communicator.barrier()?;
 
@@ -194,7 +202,8 @@ impl Rank {
         let wanted_len = options.max_model_len.unwrap_or(max_positions);
         let block_bytes =
             shape.bytes_per_block(kv_cache_dtype, options.block_size, place.gpu().is_some())? as u64;
-        let weights = Weights::loaded(tensors, 1, Arc::clone(&communicator));
+        let has_graphs = communicator.size() == 1 || gpus.is_some();
+        let weights = Weights::loaded(tensors, 1, Ranks::with_gpus(Arc::clone(&communicator), gpus));
         let available = match place.gpu() {
             None => available_beside(before, stats.mapped).map(|bytes| bytes / self.ranks_here as u64),
             Some(gpu) => {
@@ -242,8 +251,19 @@ impl Rank {
         let executor = match place.gpu() {
             None => on_cpu(model, kv, self.compute, options)?,
             Some(gpu) => {
-                let is_alone = communicator.size() == 1;
-                on_gpu(gpu, model, kv, agreed.max_model_len, options, is_alone, progress)?
+                let max_model_len = agreed.max_model_len;
+                let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
+                let batch = GpuBatch::new(gpu, shape, gpu::limits(options, max_model_len))?;
+                let num_sequences = gpu::num_sequences(options);
+                let mut executor = GpuExecutor::new(model, kv, gpu.clone(), batch, num_sequences, watchdog)?;
+                if options.warm_up {
+                    executor.warm_up()?;
+                    // What waits for the host can not be captured.
+                    if has_graphs {
+                        executor.capture_graphs(&gpu::buckets(num_sequences), progress)?;
+                    }
+                }
+                Box::new(executor)
             }
         };
         let report = LoadReport {
@@ -289,27 +309,15 @@ fn on_cpu(
     Ok(Box::new(executor))
 }
 
-/// The executor of a model on a GPU, warmed up, with graphs unless collectives pass through the host.
-fn on_gpu(
-    gpu: &Gpu,
-    model: Box<dyn CausalLm>,
-    kv: KvStore,
-    max_model_len: usize,
+/// Let nobody wait for ever for a rank that is gone.
+fn watch(
+    communicator: &Arc<dyn Communicator>,
+    gpus: &Arc<GpuGroup>,
     options: &LoadOptions,
-    is_alone: bool,
-    progress: &dyn LoadProgress,
-) -> Result<Box<dyn Executor>, RunnerError> {
-    let shape = kv.attention_shape(model.num_heads(), model.kv_shape());
-    let batch = GpuBatch::new(gpu, shape, gpu::limits(options, max_model_len))?;
-    let num_sequences = gpu::num_sequences(options);
-    let mut executor = GpuExecutor::new(model, kv, gpu.clone(), batch, num_sequences)?;
-    if options.warm_up {
-        executor.warm_up()?;
-        if is_alone {
-            executor.capture_graphs(&gpu::buckets(num_sequences), progress)?;
-        }
-    }
-    Ok(Box::new(executor))
+) -> Result<Watchdog, RunnerError> {
+    // Emulated steps take what they take.
+    let timeout = (options.device != DeviceChoice::Emulated).then_some(STEP_TIMEOUT);
+    Watchdog::start(Arc::clone(communicator), Arc::clone(gpus), timeout).map_err(RunnerError::Thread)
 }
 
 fn warn_of_length(max_model_len: usize, max_positions: usize, options: &LoadOptions) {

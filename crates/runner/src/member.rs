@@ -39,7 +39,7 @@ pub fn load_member(
     };
     let is_first = group.rank() == 0;
     let communicator = Arc::new(group.with_threads(on_threads_of_step));
-    let loaded = Rank { communicator, compute, ranks_here: here.len(), index_here: place }
+    let loaded = Rank { communicator, compute, ranks_here: here.len(), index_here: place, peers: None }
         .load(files, options, progress)?;
     Ok(if is_first {
         Member::Leader(Box::new(loaded.lead(Vec::new())))

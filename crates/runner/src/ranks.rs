@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use vlinders_comm::{Communicator as _, Threads};
+use vlinders_kernels::gpu::Peers;
 use vlinders_kernels::{Team, split_threads};
 
 use crate::load::Rank;
@@ -20,12 +21,14 @@ pub(crate) fn load(
 ) -> Result<LoadedModel, RunnerError> {
     let ranks = options.tensor_parallel_size;
     let tally: Arc<[Tally]> = (0..ranks).map(|_| Tally::default()).collect();
+    let peers = Peers::new(ranks);
     let mut group = Threads::group(ranks).into_iter().zip(split_threads(ranks, options.num_threads));
     let rank = |(communicator, team): (Threads, Team)| Rank {
         index_here: communicator.rank(),
         communicator: Arc::new(communicator.with_threads(on_threads_of_step)),
         compute: Compute::Team(team),
         ranks_here: ranks,
+        peers: peers.clone(),
     };
     let Some(first) = group.next().map(rank) else {
         return Err(RunnerError::Thread(io::ErrorKind::InvalidInput.into()));

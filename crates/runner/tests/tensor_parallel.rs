@@ -6,10 +6,10 @@ use std::thread;
 
 use candle_core::DType;
 use vlinders_comm::{Communicator, Single, Threads};
-use vlinders_kernels::gpu;
+use vlinders_kernels::gpu::{self, GpuGroup, Peers};
 use vlinders_layers::{
     Activations, Batch, Checkpoint, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LogitRows, Place,
-    Precision, Weights,
+    Precision, Ranks, Weights,
 };
 use vlinders_models::{CausalLm, ModelSpec};
 use vlinders_testkit::{Golden, golden_names};
@@ -28,17 +28,18 @@ struct Rank {
 }
 
 impl Rank {
-    fn load(golden: &Golden, communicator: Arc<dyn Communicator>, place: &Place) -> Result<Self, LayerError> {
+    fn load(golden: &Golden, ranks: impl Into<Ranks>, place: &Place) -> Result<Self, LayerError> {
+        let ranks = ranks.into();
         let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
         let checkpoint = Checkpoint::open(&golden.folder)?;
         let dtype = place.activations();
         let precision =
             Precision { activations: Activations::F32, dtype, on_gpu: dtype, ..Precision::default() };
         let spec = ModelSpec::parse(&config).expect("a supported architecture");
-        let planning = Weights::planning(Arc::clone(&communicator));
+        let planning = Weights::planning(ranks.clone());
         spec.build(&planning).map_err(layer_error)?;
         let (tensors, _) = checkpoint.load_to(&planning.plan(), precision, place, &|_, _| {})?;
-        let weights = Weights::loaded(tensors, POSITIONS, communicator);
+        let weights = Weights::loaded(tensors, POSITIONS, ranks);
         let model = spec.build(&weights).map_err(layer_error)?;
         let kv = KvStore::new(model.kv_shape(), KvDtype::F32, POSITIONS / BLOCK, BLOCK, place)?;
         let mut batch = Batch::default();
@@ -89,11 +90,28 @@ fn layer_error(error: vlinders_models::ModelError) -> LayerError {
     }
 }
 
-/// What the first of `ranks` threads gives, each with a place of its own.
-fn on_ranks(golden: &Golden, ranks: usize, place: &(dyn Fn() -> Place + Sync)) -> Result<Logits, LayerError> {
+/// What the first of `ranks` threads gives, each with a place of its own. With `peers`, their devices reach each other.
+fn on_ranks(
+    golden: &Golden,
+    ranks: usize,
+    place: &(dyn Fn() -> Place + Sync),
+    peers: Option<&Peers>,
+) -> Result<Logits, LayerError> {
     thread::scope(|scope| {
-        let run =
-            |communicator: Threads| Ok(Rank::load(golden, Arc::new(communicator), &place())?.run(golden));
+        let run = move |communicator: Threads| {
+            let place = place();
+            let gpus = match (peers, place.gpu()) {
+                (Some(peers), Some(gpu)) => {
+                    peers.bring(gpu, communicator.rank())?;
+                    communicator.barrier()?;
+                    peers.join(gpu, communicator.rank())?.map(|group| Arc::new(GpuGroup::Peers(group)))
+                }
+                _ => None,
+            };
+            assert_eq!(gpus.is_some(), peers.is_some());
+            let ranks = Ranks::with_gpus(Arc::new(communicator), gpus);
+            Ok(Rank::load(golden, ranks, &place)?.run(golden))
+        };
         let ranks: Vec<_> =
             Threads::group(ranks).into_iter().map(|rank| scope.spawn(move || run(rank))).collect();
         let mut all = ranks.into_iter().map(|rank| rank.join().expect("a rank that does not panic"));
@@ -119,7 +137,7 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
         let golden = Golden::load(&name).expect("a golden result");
         let alone = Rank::load(&golden, Arc::new(Single), &Place::Cpu).expect("a model").run(&golden);
         let errors = [2, 4].map(|ranks| {
-            let split = match on_ranks(&golden, ranks, &|| Place::Cpu) {
+            let split = match on_ranks(&golden, ranks, &|| Place::Cpu, None) {
                 // Two heads can not be split among four ranks.
                 Err(LayerError::CanNotSplit { valid, .. }) if name == "llama-linear-tiny" && ranks == 4 => {
                     assert_eq!(valid, [1, 2]);
@@ -143,15 +161,18 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
     }
 }
 
-/// Ranks with a device each, whose numbers pass through the host on their way to the others.
+/// Ranks with a device each, whose numbers pass through the host on their way to the others, or go there directly.
 #[test]
 fn ranks_on_devices_give_what_one_rank_on_the_cpu_gives() {
     let place = || Place::Gpu { gpu: gpu::test_device(0).expect("a device"), dtype: DType::F32 };
     for name in ["llama-tiny", "qwen2-window-tiny", "qwen3-tiny"] {
         let golden = Golden::load(name).expect("a golden result");
         let alone = Rank::load(&golden, Arc::new(Single), &Place::Cpu).expect("a model").run(&golden);
-        let split = on_ranks(&golden, 2, &place).expect("logits");
+        let split = on_ranks(&golden, 2, &place, None).expect("logits");
         assert_eq!(split.len(), alone.len());
+        let peers = Peers::new(2).expect("few ranks");
+        let directly = on_ranks(&golden, 2, &place, Some(&peers)).expect("logits");
+        assert!(directly == split, "{name}: sums are added in the same order");
         for (ours, theirs) in split.iter().flatten().zip(alone.iter().flatten()) {
             assert!((ours - theirs).abs() <= TOLERANCE, "{name}: {ours}, on the CPU {theirs}");
         }

@@ -75,6 +75,9 @@ void** show();
 // Say what is wrong, and run nothing any more.
 [[noreturn]] void fail(const char* format, ...);
 
+// For whoever waits for another device, which is another thread of the host.
+void let_other_devices_go_on();
+
 // Copies that have been started by this thread and are not waited for.
 void copy_later(void* to, const void* from, size_t bytes, size_t zeros);
 void commit_copies();

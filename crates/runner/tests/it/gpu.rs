@@ -1,13 +1,18 @@
 //! A model on a GPU, through the engine: the same answers as on the CPU, with graphs and without. Kernels run emulated,
 //! unless the environment names a device for tests.
 
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use vlinders_engine::{
     EngineConfig, EngineHandle, GenerateRequest, Limits, PromptLogprobs, SamplingParams, StopConditions,
     TokenEvent, TokenLogprobs, TokenStream, start,
 };
 use vlinders_runner::{
-    DType, DeviceChoice, KvDtype, LoadOptions, LoadedModel, ModelFiles, NoProgress, Quantization, inspect,
-    load,
+    DType, DeviceChoice, GroupOptions, KvDtype, LoadOptions, LoadPhase, LoadProgress, LoadedModel, Member,
+    ModelFiles, NoProgress, Quantization, Tcp, inspect, load, load_member,
 };
 use vlinders_testkit::golden_root;
 
@@ -42,7 +47,11 @@ fn engine(options: &LoadOptions) -> EngineHandle {
 
 fn engine_of(files: &ModelFiles, options: &LoadOptions) -> EngineHandle {
     let LoadedModel { executor, .. } = load(files, options, &NoProgress).unwrap();
-    let config = EngineConfig {
+    start(config(options), executor, Box::new(())).unwrap()
+}
+
+fn config(options: &LoadOptions) -> EngineConfig {
+    EngineConfig {
         block_size: BLOCK,
         num_blocks: BLOCKS,
         max_num_seqs: options.max_num_seqs,
@@ -50,8 +59,7 @@ fn engine_of(files: &ModelFiles, options: &LoadOptions) -> EngineHandle {
         max_waiting: 64,
         max_model_len: MAX_LEN,
         prefix_caching: true,
-    };
-    start(config, executor, Box::new(())).unwrap()
+    }
 }
 
 /// Requests of every kind: greedy and not, with penalties, bias, minimum length and log-probabilities.
@@ -155,6 +163,69 @@ fn graphs_and_company_change_no_bit() {
     let with_graphs = bits(answers(&engine(&bf16(true, 6))));
     assert_eq!(with_graphs, bits(answers(&engine(&bf16(false, 6)))), "without graphs");
     assert_eq!(with_graphs, bits(answers(&engine(&bf16(true, 1)))), "one by one");
+}
+
+/// Every number of ranks, and a group that is joined over the network, whose devices send instead of reaching each other's memory.
+#[test]
+fn ranks_have_graphs_and_give_the_answers_of_one() {
+    let on =
+        |ranks| LoadOptions { tensor_parallel_size: ranks, warm_up: true, ..options(DeviceChoice::Emulated) };
+    let alone = answers(&engine(&on(1)));
+    for ranks in [2, 4] {
+        let files = files("llama-tiny");
+        let graphs = CountGraphs::default();
+        let LoadedModel { executor, .. } = load(&files, &on(ranks), &graphs).unwrap();
+        assert!(graphs.0.load(Ordering::Relaxed) > 2, "{ranks} ranks have graphs");
+        let split = answers(&start(config(&on(ranks)), executor, Box::new(())).unwrap());
+        let whole = answers(&engine_of(&files, &on(1)));
+        for (number, (ours, theirs)) in split.iter().zip(&whole).enumerate() {
+            assert_eq!(ours.tokens, theirs.tokens, "request {number} on {ranks} ranks");
+            assert_near(&ours.logprobs, &theirs.logprobs);
+        }
+    }
+    let linked = answers(&engine_of_members("qwen2-tiny", &on(2)));
+    for (number, (ours, theirs)) in linked.iter().zip(&alone).enumerate() {
+        assert_eq!(ours.tokens, theirs.tokens, "request {number} over links");
+        assert_near(&ours.logprobs, &theirs.logprobs);
+    }
+}
+
+#[derive(Default)]
+struct CountGraphs(AtomicUsize);
+
+impl LoadProgress for CountGraphs {
+    fn phase(&self, _: LoadPhase) {}
+
+    fn bytes(&self, _: u64, _: u64) {}
+
+    fn graphs(&self, done: usize, _: usize) {
+        self.0.fetch_max(done, Ordering::Relaxed);
+    }
+}
+
+/// An engine on two ranks that are joined as processes would be.
+fn engine_of_members(name: &str, options: &LoadOptions) -> EngineHandle {
+    let leader = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let member = |rank| {
+        let (files, options, leader) = (files(name), options.clone(), leader.clone());
+        thread::spawn(move || {
+            let group =
+                GroupOptions { silence: Duration::from_secs(60), ..GroupOptions::new(rank, 2, leader) };
+            let graphs = CountGraphs::default();
+            let member = load_member(&files, &options, Tcp::join(&group).unwrap(), &graphs).unwrap();
+            assert!(graphs.0.load(Ordering::Relaxed) > 2, "rank {rank} has graphs");
+            member
+        })
+    };
+    let [leader, follower] = [0, 1].map(member);
+    thread::spawn(move || match follower.join().unwrap() {
+        Member::Follower(follower) => follower.run().unwrap(),
+        Member::Leader(_) => panic!("rank 1 leads"),
+    });
+    match leader.join().unwrap() {
+        Member::Leader(model) => start(config(options), model.executor, Box::new(())).unwrap(),
+        Member::Follower(_) => panic!("rank 0 follows"),
+    }
 }
 
 #[test]
