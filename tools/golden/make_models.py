@@ -74,18 +74,40 @@ def make_weights(tiny: Tiny) -> dict[str, torch.Tensor]:
         config = AutoConfig.from_pretrained(empty)
     with torch.device("meta"):
         shapes = AutoModelForCausalLM.from_config(config).state_dict()
+    shapes = published({name: tuple(tensor.shape) for name, tensor in shapes.items()}, config.model_type)
     random = np.random.default_rng(source.seed)
     dtype = getattr(torch, tiny.dtype)
     weights = {}
     for name in sorted(shapes):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        shape = tuple(shapes[name].shape)
+        shape = shapes[name]
         values = random.standard_normal(shape, dtype=np.float32) * spread(name, shape, config)
         if name.endswith("norm.weight"):
             values += 1.0
         weights[name] = torch.from_numpy(values).to(dtype).contiguous()
     return weights
+
+
+def published(shapes: dict, model_type: str) -> dict:
+    """Names and shapes as checkpoints have them: transformers keeps the experts of a layer in two tensors."""
+    mixtral = model_type == "mixtral"
+    gate, up, down = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    result = {}
+    for name, shape in shapes.items():
+        if mixtral:
+            name = name.replace(".mlp.", ".block_sparse_moe.")
+        layer, _, part = name.rpartition(".")
+        if part == "gate_up_proj":
+            for expert in range(shape[0]):
+                result[f"{layer}.{expert}.{gate}.weight"] = (shape[1] // 2, shape[2])
+                result[f"{layer}.{expert}.{up}.weight"] = (shape[1] // 2, shape[2])
+        elif part == "down_proj":
+            for expert in range(shape[0]):
+                result[f"{layer}.{expert}.{down}.weight"] = shape[1:]
+        else:
+            result[name] = shape
+    return result
 
 
 def spread(name: str, shape: tuple, config) -> float:
@@ -126,7 +148,7 @@ def write_weights(folder: pathlib.Path, weights: dict, shards: int) -> None:
 
 def load(folder: pathlib.Path, dtype: torch.dtype):
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation="eager"
+        folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager"
     ).eval()
 
 

@@ -99,6 +99,39 @@ def qwen3(**changes) -> dict:
     return without_none_marks(config | changes)
 
 
+def qwen3_moe(**changes) -> dict:
+    """A Qwen3-MoE config: experts in each layer but one."""
+    config = qwen3(
+        architectures=["Qwen3MoeForCausalLM"],
+        model_type="qwen3_moe",
+        decoder_sparse_step=1,
+        mlp_only_layers=[1],
+        moe_intermediate_size=32,
+        norm_topk_prob=True,
+        num_experts=6,
+        num_experts_per_tok=2,
+        num_hidden_layers=3,
+        output_router_logits=False,
+        router_aux_loss_coef=0.001,
+    )
+    return without_none_marks(config | changes)
+
+
+def mixtral(**changes) -> dict:
+    """A Mixtral config: experts in every layer, whose weights always add up to one."""
+    config = mistral(
+        architectures=["MixtralForCausalLM"],
+        model_type="mixtral",
+        intermediate_size=64,
+        num_experts_per_tok=2,
+        num_local_experts=5,
+        output_router_logits=False,
+        router_aux_loss_coef=0.02,
+        sliding_window=None,
+    )
+    return without_none_marks(config | changes)
+
+
 # a field to leave out of config.json
 ABSENT = object()
 
@@ -146,6 +179,24 @@ MODELS = [
             }
         },
         must_not_matter={"window when it is off": {"sliding_window": 4}},
+    ),
+    Tiny(
+        "qwen3-moe-tiny",
+        qwen3_moe(),
+        seed=31,
+        must_matter={
+            "weights of experts that add up to one": {"norm_topk_prob": False},
+            "experts of a token": {"num_experts_per_tok": 3},
+        },
+    ),
+    Tiny(
+        "mixtral-tiny",
+        mixtral(sliding_window=12),
+        seed=32,
+        must_matter={
+            "sliding window": {"sliding_window": None},
+            "experts of a token": {"num_experts_per_tok": 1},
+        },
     ),
     Tiny(
         "llama-tied-bias-tiny",

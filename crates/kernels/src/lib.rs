@@ -31,6 +31,7 @@ mod kv;
 mod linear;
 mod mapping;
 mod micro;
+mod moe;
 mod norm;
 mod numa;
 pub mod ops;
@@ -57,6 +58,7 @@ pub use self::{
     kv::{KvDtype, KvLayer, kv_write},
     linear::{has_bf16_products, linear},
     mapping::FileMapping,
+    moe::{Routing, combine, expert_linear, route},
     norm::{add_rms_norm, rms_norm},
     numa::Placement,
     pool::{

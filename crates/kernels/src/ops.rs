@@ -24,6 +24,24 @@ pub enum Matrix {
     Gpu(Arc<GpuMatrix>),
 }
 
+/// Matrices of the experts of a layer, each `[out, in]`.
+#[derive(Clone, Debug)]
+pub enum Experts {
+    /// Packed, in memory of the host: one for each.
+    Cpu(Vec<Arc<PackedWeight>>),
+    /// In memory of a device, one behind the other.
+    Gpu(Arc<GpuMatrix>),
+}
+
+/// Which experts tokens go to.
+#[derive(Clone, Debug)]
+pub enum Routing {
+    /// In memory of the host.
+    Cpu(crate::Routing),
+    /// In memory of a device.
+    Gpu(gpu::Routing),
+}
+
 /// Keys and values of one layer.
 #[derive(Debug)]
 pub enum Cache {
@@ -130,6 +148,41 @@ pub fn gated_linear(x: &Tensor, w: &Matrix, bias: Option<&Tensor>) -> Result<Ten
     match linear(x, w, bias)? {
         Tensor::Cpu(gate_up) => Ok(crate::silu_mul(&gate_up)?.into()),
         Tensor::Gpu(gate_up) => Ok(gpu::silu_mul(&gate_up)?.into()),
+    }
+}
+
+/// Where tokens go whose router says `logits` `[tokens, experts]`: softmax over all experts, then the `top_k` most likely ones. Their
+/// probabilities are the weights; with `renormalise`, divided by their sum.
+///
+/// # Errors
+/// Shapes that do not fit, or a failing device.
+pub fn route(logits: &Tensor, top_k: usize, renormalise: bool) -> Result<Routing> {
+    match logits {
+        Tensor::Cpu(logits) => Ok(Routing::Cpu(crate::route(logits, top_k, renormalise)?)),
+        Tensor::Gpu(logits) => Ok(Routing::Gpu(gpu::route(logits, top_k, renormalise)?)),
+    }
+}
+
+/// For each of the experts that a token goes to, `down(silu(left half) * right half)` of its row of `gate_up`; and their sum by weight.
+/// `x` is `[tokens, in]`, and so is the result.
+///
+/// # Errors
+/// Shapes that do not fit, or a failing device.
+pub fn experts(x: &Tensor, routing: &Routing, gate_up: &Experts, down: &Experts) -> Result<Tensor> {
+    match (x, routing, gate_up, down) {
+        (Tensor::Cpu(_), Routing::Cpu(routing), Experts::Cpu(gate_up), Experts::Cpu(down)) => {
+            let copies = gather_rows(x, Ids::Cpu(routing.tokens()))?;
+            let inner = crate::expert_linear(copies.cpu("experts", "x")?, gate_up, routing)?;
+            let said = crate::expert_linear(&crate::silu_mul(&inner)?, down, routing)?;
+            Ok(crate::combine(&said, routing)?.into())
+        }
+        (Tensor::Gpu(x), Routing::Gpu(routing), Experts::Gpu(gate_up), Experts::Gpu(down)) => {
+            let copies = gpu::gather_rows(x, &routing.tokens)?;
+            let inner = gpu::expert_linear(&copies, gate_up, &routing.offsets, x.dtype())?;
+            let said = gpu::expert_linear(&gpu::silu_mul(&inner)?, down, &routing.offsets, x.dtype())?;
+            Ok(gpu::combine(&said, routing)?.into())
+        }
+        _ => Err(mixed("experts", "the experts or where tokens go")),
     }
 }
 
@@ -262,6 +315,21 @@ impl Matrix {
         match self {
             Self::Cpu(matrix) => matrix.format(),
             Self::Gpu(matrix) => matrix.format().into(),
+        }
+    }
+
+    /// Its rows as the matrices of `count` experts. Each has whole tiles of sixteen rows, unless there is one expert.
+    ///
+    /// # Errors
+    /// When it can not be divided so.
+    pub fn split_experts(&self, count: usize) -> Result<Experts> {
+        match self {
+            Self::Gpu(all) => Ok(Experts::Gpu(Arc::clone(all))),
+            Self::Cpu(all) => {
+                let rows = all.out_features() / count.max(1);
+                let part = |expert| PackedWeight::part(all, expert * rows..(expert + 1) * rows).map(Arc::new);
+                (0..count).map(part).collect::<Result<_>>().map(Experts::Cpu)
+            }
         }
     }
 

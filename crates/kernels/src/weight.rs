@@ -8,6 +8,7 @@
 mod builder;
 mod tiles;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use self::builder::PackedWeightBuilder;
@@ -82,6 +83,28 @@ impl PackedWeight {
             return Err(KernelError::shape("mapped weight", problem));
         };
         Ok(Self { data: Tiles::Mapped(mapped), format, rounds_activations: false, out, inn })
+    }
+
+    /// Rows `rows` of a matrix as one of its own, of which nothing is copied: an expert among those that lie one behind the other.
+    ///
+    /// # Errors
+    /// Rows that the matrix does not have, or that do not begin and end with a tile of sixteen.
+    pub fn part(whole: &Arc<Self>, rows: Range<usize>) -> Result<Self> {
+        let is_whole = |row: usize| row.is_multiple_of(LANES);
+        if rows.is_empty() || rows.end > whole.out || !is_whole(rows.start) || !is_whole(rows.end) {
+            let problem = format!("rows {rows:?} are not whole tiles of sixteen of {whole:?}");
+            return Err(KernelError::shape("part of a weight", problem));
+        }
+        let tile = whole.bytes().len() / whole.num_tiles();
+        let bytes = rows.start / LANES * tile..rows.end / LANES * tile;
+        let Self { format, rounds_activations, inn, .. } = **whole;
+        Ok(Self {
+            data: Tiles::Part(Arc::clone(whole), bytes),
+            format,
+            rounds_activations,
+            out: rows.len(),
+            inn,
+        })
     }
 
     /// Rows of the matrix: the length of an output of [`linear`](crate::linear()).

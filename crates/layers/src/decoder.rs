@@ -5,8 +5,8 @@ use std::sync::Arc;
 use vlinders_device::Tensor;
 
 use crate::{
-    Attention, AttentionConfig, Batch, Embedding, Heads, KvShape, KvStore, LayerError, LmHead, Mlp, RmsNorm,
-    Rope, RopeConfig, Weights,
+    Attention, AttentionConfig, Batch, Embedding, Heads, KvShape, KvStore, LayerError, LmHead, Mlp, Moe,
+    MoeConfig, RmsNorm, Rope, RopeConfig, Weights,
 };
 
 /// Sizes above this are taken for a broken config: they would overflow or exhaust memory.
@@ -42,6 +42,8 @@ pub struct DecoderConfig {
     pub mlp_bias: bool,
     /// Whether each head of q and k is normed.
     pub qk_norm: bool,
+    /// The experts of each layer; one feed-forward network when `None`.
+    pub experts: Vec<Option<MoeConfig>>,
     /// How many positions a token sees, for each layer; all when `None`.
     pub windows: Vec<Option<usize>>,
     /// The rotary embedding.
@@ -62,7 +64,12 @@ struct Block {
     input_norm: RmsNorm,
     attention: Attention,
     post_norm: RmsNorm,
-    mlp: Mlp,
+    feed_forward: FeedForward,
+}
+
+enum FeedForward {
+    Dense(Mlp),
+    Sparse(Moe),
 }
 
 // === impl DecoderConfig ===
@@ -102,6 +109,11 @@ impl DecoderConfig {
         if self.windows.len() != self.num_hidden_layers {
             let reason = format!("has {} entries for {} layers", self.windows.len(), self.num_hidden_layers);
             return Err(LayerError::config("layer_types", reason));
+        }
+        if self.experts.len() != self.num_hidden_layers {
+            let reason =
+                format!("names experts of {} layers of {}", self.experts.len(), self.num_hidden_layers);
+            return Err(LayerError::config("mlp_only_layers", reason));
         }
         if self.windows.contains(&Some(0)) {
             return Err(LayerError::config("sliding_window", "must be at least 1"));
@@ -224,7 +236,7 @@ impl Block {
             input_norm: norm("input_layernorm")?,
             attention: Attention::new(&weights.pp("self_attn"), layer, attention, rope)?,
             post_norm: norm("post_attention_layernorm")?,
-            mlp: Mlp::new(&weights.pp("mlp"), config.hidden_size, config.intermediate_size, config.mlp_bias)?,
+            feed_forward: FeedForward::new(config, layer, weights)?,
         })
     }
 
@@ -242,6 +254,30 @@ impl Block {
         };
         let attended = self.attention.forward(&normed, batch, kv)?;
         let (normed, residual) = self.post_norm.forward_add(&attended, &residual)?;
-        Ok((self.mlp.forward(&normed)?, residual))
+        Ok((self.feed_forward.forward(&normed)?, residual))
+    }
+}
+
+// === impl FeedForward ===
+
+impl FeedForward {
+    fn new(config: &DecoderConfig, layer: usize, weights: &Weights) -> Result<Self, LayerError> {
+        let hidden = config.hidden_size;
+        match config.experts.get(layer) {
+            Some(Some(experts)) => {
+                Ok(Self::Sparse(Moe::new(&weights.pp(experts.names.layer), hidden, experts)?))
+            }
+            _ => {
+                let inner = config.intermediate_size;
+                Ok(Self::Dense(Mlp::new(&weights.pp("mlp"), hidden, inner, config.mlp_bias)?))
+            }
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor, LayerError> {
+        match self {
+            Self::Dense(mlp) => mlp.forward(x),
+            Self::Sparse(moe) => moe.forward(x),
+        }
     }
 }

@@ -17,6 +17,7 @@ mod heads;
 mod kv_store;
 mod linear;
 mod mlp;
+mod moe;
 mod norm;
 mod place;
 mod precision;
@@ -40,6 +41,7 @@ pub use self::{
     kv_store::{KvShape, KvStore},
     linear::{Linear, RowParallel},
     mlp::Mlp,
+    moe::{ExpertNames, Moe, MoeConfig},
     norm::RmsNorm,
     place::Place,
     precision::{Activations, Precision, Quantization},

@@ -56,6 +56,9 @@ impl Precision {
     /// The format of a matrix with rows of `cols` numbers, whose parts are encoded as `parts` in the files.
     #[must_use]
     pub fn format(&self, kind: MatrixKind, cols: usize, parts: &[Stored]) -> Format {
+        if kind == MatrixKind::Router && self.quantization.is_some() {
+            return Self { quantization: None, ..*self }.format(kind, cols, parts);
+        }
         if let Some(activations) = self.on_gpu {
             return self.format_on_gpu(kind, parts, activations);
         }
@@ -69,7 +72,7 @@ impl Precision {
             (Some(Quantization::Q4), MatrixKind::Linear) => {
                 return first_that_fits([Format::Q4K, Format::Q4]);
             }
-            (None, _) => {}
+            (_, MatrixKind::Router) | (None, _) => {}
         }
         if let Some(format) = self.dtype.and_then(Format::from_dtype) {
             return format;
@@ -87,7 +90,7 @@ impl Precision {
             (Some(Quantization::Q8), _) | (Some(Quantization::Q4), MatrixKind::Table) => return Format::Q8,
             (Some(Quantization::Fp8), MatrixKind::Linear) => return Format::Fp8,
             // A table that is rounded to three bits of mantissa costs more than it saves.
-            (Some(Quantization::Fp8), MatrixKind::Table) | (None, _) => {}
+            (Some(Quantization::Fp8), MatrixKind::Table) | (_, MatrixKind::Router) | (None, _) => {}
         }
         if self.dtype.is_some() {
             return plain;
@@ -161,6 +164,18 @@ mod tests {
         check(None, Some(Quantization::Q8), 512, &[Stored::F32], [Format::Q8; 2]);
         check(bf16, q4, 512, &[Stored::BF16], [Format::Q4K, Format::Q6K]);
         check(bf16, q4, 896, &[Stored::BF16], [Format::Q4, Format::Q8]);
+    }
+
+    #[test]
+    fn what_chooses_experts_is_not_rounded() {
+        for quantization in [Quantization::Q8, Quantization::Q4, Quantization::Fp8] {
+            for on_gpu in [None, Some(DType::BF16)] {
+                let precision =
+                    Precision { quantization: Some(quantization), on_gpu, ..Precision::default() };
+                let format = precision.format(MatrixKind::Router, 512, &[Stored::BF16]);
+                assert_eq!(format, Format::BF16, "{precision:?}");
+            }
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub enum MatrixKind {
     Linear,
     /// A vector for each token: embedding, head.
     Table,
+    /// Chooses experts, which a small error does for good: never quantised.
+    Router,
 }
 
 /// A matrix, made of one tensor or of several stacked by rows.
@@ -116,6 +118,11 @@ impl Weights {
         }
     }
 
+    /// Whether these weights only record what is asked for.
+    pub(crate) fn is_planning(&self) -> bool {
+        matches!(&*self.shared.source.borrow(), Source::Plan(_))
+    }
+
     /// The weights under one more component of the name.
     #[must_use]
     pub fn pp(&self, component: impl std::fmt::Display) -> Self {
@@ -170,6 +177,15 @@ impl Weights {
     pub fn table(&self, name: &str, tokens: impl Into<Span>, cols: usize) -> Result<Matrix, LayerError> {
         let parts = self.parts(&[(name, tokens.into())]);
         self.find(MatrixSpec { kind: MatrixKind::Table, parts, cols: cols.into() })
+    }
+
+    /// The matrix `name` that chooses among experts, `[experts, cols]`.
+    ///
+    /// # Errors
+    /// When it was not part of the plan that was loaded.
+    pub fn router(&self, name: &str, experts: usize, cols: usize) -> Result<Matrix, LayerError> {
+        let parts = self.parts(&[(name, experts)]);
+        self.find(MatrixSpec { kind: MatrixKind::Router, parts, cols: cols.into() })
     }
 
     /// Several matrices of `cols` columns as one, the first on top: one pass over the input computes them all.

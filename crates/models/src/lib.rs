@@ -5,9 +5,11 @@
 mod gguf;
 mod llama;
 mod mistral;
+mod mixtral;
 mod model;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod registry;
 mod shared;
 mod window;

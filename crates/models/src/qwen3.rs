@@ -27,19 +27,21 @@ fn default_head_dim() -> usize {
 
 /// A Qwen3 model.
 pub(crate) fn model(config: &[u8], weights: &Weights) -> Result<Decoder, LayerError> {
+    Decoder::new(decoder(config)?, weights)
+}
+
+/// The shape of a Qwen3 model.
+pub(crate) fn decoder(config: &[u8]) -> Result<DecoderConfig, LayerError> {
     let plain = plain_decoder(config)?;
     let own: Config = parse_config(config)?;
     let windows: WindowConfig = parse_config(config)?;
-    Decoder::new(
-        DecoderConfig {
-            num_key_value_heads: own.num_key_value_heads.unwrap_or(plain.num_key_value_heads),
-            head_dim: own.head_dim,
-            qkv_bias: own.attention_bias,
-            out_bias: own.attention_bias,
-            qk_norm: true,
-            windows: windows.windows(plain.windows.len())?,
-            ..plain
-        },
-        weights,
-    )
+    Ok(DecoderConfig {
+        num_key_value_heads: own.num_key_value_heads.unwrap_or(plain.num_key_value_heads),
+        head_dim: own.head_dim,
+        qkv_bias: own.attention_bias,
+        out_bias: own.attention_bias,
+        qk_norm: true,
+        windows: windows.windows(plain.windows.len())?,
+        ..plain
+    })
 }

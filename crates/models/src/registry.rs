@@ -59,8 +59,10 @@ macro_rules! architectures {
 architectures! {
     "LlamaForCausalLM" => llama,
     "MistralForCausalLM" => mistral,
+    "MixtralForCausalLM" => mixtral,
     "Qwen2ForCausalLM" => qwen2,
     "Qwen3ForCausalLM" => qwen3,
+    "Qwen3MoeForCausalLM" => qwen3_moe,
 }
 
 // === impl ModelSpec ===

@@ -31,7 +31,7 @@ fn default_hidden_act() -> String {
 }
 
 /// A decoder with as many key and value heads as query heads, heads that share the hidden size, and neither biases,
-/// norms on heads nor windows: an architecture overrides what it has.
+/// norms on heads, experts nor windows: an architecture overrides what it has.
 pub(crate) fn plain_decoder(config: &[u8]) -> Result<DecoderConfig, LayerError> {
     let fields: Config = parse_config(config)?;
     check_activation(&fields.hidden_act)?;
@@ -50,6 +50,7 @@ pub(crate) fn plain_decoder(config: &[u8]) -> Result<DecoderConfig, LayerError> 
         out_bias: false,
         mlp_bias: false,
         qk_norm: false,
+        experts: vec![None; fields.num_hidden_layers.min(MAX_LAYERS)],
         windows: vec![None; fields.num_hidden_layers.min(MAX_LAYERS)],
         rope: RopeConfig::parse(config, fields.max_position_embeddings)?,
     })

@@ -185,8 +185,9 @@ fn quantised_models_stay_close() {
     for name in golden_names().expect("a folder") {
         let quantised = |quantization| Precision { quantization: Some(quantization), ..Precision::default() };
         let share = |quantization| share_of_error(&name, quantised(quantization), KvDtype::F32);
-        assert!(share(Quantization::Q8) < 0.04, "{name}");
-        assert!(share(Quantization::Q4) < 0.4, "{name}");
+        let (q8, q4) = if has_experts(&name) { (0.2, 0.7) } else { (0.04, 0.4) };
+        assert!(share(Quantization::Q8) < q8, "{name}");
+        assert!(share(Quantization::Q4) < q4, "{name}");
     }
 }
 
@@ -195,7 +196,8 @@ fn quantised_models_stay_close() {
 fn a_cache_of_eight_bits_stays_close() {
     for name in golden_names().expect("a folder") {
         let share = share_of_error(&name, exact(), KvDtype::Int8);
-        assert!(share > 0.0 && share < 0.02, "{name}: {share}");
+        let most = if has_experts(&name) { 0.08 } else { 0.02 };
+        assert!(share > 0.0 && share < most, "{name}: {share}");
     }
 }
 
@@ -205,8 +207,14 @@ fn rounded_activations_stay_close() {
     assert!(share_of_error("llama-bf16-tiny", Precision::default(), KvDtype::F32) < 0.01);
 }
 
-/// What GGUF has no keys for: rotary kinds, and windows in some layers only.
-const NOT_IN_GGUF: [&str; 3] = ["llama-dynamic-tiny", "llama-yarn-mscale-tiny", "qwen2-window-tiny"];
+/// What GGUF has no keys for: rotary kinds, and windows in some layers only. Its files of experts are not read.
+const NOT_IN_GGUF: [&str; 5] =
+    ["llama-dynamic-tiny", "llama-yarn-mscale-tiny", "mixtral-tiny", "qwen2-window-tiny", "qwen3-moe-tiny"];
+
+/// Rounding sends some tokens to other experts, and is not small for them.
+fn has_experts(name: &str) -> bool {
+    name.contains("moe") || name.contains("mixtral")
+}
 
 #[test]
 fn gguf_files_give_the_same_logits() {
@@ -310,4 +318,6 @@ golden! {
     qwen2 => "qwen2-tiny",
     qwen2_with_window => "qwen2-window-tiny",
     qwen3 => "qwen3-tiny",
+    qwen3_with_experts => "qwen3-moe-tiny",
+    mixtral => "mixtral-tiny",
 }

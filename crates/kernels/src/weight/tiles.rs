@@ -1,7 +1,9 @@
-//! Where the tiles of a weight lie: in memory of its own, or in a file that is mapped.
+//! Where the tiles of a weight lie: in memory of its own, in a file that is mapped, or in another weight.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::PackedWeight;
 use crate::aligned::{ALIGNMENT, AlignedBuf};
 use crate::mapping::FileMapping;
 
@@ -9,6 +11,7 @@ use crate::mapping::FileMapping;
 pub(super) enum Tiles {
     Owned(AlignedBuf),
     Mapped(MappedBytes),
+    Part(Arc<PackedWeight>, Range<usize>),
 }
 
 /// A run of bytes of a mapped file, which keeps the map alive.
@@ -25,6 +28,7 @@ impl Tiles {
         match self {
             Self::Owned(buf) => buf.as_slice(),
             Self::Mapped(mapped) => &mapped.file.as_slice()[mapped.offset..][..mapped.len],
+            Self::Part(whole, bytes) => &whole.bytes()[bytes.clone()],
         }
     }
 }
