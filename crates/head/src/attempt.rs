@@ -180,6 +180,8 @@ pub(crate) fn worker_failed(message: &str) -> ApiError {
 // === impl FailureKind ===
 
 impl FailureKind {
+    pub(crate) const ALL: [Self; 3] = [Self::Busy, Self::Unavailable, Self::Broken];
+
     /// The label of a retry.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

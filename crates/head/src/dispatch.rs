@@ -61,7 +61,7 @@ impl Dispatch<'_> {
             if tried.len() > MAX_RETRIES || !model.retries.spend() {
                 return Err(failure.told);
             }
-            self.metrics.retried(failure.kind.as_str());
+            self.metrics.retried(failure.kind);
             last = Some(failure);
         }
     }

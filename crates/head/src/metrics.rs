@@ -6,6 +6,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 use vlinders_edge::{CpuTime, Metrics, UsageReport, buckets};
 
+use crate::attempt::FailureKind;
+
 /// All series of a head.
 #[derive(Debug)]
 pub struct HeadMetrics {
@@ -19,8 +21,10 @@ pub struct HeadMetrics {
 /// The series of one model.
 #[derive(Debug)]
 pub(crate) struct RequestMetrics {
-    registry: Arc<Metrics>,
-    model: String,
+    /// By outcome.
+    ended: [Counter; Outcome::ALL.len()],
+    /// By reason.
+    retried: [Counter; FailureKind::ALL.len()],
     pub(crate) first_byte: Histogram,
     pub(crate) whole: Histogram,
     pub(crate) routing: Histogram,
@@ -106,16 +110,18 @@ impl HeadMetrics {
         gauge
     }
 
+    /// All of them are there from the start: whoever watches for a first failure must have seen none before it.
     pub(crate) fn requests(&self, model: &str) -> RequestMetrics {
         let labels = &[("model_name", model)];
-        let tokens = |kind| self.registry.counter(TOKENS, &[("model_name", model), ("kind", kind)]);
+        let counter =
+            |name, label, value| self.registry.counter(name, &[("model_name", model), (label, value)]);
         RequestMetrics {
-            registry: Arc::clone(&self.registry),
-            model: model.to_owned(),
+            ended: Outcome::ALL.map(|outcome| counter(REQUESTS, "outcome", outcome.as_str())),
+            retried: FailureKind::ALL.map(|reason| counter(RETRIES, "reason", reason.as_str())),
             first_byte: self.registry.histogram(FIRST_BYTE, labels),
             whole: self.registry.histogram(WHOLE, labels),
             routing: self.registry.histogram(ROUTING, labels),
-            tokens: ["prompt", "cached", "completion"].map(tokens),
+            tokens: ["prompt", "cached", "completion"].map(|kind| counter(TOKENS, "kind", kind)),
         }
     }
 
@@ -146,14 +152,17 @@ impl Default for HeadMetrics {
 
 impl RequestMetrics {
     /// A request is sent to another worker since the first one failed.
-    pub(crate) fn retried(&self, reason: &'static str) {
-        self.registry.counter(RETRIES, &[("model_name", &self.model), ("reason", reason)]).increment(1);
+    pub(crate) fn retried(&self, reason: FailureKind) {
+        for (counter, kind) in self.retried.iter().zip(FailureKind::ALL) {
+            counter.increment(u64::from(kind == reason));
+        }
     }
 
     /// A request has ended.
     pub(crate) fn ended(&self, outcome: Outcome, took: Duration, usage: Option<UsageReport>) {
-        let labels = &[("model_name", self.model.as_str()), ("outcome", outcome.as_str())];
-        self.registry.counter(REQUESTS, labels).increment(1);
+        for (counter, kind) in self.ended.iter().zip(Outcome::ALL) {
+            counter.increment(u64::from(kind == outcome));
+        }
         self.whole.record(took.as_secs_f64());
         if let Some(usage) = usage {
             let counts = [usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
@@ -167,6 +176,8 @@ impl RequestMetrics {
 // === impl Outcome ===
 
 impl Outcome {
+    const ALL: [Self; 3] = [Self::Finished, Self::Aborted, Self::Failed];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Finished => "finished",

@@ -36,6 +36,24 @@ async fn an_answer_passes_as_it_is_and_its_tokens_are_counted() {
     assert_eq!(head.metric("vlinders_requests_in_flight").await, 0.0);
 }
 
+/// A rate can not tell of the first failure when the series begins with it.
+#[tokio::test]
+async fn what_has_not_happened_is_counted_as_none() {
+    let worker = MockWorker::start("a").await;
+    let head = TestHead::start(&[&worker]).await;
+    head.chat("hello", false).send().await.unwrap();
+    let text = head.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    for series in [
+        "vlinders_head_requests_total{model_name=\"parrot\",outcome=\"failed\"} 0",
+        "vlinders_head_requests_total{model_name=\"parrot\",outcome=\"aborted\"} 0",
+        "vlinders_head_retries_total{model_name=\"parrot\",reason=\"broken\"} 0",
+        "vlinders_head_retries_total{model_name=\"parrot\",reason=\"busy\"} 0",
+        "vlinders_head_retries_total{model_name=\"parrot\",reason=\"unavailable\"} 0",
+    ] {
+        assert!(text.lines().any(|line| line == series), "{series}");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_passes_without_what_the_worker_tells_the_head() {
     let worker = MockWorker::start("a").await;
