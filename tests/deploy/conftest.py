@@ -1,0 +1,37 @@
+"""What every test of the deployment needs: where things are, and free ports."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def scripts(root):
+    return root / "deploy" / "scripts"
+
+
+@pytest.fixture(scope="session")
+def vlinders():
+    """The program, as built."""
+    return os.environ["VLINDERS_TEST_BINARY"]
+
+
+@pytest.fixture
+def free_port():
+    """Gives a port that nobody listens on now."""
+
+    def choose():
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            return listener.getsockname()[1]
+
+    return choose

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Runs what deploys the platform against real servers, and against a kubectl that only writes down what it is asked.
+#
+#   tests/deploy/run.sh target/debug/vlinders              everything
+#   tests/deploy/run.sh target/debug/vlinders -k redis     only the tests whose name says so
+#
+# Needs PostgreSQL, Redis, OpenSSL, curl and shellcheck. Installs the test runner into target/deploy.
+set -Eeuo pipefail
+
+die() {
+    echo "tests/deploy: $*" >&2
+    exit 1
+}
+
+[ $# -ge 1 ] || die "give the binary: tests/deploy/run.sh target/debug/vlinders"
+here=$(cd "$(dirname "$0")" && pwd)
+[ -x "$1" ] || die "$1 is no program; build it with: cargo build"
+VLINDERS_TEST_BINARY=$(realpath "$1")
+export VLINDERS_TEST_BINARY
+shift
+work=$here/../../target/deploy
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+
+stamp=$work/venv.stamp
+if [ ! -f "$stamp" ] || [ "$(cksum < "$here/requirements.txt")" != "$(cat "$stamp")" ]; then
+    echo "tests/deploy: installing the test runner"
+    rm -rf "$work/venv"
+    python3 -m venv "$work/venv"
+    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+    cksum < "$here/requirements.txt" > "$stamp"
+fi
+
+# nothing of the caller's surroundings may reach what is tested
+unset KUBECONFIG REDISCLI_AUTH PGPASSWORD PGHOST PGUSER PGDATABASE http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
+cd "$here"
+PATH=$work/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 exec "$work/venv/bin/python" -m pytest -q -p no:cacheprovider "$@"
