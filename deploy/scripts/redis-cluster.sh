@@ -34,6 +34,8 @@ ask() {
 
 # A field of CLUSTER INFO.
 info() { ask "$1" cluster info | sed -n "s/^$2://p"; }
+# A field of INFO replication.
+replication() { ask "$1" info replication | sed -n "s/^$2://p"; }
 id_of() { ask "$1" cluster myid; }
 knows_nobody() { [ "$(info "$1" cluster_known_nodes)" = 1 ]; }
 is_empty() { [ "$(ask "$1" dbsize)" = 0 ]; }
@@ -84,6 +86,8 @@ is_well() {
         [ "$(info "$node" cluster_slots_assigned)" = $slots ] || return 1
         # A replica that nobody reaches, as after a change of its address, leaves the state `ok`.
         ! ask "$node" cluster nodes | grep -qE 'fail|noaddr|handshake|disconnected' || return 1
+        # A replica that never got the data of its master would not replace it.
+        [ "$(replication "$node" role)" = master ] || [ "$(replication "$node" master_link_status)" = up ] || return 1
     done
 }
 
@@ -203,14 +207,26 @@ forget_the_gone() {
         living="$living $(id_of "$node")"
     done
     for node in $addresses; do
-        for id in $(ask "$node" cluster nodes | sed 's/ .*//'); do
+        # Who is being met has no id of its own yet.
+        for id in $(ask "$node" cluster nodes | awk '$3 !~ /handshake/ { print $1 }'); do
             is_living "$id" || ask "$node" cluster forget "$id" > /dev/null
         done
+    done
+}
+# A replica may learn the new address of its master, and go on asking at the old one.
+turn_to_the_master() {
+    for node in $addresses; do
+        asked=$(replication "$node" master_host):$(replication "$node" master_port)
+        known=$(ask "$node" cluster nodes | awk '$3 ~ /myself/ { master = $4 } { sub(/@.*/, "", $2); address[$1] = $2 }
+            END { if (master in address) print master, address[master] }')
+        [ "$asked" = : ] || [ -z "$known" ] || [ "$asked" = "${known#* }" ] ||
+            ask "$node" cluster replicate "${known% *}" > /dev/null
     done
 }
 becomes_well() {
     is_well && return
     forget_the_gone
+    turn_to_the_master
     return 1
 }
 
@@ -219,7 +235,10 @@ for node in $lost; do
     # Every slot has another owner, so what it still holds is old; a node with data can not join.
     ask "$node" flushall > /dev/null
     ask "$node" cluster reset hard > /dev/null
-    ask "$speaker" cluster meet "${node%:*}" "${node##*:}" > /dev/null
+    # Each of them: what nodes tell each other of newcomers can take its time.
+    for other in $addresses; do
+        [ "$other" = "$node" ] || ask "$other" cluster meet "${node%:*}" "${node##*:}" > /dev/null
+    done
     until_true "$node and the cluster know each other" sees "$speaker" "$(id_of "$node")" ||
         die "$node does not get to know the cluster; is its port $((${node##*:} + 10000)) reachable?"
 done

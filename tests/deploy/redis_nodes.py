@@ -35,7 +35,8 @@ class Node:
 
     def forget_everything(self):
         """As if its volume had been lost."""
-        self.kill()
+        if self.process.poll() is None:
+            self.kill()
         shutil.rmtree(self.folder)
         self.folder.mkdir()
         self.start()
