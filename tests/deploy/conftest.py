@@ -25,7 +25,7 @@ def vlinders():
     return os.environ["VLINDERS_TEST_BINARY"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port():
     """Gives a port that nobody listens on now."""
 
