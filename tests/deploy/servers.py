@@ -4,7 +4,9 @@ import glob
 import os
 import pwd
 import re
+import shutil
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -16,13 +18,13 @@ PASSWORD = "butterfly-7"
 class Postgres:
     """A server with the roles and the database of the platform, which asks for passwords over TCP."""
 
-    def __init__(self, folder, port):
+    def __init__(self, port):
         self.port = port
-        self.folder = folder
+        # Its account may not look into the folders of tests.
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="vlinders-postgres-"))
         self.programs = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
         # It refuses to be root.
         self.account = pwd.getpwnam("postgres") if os.getuid() == 0 else None
-        folder.mkdir()
         (folder / "password").write_text(PASSWORD)
         if self.account:
             for path in (folder, folder / "password"):
@@ -58,6 +60,7 @@ class Postgres:
         # Fast: connections are ended.
         self.process.send_signal(2)
         self.process.wait()
+        shutil.rmtree(self.folder)
 
 
 class Program:

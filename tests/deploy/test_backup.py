@@ -21,18 +21,15 @@ dashboard:
 
 @pytest.fixture(scope="module")
 def postgres(root, tmp_path_factory, free_port):
-    folder = tmp_path_factory.mktemp("postgres")
-    folder.chmod(0o755)
-    folder.parent.chmod(0o755)
-    postgres = Postgres(folder / "server", free_port())
+    postgres = Postgres(free_port())
     postgres.sql("postgres", "CREATE DATABASE vlinders")
-    secrets = folder / "secrets"
+    secrets = tmp_path_factory.mktemp("secrets")
     for role in ("postgres-vlinders", "postgres-exporter"):
         (secrets / role).mkdir(parents=True)
         (secrets / role / "password").write_text(PASSWORD)
     # The very script that pods begin with.
     roles = root / "deploy" / "base" / "postgres" / "roles.sh"
-    environment = dict(os.environ, SECRETS_DIR=str(secrets), PGHOST=str(folder / "server"), PGPORT=str(postgres.port))
+    environment = dict(os.environ, SECRETS_DIR=str(secrets), PGHOST=str(postgres.folder), PGPORT=str(postgres.port))
     subprocess.run(["sh", roles], env=environment, check=True)
     yield postgres
     postgres.stop()
