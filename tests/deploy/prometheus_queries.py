@@ -57,6 +57,15 @@ def expressions():
             if variable["type"] == "query":
                 yield f"{name} ${variable['name']}", filled(label_values(variable["query"]["query"])[0])
     yield from scalers()
+    yield from runbook()
+
+
+def runbook():
+    """Queries that the runbook has its reader ask: code that begins as PromQL does and names a series."""
+    for span in re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "runbook.md").read_text()):
+        names = r"\b(vlinders_|model:|kong_|redis_|pg_|container_|kubelet_|DCGM_|certmanager_)\w"
+        if re.match(r"(sum|rate|increase|max|min)\b|[\w:]+(\{[^}]*\})?$", span) and re.search(names, span):
+            yield f"runbook.md {span}", span
 
 
 def filled(expression):

@@ -93,13 +93,3 @@ def test_each_alert_has_its_entry_in_the_runbook_and_each_entry_its_alert():
         assert ALERTS[title]["annotations"]["runbook_url"] == f"docs/runbook.md#{title.lower()}"
         for part in ["**Means**", "**Users notice**", "**Look**", "**Do**"]:
             assert part in entry, f"{title} has no {part}"
-
-
-def test_queries_of_the_runbook_name_series_that_exist():
-    """Series that the runbook has the reader ask for are those of rules and dashboards, so the other tests vouch for them."""
-    used = " ".join(expression for _, expression in queries.expressions())
-    text = (ROOT / "docs" / "runbook.md").read_text()
-    found = set(re.findall(r"\b(?:vlinders_|model:|kong_|redis_|pg_|container_|kubelet_|DCGM_|certmanager_)[\w:]+", text))
-    assert found, "the runbook has no queries"
-    missing = {name for name in found if name not in used}
-    assert not missing, f"neither rules nor dashboards use {sorted(missing)}"
