@@ -270,7 +270,6 @@ class Platform:
 
         inference, platform, monitoring = "vlinders-inference", "vlinders-platform", "vlinders-monitoring"
         slug = {"vlinders.io/model": MODEL}
-        group = {"leaderworkerset.sigs.k8s.io/worker-index": "1"}
         closed = free_port()
         redis = [
             pod(platform, f"redis-{number}", labels("redis"), {"redis": port, "bus": closed})
@@ -283,7 +282,7 @@ class Platform:
         return [
             pod(inference, "vlinders-head-0", labels("head"), {"http": self.head, "dashboard": closed, "scaler": closed}),
             *workers,
-            pod(inference, "worker-0-1", labels("worker", **slug, **group), {"http": closed}),
+            pod(inference, "worker-0-1", labels("worker-follower", **slug), {"http": closed}),
             pod(inference, "worker-gone", labels("worker", **slug), {"http": closed}, phase="Succeeded"),
             pod(inference, "stranger", {"app.kubernetes.io/name": "worker"}, {"http": closed}),
             pod(platform, "kong-gateway-0", labels("kong"), {"proxy": closed, "status": self.canned["kong"]}),

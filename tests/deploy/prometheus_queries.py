@@ -46,7 +46,7 @@ def scalers():
 
 
 def expressions():
-    """Where each expression stands, and the expression as Prometheus gets it."""
+    """Where each expression stands, and the expression as Prometheus gets it; but those of KEDA, which are about one model."""
     for name, rule in rules():
         yield f"{name} {rule.get('alert') or rule['record']}", rule["expr"]
     for name, dashboard in dashboards().items():
@@ -56,7 +56,6 @@ def expressions():
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
                 yield f"{name} ${variable['name']}", filled(label_values(variable["query"]["query"])[0])
-    yield from scalers()
     yield from runbook()
 
 
@@ -156,13 +155,3 @@ def matching(tree):
     out = f"{'on' if how['on'] else 'ignoring'} ({', '.join(how['labels'])})"
     side = {"many-to-one": "group_left", "one-to-many": "group_right"}.get(how["card"])
     return out + (f" {side} ({', '.join(how['include'])})" if side else "")
-
-
-def metric_names(tree):
-    """Names of all series that a parsed expression reads."""
-    if isinstance(tree, list):
-        return set().union(*map(metric_names, tree)) if tree else set()
-    if not isinstance(tree, dict):
-        return set()
-    own = {tree["name"]} if tree.get("type") in ("vectorSelector", "matrixSelector") and tree.get("name") else set()
-    return own.union(*(metric_names(value) for value in tree.values()))

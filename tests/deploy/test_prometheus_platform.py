@@ -17,15 +17,6 @@ WITHOUT_DATA = {
     "overview.json Alerts A": "nothing fires",
 }
 
-# KEDA's triggers as the generator makes them, where no overlay is there to read them from.
-TRIGGERS = [
-    'sum(vlinders_head_queue_depth{model_name="MODEL"} or vector(0))'
-    ' + sum(vlinders_num_requests_waiting{model_name="MODEL"} or vector(0))',
-    'sum(vlinders_num_requests_running{model_name="MODEL"} or vector(0))',
-    'max(vlinders_kv_cache_usage_ratio{model_name="MODEL"} or vector(0))',
-]
-
-
 @pytest.fixture(scope="module")
 def platform():
     running = Platform()
@@ -119,7 +110,7 @@ def test_nothing_fires_while_all_is_well(platform):
 def test_every_expression_has_data(platform):
     """Also that of alerts, without their comparisons: what they compare is there."""
     pending = {}
-    for where, expression in [*queries.expressions(), *(triggers())]:
+    for where, expression in [*queries.expressions(), *triggers()]:
         for arm in queries.arms(platform.parse(expression)):
             pending[where, arm] = None
     excepted = {key for key in pending if key[0] in WITHOUT_DATA and "ALERTS" in key[1]}
@@ -148,18 +139,23 @@ def has_data(result):
 
 
 def triggers():
-    shipped = list(queries.scalers())
-    made = [(f"trigger {number}", query.replace("MODEL", MODEL)) for number, query in enumerate(TRIGGERS)]
-    return [] if shipped else made
+    """Queries of KEDA, for the model that there is here."""
+    return [(where, of_model(query, MODEL)) for where, query in queries.scalers()]
+
+
+def of_model(query, model):
+    asked = re.sub(r'model_name="[^"]+"', f'model_name="{model}"', query)
+    assert f'"{model}"' in asked, f"{query} is about no model"
+    return asked
 
 
 def test_autoscalers_get_one_number_from_the_first_moment(platform):
     """For a model that is served, one that nobody serves, and one that no series tells of: never nothing, never two."""
-    found = [query for _, query in queries.scalers()] or [query for _, query in triggers()]
-    for query in found:
+    found = list(queries.scalers())
+    assert found, "no overlay has triggers"
+    for where, query in found:
         for model in [MODEL, IDLE_MODEL, "never-heard-of"]:
-            asked = re.sub(r'model_name="[^"]+"', f'model_name="{model}"', query)
-            assert len(platform.query(asked)) == 1, asked
+            assert len(platform.query(of_model(query, model))) == 1, where
 
 
 def test_alerts_and_legends_name_labels_that_are_there(platform):
@@ -180,17 +176,3 @@ def test_alerts_and_legends_name_labels_that_are_there(platform):
 
 def all_have(result, label):
     return bool(result) and all(label in found["metric"] for found in result)
-
-
-def test_the_list_of_metrics_is_true(platform):
-    """metrics.txt is what lint knows of: all series of heads and workers, and of others those that queries use."""
-    used = set().union(*(queries.metric_names(platform.parse(query)) for _, query in queries.expressions()))
-    found = set()
-    for target in platform.api("targets/metadata"):
-        job, metric, kind = target["target"]["job"], target["metric"], target["type"]
-        series = {metric} if kind != "histogram" else {f"{metric}_{part}" for part in ("bucket", "sum", "count")}
-        if job.startswith("vlinders-") or series & used:
-            found.add((metric, kind, job))
-    lines = (MONITORING / "metrics.txt").read_text().splitlines()
-    listed = [tuple(line.split()) for line in lines if not line.startswith("#")]
-    assert listed == sorted(found)
