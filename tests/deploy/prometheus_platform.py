@@ -82,15 +82,15 @@ class Platform:
         for process in self.processes.values():
             process.wait()
 
-    def until(self, what, holds):
+    def until(self, what, holds, patience=PATIENCE):
         """Wait for something that other processes do; nothing depends on how long it takes."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not (result := holds()):
             for name, process in self.processes.items():
                 if process.poll() is not None:
                     raise AssertionError(f"{name} has ended:\n{self.log(name)}")
             logs = "\n".join(f"--- {name}\n{self.log(name)}" for name in self.processes)
-            assert time.monotonic() < deadline, f"not in {PATIENCE} s: {what}\n{logs}"
+            assert time.monotonic() < deadline, f"not in {patience} s: {what}\n{logs}"
             time.sleep(0.1)
         return result
 

@@ -126,7 +126,7 @@ def test_every_expression_has_data(platform):
         return not pending
 
     try:
-        platform.until("all data is there", answered)
+        platform.until("all data is there", answered, patience=30)
     except AssertionError:
         lines = "\n".join(f"{where}: {arm}" for where, arm in pending)
         pytest.fail(f"no data for\n{lines}", pytrace=False)
