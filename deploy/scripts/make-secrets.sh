@@ -48,12 +48,11 @@ for name in "${rotated[@]}"; do
 done
 make_work
 trap 'rm -rf "$work"' EXIT
-if [ -n "$store_folder" ]; then
-    mkdir -p "$store_folder"
-else
+if [ -z "$store_folder" ]; then
     need kubectl
     [ -n "$context" ] || context=$(kubectl config current-context) || die "no context; see: kubectl config get-contexts"
 fi
+store_load
 if [ -z "$private_key" ]; then
     if [ -n "$store_folder" ]; then private_key=$store_folder/jwt-private.pem; else private_key=$(state_folder "$context")/jwt-private.pem; fi
 fi
@@ -81,8 +80,8 @@ make() {
     if store_has "$1" "$2"; then
         say "$1/$2 is there already"
     else
-        store_put "$@"
-        say "$1/$2 made"
+        store_add "$@"
+        say "$1/$2 is made"
     fi
 }
 
@@ -184,3 +183,4 @@ fi
 [ ${#tls_files[@]} -eq 0 ] || make $platform kong-tls kubernetes.io/tls "${tls_files[@]}"
 mapfile -t billing_files < <(given_files stripe-secret-key stripe-webhook-secret)
 [ ${#billing_files[@]} -eq 0 ] || make $platform billing Opaque "${billing_files[@]/#stripe-/}"
+store_write

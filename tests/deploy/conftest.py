@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,12 @@ def free_port():
             return listener.getsockname()[1]
 
     return choose
+
+
+@pytest.fixture(scope="session")
+def private_key(tmp_path_factory):
+    """One for tests that do not ask whether one is made, which takes long."""
+    file = tmp_path_factory.mktemp("key") / "jwt-private.pem"
+    words = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", file]
+    subprocess.run(words, check=True, capture_output=True)
+    return file

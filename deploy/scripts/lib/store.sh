@@ -12,31 +12,45 @@ store_folder=
 
 cluster() { kubectl ${context:+--context "$context"} "$@"; }
 
-# store_has NAMESPACE NAME
-store_has() {
+# store_load: what is there, as files of $work/there/NAMESPACE/NAME, one for each key, and a folder to be applied
+store_load() {
+    mkdir -p "$work/there"
+    local namespace name key value
     if [ -n "$store_folder" ]; then
-        [ -d "$store_folder/$2" ]
-    else
-        local found
-        found=$(cluster -n "$1" get secret "$2" --ignore-not-found -o name) || die "cannot look for secret $1/$2"
-        [ -n "$found" ]
+        mkdir -p "$store_folder"
+        for namespace in $platform $inference $monitoring; do
+            cp -R "$store_folder/." "$work/there/$namespace"
+        done
+        return
     fi
+    for namespace in $platform $inference $monitoring; do
+        cluster -n "$namespace" get secrets -o \
+            'go-template={{range .items}}{{$name := .metadata.name}}{{range $key, $value := .data}}{{$name}} {{$key}} {{$value}}{{"\n"}}{{end}}{{end}}' \
+            > "$work/secrets" || die "cannot look for secrets in $namespace; nothing was changed"
+        while read -r name key value; do
+            mkdir -p "$work/there/$namespace/$name"
+            base64 -d <<< "$value" > "$work/there/$namespace/$name/$key"
+        done < "$work/secrets"
+    done
 }
+
+# store_has NAMESPACE NAME
+store_has() { [ -d "$work/there/$1/$2" ]; }
 
 # store_get NAMESPACE NAME KEY FILE
 store_get() {
-    if [ -n "$store_folder" ]; then
-        cp "$store_folder/$2/$3" "$4"
-    else
-        cluster -n "$1" get secret "$2" -o "jsonpath={.data['${3//./\\.}']}" | base64 -d > "$4"
-    fi
-    [ -s "$4" ] || die "secret $1/$2 has no key $3; delete it and run this again"
+    [ -s "$work/there/$1/$2/$3" ] || die "secret $1/$2 has no key $3; delete it and run this again"
+    cp "$work/there/$1/$2/$3" "$4"
 }
 
-# store_put NAMESPACE NAME TYPE KEY=FILE…
-store_put() {
+# store_add NAMESPACE NAME TYPE KEY=FILE…: written by the next store_write
+store_add() {
     local namespace=$1 name=$2 type=$3 pair
     shift 3
+    mkdir -p "$work/there/$namespace/$name"
+    for pair in "$@"; do
+        cp "${pair#*=}" "$work/there/$namespace/$name/${pair%%=*}"
+    done
     if [ -n "$store_folder" ]; then
         mkdir -p "$store_folder/$name"
         for pair in "$@"; do
@@ -45,15 +59,27 @@ store_put() {
         done
         return
     fi
-    local words=()
-    for pair in "$@"; do
-        words+=("--from-file=$pair")
-    done
-    cluster -n "$namespace" create secret generic "$name" --type="$type" "${words[@]}" --dry-run=client -o yaml |
-        cluster label --local -f - -o yaml app.kubernetes.io/name="$name" app.kubernetes.io/part-of=vlinders |
-        cluster apply --server-side --field-manager=vlinders -f - > "$work/applied" 2>&1 || {
-        # Messages of the API server name fields, not values.
+    {
+        printf -- '---\napiVersion: v1\nkind: Secret\ntype: %s\nmetadata:\n  name: %s\n  namespace: %s\n' "$type" "$name" "$namespace"
+        printf '  labels:\n    app.kubernetes.io/name: %s\n    app.kubernetes.io/part-of: vlinders\ndata:\n' "$name"
+        for pair in "$@"; do
+            printf '  %s: %s\n' "${pair%%=*}" "$(base64 < "${pair#*=}" | tr -d '\n')"
+        done
+    } >> "$work/secrets.yaml"
+}
+
+store_write() {
+    [ -s "$work/secrets.yaml" ] || return 0
+    # Messages of the API server name fields, not values.
+    cluster apply --server-side --field-manager=vlinders -f - < "$work/secrets.yaml" > "$work/applied" 2>&1 || {
         cat "$work/applied" >&2
-        die "secret $namespace/$name could not be written"
+        die "secrets could not be written"
     }
+    rm "$work/secrets.yaml"
+}
+
+# store_put …: as store_add, and at once
+store_put() {
+    store_add "$@"
+    store_write
 }
