@@ -63,11 +63,12 @@ class Pods:
         return len(nodes) == NUMBER == len(connected) and "cluster_state:ok" in self.ask(address, "cluster", "info")
 
     def stop(self):
-        for process in self.processes.values():
-            os.killpg(process.pid, 15)
-        for process in self.processes.values():
-            process.wait()
+        # Again and again: one that writes its first log refuses to end.
+        wait_for(lambda: not [self.end(process) for process in self.processes.values() if process.poll() is None], "the end of all")
         self.processes.clear()
+
+    def end(self, process):
+        os.killpg(process.pid, 15)
 
 
 @pytest.fixture
