@@ -28,6 +28,9 @@ pub enum RenderError {
         "a model can not be called '{0}', since kustomization.yaml lists the files of all models; rename it"
     )]
     Reserved(String),
+    /// Names of the objects of a group would be too long.
+    #[error("the name of model '{0}', on several nodes, may have 40 letters and digits; shorten it")]
+    TooLong(String),
     /// A line break or the like, which no query and no argument can hold.
     #[error("the name of model {0:?} holds a control character; rename it")]
     ControlCharacter(String),

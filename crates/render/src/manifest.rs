@@ -9,8 +9,8 @@ use crate::{Folder, RenderError, Slug};
 
 /// What a process needs after the time that its server promises: to write its log and end.
 const LAST_SECONDS: u64 = 20;
-/// Where rank 0 of a group waits for the others.
-const GROUP_PORT: u16 = 7000;
+/// Of a group, a service and labels that hold a hash have longer names; all have to fit into 63 characters.
+const MAX_GROUP_SLUG: usize = 40;
 
 /// The manifests of all workers, by file name.
 ///
@@ -22,6 +22,9 @@ pub fn render(workers: &[Worker], platform: &Platform) -> Result<Folder, RenderE
     for (worker, slug) in workers.iter().zip(&slugs) {
         if worker.model.chars().any(char::is_control) {
             return Err(RenderError::ControlCharacter(worker.model.clone()));
+        }
+        if worker.nodes > 1 && slug.to_string().len() > MAX_GROUP_SLUG {
+            return Err(RenderError::TooLong(worker.model.clone()));
         }
         let object = Object { worker, platform, slug };
         folder.insert(format!("{slug}.yaml"), object.manifest()?);
@@ -60,54 +63,32 @@ impl Object<'_> {
     }
 
     fn manifest(&self) -> Result<String, RenderError> {
-        let common = CommonTemplate {
-            slug: self.slug.to_string(),
-            is_group: self.is_group(),
-            // The first rank knows where the others listen; with a third one, others need each other too.
-            group_port: (self.worker.nodes == 2).then_some(GROUP_PORT),
-        };
-        let workload = if self.is_group() {
-            GroupTemplate {
-                slug: self.slug.to_string(),
-                replicas: self.replicas(),
-                nodes: self.worker.nodes,
-                leader: indented(&self.pod(Role::Leader)?, 6),
-                follower: indented(&self.pod(Role::Follower)?, 6),
-            }
-            .render()?
+        let slug = self.slug.to_string();
+        let (replicas, nodes) = (self.replicas(), self.worker.nodes);
+        let (workload, others) = if self.is_group() {
+            let leader = indented(&self.pod(Role::Leader)?, 6);
+            let follower = indented(&self.pod(Role::Follower)?, 6);
+            let others = GroupCommonTemplate { slug: slug.clone() }.render()?;
+            (GroupTemplate { slug, replicas, nodes, leader, follower }.render()?, others)
         } else {
-            DeploymentTemplate {
-                slug: self.slug.to_string(),
-                replicas: self.replicas(),
-                has_gpus: self.worker.gpus > 0,
-                pod: indented(&self.pod(Role::Alone)?, 4),
-            }
-            .render()?
+            let pod = indented(&self.pod(Role::Alone)?, 4);
+            let has_gpus = self.worker.gpus > 0;
+            let others = CommonTemplate { slug: slug.clone() }.render()?;
+            (DeploymentTemplate { slug, replicas, has_gpus, pod }.render()?, others)
         };
-        Ok(format!("{}\n---\n{}", workload.trim_end(), common.render()?))
+        Ok(format!("{}\n---\n{others}", workload.trim_end()))
     }
 
     fn pod(&self, role: Role) -> Result<String, RenderError> {
         let worker = self.worker;
         // Kubernetes puts variables in for `$(NAME)`.
         let model = worker.model.replace("$(", "$$(");
-        let mut args = vec!["worker".to_owned(), "--model".to_owned(), model];
-        args.extend(
-            ["--models", "/etc/vlinders/models.yaml", "--server", "/etc/vlinders/server.yaml"]
-                .map(str::to_owned),
-        );
-        if role != Role::Alone {
-            args.extend(["--rank".to_owned(), "$(LWS_WORKER_INDEX)".to_owned()]);
-            args.extend(["--ranks".to_owned(), worker.nodes.to_string()]);
-            args.extend(["--leader".to_owned(), format!("$(LWS_LEADER_ADDRESS):{GROUP_PORT}")]);
-            args.extend(["--group-secret-file", "/run/secrets/vlinders/worker-key/key"].map(str::to_owned));
-        }
+        let mut args = vec!["worker", "--model", &model];
+        args.extend(["--models", "/etc/vlinders/models.yaml", "--server", "/etc/vlinders/server.yaml"]);
         let pod = PodTemplate {
             slug: self.slug.to_string(),
-            name: if role == Role::Follower { "worker-follower" } else { "worker" },
-            serves: role != Role::Follower,
-            group_port: (role != Role::Alone).then_some(GROUP_PORT),
-            args: args.iter().map(|arg| scalar(arg)).collect(),
+            role,
+            args: args.into_iter().map(scalar).collect(),
             image: scalar(if worker.gpus > 0 { &self.platform.gpu_image } else { &self.platform.image }),
             grace: self.platform.shutdown.as_millis().div_ceil(1000) as u64 + LAST_SECONDS,
             gpus: worker.gpus,
@@ -184,9 +165,7 @@ struct GroupTemplate {
 #[template(path = "pod.yaml", escape = "none")]
 struct PodTemplate {
     slug: String,
-    name: &'static str,
-    serves: bool,
-    group_port: Option<u16>,
+    role: Role,
     args: Vec<String>,
     image: String,
     grace: u64,
@@ -202,8 +181,12 @@ struct PodTemplate {
 #[template(path = "common.yaml", escape = "none")]
 struct CommonTemplate {
     slug: String,
-    is_group: bool,
-    group_port: Option<u16>,
+}
+
+#[derive(Template)]
+#[template(path = "group-common.yaml", escape = "none")]
+struct GroupCommonTemplate {
+    slug: String,
 }
 
 #[derive(Template)]
