@@ -7,9 +7,12 @@ mod chat;
 mod check;
 mod client;
 mod completions;
+mod deploy;
 mod head;
+mod health;
 mod model;
 mod pack;
+mod pull;
 mod quantize;
 mod serve;
 mod usage;
@@ -25,9 +28,12 @@ pub(crate) use self::{
     check::CheckArgs,
     client::ClientArgs,
     completions::CompletionsArgs,
+    deploy::{AutoscalerKind, DeployArgs, DeployCommand, RenderArgs},
     head::HeadArgs,
+    health::HealthArgs,
     model::ModelArgs,
     pack::PackArgs,
+    pull::{BucketStyle, PullArgs},
     quantize::QuantizeArgs,
     serve::{ComputeArgs, CpuPinning, LogFormat, ServeArgs, ServerArgs},
     usage::{UsageArgs, UsageForm, UsageKey},
@@ -41,6 +47,7 @@ Examples:
   vlinders serve Qwen3-0.6B-Q8_0.gguf       serve one GGUF file
   vlinders head --worker 10.0.0.1:8000      route requests to workers
   vlinders check --models models.yaml       say whether configuration, weights and memory fit
+  vlinders pull --models models.yaml        fetch the models that have a source
   vlinders chat                             talk to the server on this machine
   vlinders bench --concurrency 16           load-test it
 
@@ -67,9 +74,12 @@ pub(crate) enum Command {
     Check(Box<CheckArgs>),
     Quantize(QuantizeArgs),
     Pack(PackArgs),
+    Pull(Box<PullArgs>),
+    Deploy(DeployArgs),
     Chat(Box<ChatArgs>),
     Bench(Box<BenchArgs>),
     Usage(UsageArgs),
+    Health(HealthArgs),
     Completions(CompletionsArgs),
     Version(VersionArgs),
 }

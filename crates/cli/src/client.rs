@@ -11,4 +11,5 @@ pub(crate) use self::{
     http::Client,
     sse::{StreamEvent, Usage},
     stream::follow,
+    tls::trust,
 };

@@ -2,10 +2,13 @@
 
 mod check;
 mod completions;
+mod deploy;
 mod follow;
 mod head;
+mod health;
 mod member;
 mod pack;
+mod pull;
 mod quantize;
 mod serve;
 mod usage;
@@ -26,9 +29,12 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Pack(args) => pack::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Usage(args) => usage::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Version(args) => version::run(&args),
     };

@@ -71,6 +71,12 @@ impl Client {
         self.json(self.http.get(&url).timeout(Duration::from_secs(30)), &url).await
     }
 
+    /// GET something whose status says all.
+    pub(crate) async fn get_status(&self, path: &str, timeout: Duration) -> Result<(), ClientError> {
+        let url = format!("{}{path}", self.root);
+        self.send(self.http.get(&url).timeout(timeout), &url).await.map(|_| ())
+    }
+
     /// POST JSON, get JSON.
     pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         let url = format!("{}{path}", self.root);

@@ -13,7 +13,7 @@ use rustls::{CertificateError, Error as TlsError};
 ///
 /// # Errors
 /// A file that can not be read or holds no certificate.
-pub(super) fn trust(
+pub(crate) fn trust(
     builder: ClientBuilder,
     encrypted: bool,
     ca_file: Option<&Path>,

@@ -286,7 +286,7 @@ fn file_to_read(asked: Option<&Path>, name: &str, folder: &Path) -> Option<PathB
     }
 }
 
-fn read(file: &Path, option: &str) -> Result<String, Problem> {
+pub(super) fn read(file: &Path, option: &str) -> Result<String, Problem> {
     std::fs::read_to_string(file).map_err(|error| {
         let remedy = format!("check the path given with {option} and its permissions");
         Problem::file(file, format!("cannot be read: {error}"), remedy)

@@ -13,9 +13,9 @@ use super::raw::{Field, RawModel, RawModels};
 use super::syntax::Source;
 
 /// Scheme of a model that is part of the binary.
-const BUILTIN: &str = "builtin:";
+pub(super) const BUILTIN: &str = "builtin:";
 /// Sequences computed together, on the CPU and on a GPU.
-const DEFAULT_MAX_NUM_SEQS: [usize; 2] = [64, 256];
+pub(super) const DEFAULT_MAX_NUM_SEQS: [usize; 2] = [64, 256];
 /// Tokens of a step: a GPU needs thousands to be busy, and computes them in the time that a CPU takes for few.
 const DEFAULT_MAX_BATCHED_TOKENS: [usize; 2] = [512, 8192];
 const DEFAULT_MAX_WAITING: usize = 1024;
@@ -222,18 +222,18 @@ pub(super) fn read_offers(file: &Path, text: &str) -> Result<Vec<OfferedModel>, 
 }
 
 /// Resolves one model and collects what is wrong with it.
-struct Resolver<'a> {
-    source: &'a Source<'a>,
-    compute_threads: Option<usize>,
-    problems: &'a mut Vec<Problem>,
+pub(super) struct Resolver<'a> {
+    pub(super) source: &'a Source<'a>,
+    pub(super) compute_threads: Option<usize>,
+    pub(super) problems: &'a mut Vec<Problem>,
 }
 
 impl Resolver<'_> {
-    fn report<T>(&mut self, at: &Spanned<T>, found: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn report<T>(&mut self, at: &Spanned<T>, found: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(self.source.problem(at, found, remedy));
     }
 
-    fn claim(&mut self, name: &Spanned<String>, taken: &mut BTreeMap<String, u64>) {
+    pub(super) fn claim(&mut self, name: &Spanned<String>, taken: &mut BTreeMap<String, u64>) {
         if name.value.trim().is_empty() {
             self.report(name, "an empty name", "give the id that clients ask for");
         } else if let Some(line) = taken.get(&name.value) {
@@ -299,7 +299,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn device(&mut self, field: &Field<String>) -> DeviceChoice {
+    pub(super) fn device(&mut self, field: &Field<String>) -> DeviceChoice {
         let Some(field) = field else { return DeviceChoice::Auto };
         field.value.parse().unwrap_or_else(|found| {
             self.report(field, found, format!("write {}, or remove the line", dtype::VALID_DEVICE));
@@ -323,7 +323,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn count(&mut self, field: &Field<u64>) -> Option<usize> {
+    pub(super) fn count(&mut self, field: &Field<u64>) -> Option<usize> {
         let field = field.as_ref()?;
         match usize::try_from(field.value) {
             Ok(0) => self.report(field, "found 0", "write a whole number of 1 or more, or remove the line"),

@@ -1,8 +1,11 @@
 //! What models.yaml and server.yaml say, with the place of every value, before any decision.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 /// A value and where it stands.
@@ -40,6 +43,65 @@ pub(super) struct RawModel {
     pub(super) device: Field<String>,
     pub(super) memory_fraction: Field<f64>,
     pub(super) sticky: Field<String>,
+    /// Of no interest to whoever serves it.
+    pub(super) deploy: Option<Spanned<RawDeploy>>,
+}
+
+/// How a model is fetched and deployed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDeploy {
+    pub(super) source: Field<String>,
+    pub(super) replicas: Option<Spanned<RawReplicas>>,
+    pub(super) nodes: Field<u64>,
+    pub(super) cpu: Field<String>,
+    pub(super) memory: Field<String>,
+    pub(super) shm: Field<String>,
+    pub(super) node_selector: BTreeMap<String, Spanned<String>>,
+}
+
+/// `2`, or `{ min: 1, max: 10 }`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RawReplicas {
+    Fixed(u64),
+    Range(RawRange),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRange {
+    pub(super) min: u64,
+    pub(super) max: u64,
+}
+
+impl<'de> Deserialize<'de> for RawReplicas {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+
+        impl<'de> Visitor<'de> for Form {
+            type Value = RawReplicas;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, or { min: 1, max: 10 }")
+            }
+
+            fn visit_u64<E: Error>(self, count: u64) -> Result<RawReplicas, E> {
+                Ok(RawReplicas::Fixed(count))
+            }
+
+            fn visit_i64<E: Error>(self, count: i64) -> Result<RawReplicas, E> {
+                let count =
+                    u64::try_from(count).map_err(|_| E::invalid_value(Unexpected::Signed(count), &self))?;
+                Ok(RawReplicas::Fixed(count))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawReplicas, A::Error> {
+                RawRange::deserialize(MapAccessDeserializer::new(map)).map(RawReplicas::Range)
+            }
+        }
+
+        deserializer.deserialize_any(Form)
+    }
 }
 
 /// All of server.yaml.
