@@ -70,6 +70,11 @@ pub enum PullError {
     /// A token would travel where everybody can read it.
     #[error("{0} is not encrypted, so no token is sent there; use https://, or leave the token out")]
     TokenInClear(String),
+    /// A token that can not stand in a request.
+    #[error(
+        "the token of the hub holds characters that no token has; check the file or variable it comes from"
+    )]
+    BadToken,
     /// An endpoint and a bucket that make no address.
     #[error("bucket `{bucket}` has no address at {endpoint}: {reason}")]
     NoBucket {
@@ -163,5 +168,23 @@ impl PullError {
                 Self::Io { action, path, source }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_volume_is_told_as_one() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let error = PullError::io("write", Path::new("/models/a"))(kind.into());
+            assert!(
+                error.to_string().contains("no room is left for /models/a; enlarge the volume"),
+                "{error}"
+            );
+        }
+        let other = PullError::io("write", Path::new("/models/a"))(io::ErrorKind::PermissionDenied.into());
+        assert!(other.to_string().starts_with("cannot write /models/a"), "{other}");
     }
 }

@@ -238,3 +238,22 @@ async fn said(mut response: Response) -> String {
     let message: String = message.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect();
     if message.is_empty() { message } else { format!(" (the server says: {message})") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_never_leave_encryption_or_the_web() {
+        let next = |from: &str, to: &'static str| {
+            redirected(&from.parse().unwrap(), &HeaderValue::from_static(to)).map(|url| url.to_string())
+        };
+        assert_eq!(next("https://a/b/c", "/d").unwrap(), "https://a/d");
+        assert_eq!(next("http://a/b", "https://cdn/x?y").unwrap(), "https://cdn/x?y");
+        for (from, to) in
+            [("https://a", "http://a"), ("https://a", "file:///etc/passwd"), ("http://a", "http://")]
+        {
+            assert!(matches!(next(from, to), Err(PullError::Redirect { .. })), "{to}");
+        }
+    }
+}

@@ -73,10 +73,10 @@ impl Hub {
         let authorization = match &options.token {
             Some(_) if !keeps_secrets(&endpoint) => return Err(PullError::TokenInClear(shown(&endpoint))),
             Some(token) => {
-                HeaderValue::from_str(&format!("Bearer {}", token.text())).ok().map(|mut value| {
-                    value.set_sensitive(true);
-                    value
-                })
+                let value = HeaderValue::from_str(&format!("Bearer {}", token.text()));
+                let mut value = value.map_err(|_| PullError::BadToken)?;
+                value.set_sensitive(true);
+                Some(value)
             }
             None => None,
         };
@@ -206,6 +206,13 @@ mod tests {
         for endpoint in ["http://hub.example", "http://127.0.0.1.example", "http://10.0.0.1"] {
             assert!(matches!(hub(endpoint), Err(PullError::TokenInClear(_))), "{endpoint}");
         }
+    }
+
+    #[test]
+    fn a_token_that_can_not_be_sent_is_not_left_out() {
+        let token = Some(Secret::new("two\nlines"));
+        let options = HubOptions { endpoint: "https://hub.example".parse().unwrap(), token };
+        assert!(matches!(Hub::new(&options, "a/b", None), Err(PullError::BadToken)));
     }
 
     #[test]

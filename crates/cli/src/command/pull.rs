@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use vlinders_pull::{BucketOptions, Credentials, HubOptions, PullOptions, Puller, Retry, Secret};
+use vlinders_pull::{BucketOptions, Credentials, HubOptions, PullOptions, Puller, Retry, Secret, Source};
 
 use self::shown::Shown;
 use crate::args::{BucketStyle, PullArgs};
@@ -20,9 +20,11 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
         println!("no enabled model has a `deploy.source`: nothing to fetch");
         return Ok(ExitCode::SUCCESS);
     }
-    let builder = trust(reqwest::Client::builder(), true, args.ca_file.as_deref())?;
+    let options = options(args)?;
+    let encrypted = models.iter().any(|model| is_encrypted(&model.source, &options));
+    let builder = trust(reqwest::Client::builder(), encrypted, args.ca_file.as_deref())?;
     let builder = builder.user_agent(concat!("vlinders/", env!("CARGO_PKG_VERSION")));
-    let puller = Puller::new(builder, options(args)?)?;
+    let puller = Puller::new(builder, options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -102,6 +104,16 @@ fn options(args: &PullArgs) -> anyhow::Result<PullOptions> {
         exclude: args.exclude.clone(),
         verify: args.verify,
     })
+}
+
+/// Whether certificates of authorities are needed.
+fn is_encrypted(source: &Source, options: &PullOptions) -> bool {
+    let url = match source {
+        Source::Hub { .. } => Some(&options.hub.endpoint),
+        Source::Bucket { .. } => options.bucket.endpoint.as_ref(),
+        Source::Folder(url) => Some(url),
+    };
+    url.is_none_or(|url| url.scheme() == "https")
 }
 
 /// A file of the folder of secrets, if it is there: a mounted secret need not have all keys.

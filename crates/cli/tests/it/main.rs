@@ -4,6 +4,7 @@
 
 mod answers;
 mod commands;
+mod deploy;
 mod descriptors;
 mod failures;
 mod gguf;
@@ -11,6 +12,7 @@ mod head;
 mod loading;
 mod pack;
 mod process;
+mod pull;
 mod quantize;
 mod ranks;
 mod scripted;
