@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("engine", &[]),
     ("demo", &[]),
+    ("pull", &[]),
+    ("render", &[]),
     ("comm", &[]),
     ("device", &[]),
     ("kernels", &["device"]),
@@ -36,6 +38,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "engine",
             "head",
             "ledger",
+            "pull",
+            "render",
             "runner",
             "server",
             "text",
@@ -52,6 +56,8 @@ const UNREACHABLE: &[(&str, &[&str])] = &[
     ("runner", &["axum", "hyper"]),
     ("server", &["candle-core"]),
     ("head", &["candle-core"]),
+    ("pull", &["axum", "candle-core"]),
+    ("render", &["tokio", "k8s-openapi"]),
 ];
 
 /// Normal (not dev, not build) dependencies of every package in the graph, by our short names.

@@ -151,8 +151,8 @@ impl ModelPath {
         let shown = std::path::absolute(&path).unwrap_or(path);
         let remedy = if text.matches('/').count() == 1 && !text.starts_with(['/', '.']) {
             format!(
-                "models are not downloaded by this server; fetch it first, for instance with `hf download {text} \
-                 --local-dir {text}`, or correct the path"
+                "models are not downloaded by this server; fetch it first, for instance with `vlinders pull --source \
+                 hf://{text} --dest {text}`, or correct the path"
             )
         } else {
             "correct the path, or mount the volume that holds the model".to_owned()

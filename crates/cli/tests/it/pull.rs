@@ -19,10 +19,13 @@ use crate::process::{output, vlinders};
 const SILENT_AFTER: usize = 3 << 20;
 const WEIGHTS: &str = "model.safetensors";
 
+/// Requests for content, by name.
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
 /// The built-in model in a folder of a web server, as an old file system would hold it.
 struct Folder {
     url: String,
-    seen: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+    seen: Seen,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -32,7 +35,7 @@ impl Folder {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}/m", listener.local_addr().unwrap());
-        let seen = Arc::default();
+        let seen = Seen::default();
         let app = Router::new().fallback(answer).with_state(Arc::clone(&seen));
         runtime.spawn(async move { axum::serve(listener, app).await });
         Self { url, seen, _runtime: runtime }
@@ -45,7 +48,7 @@ impl Folder {
 }
 
 async fn answer(
-    State(seen): State<Arc<Mutex<Vec<(String, HeaderMap)>>>>,
+    State(seen): State<Seen>,
     method: axum::http::Method,
     uri: Uri,
     headers: HeaderMap,
