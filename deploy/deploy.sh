@@ -22,6 +22,9 @@
 #   --force-conflicts     take over fields that others have changed
 #   --purge               of undo: claims, namespaces and secrets too. Databases and models are lost
 #
+# Preflight shows the cluster (current-context unless told otherwise) and asks; it looks for versions, permissions, CRDs of what the
+# overlay uses, metrics-server, each storageclass and its driver, and GPUs, and says all that is missing at once. Then stages are
+# applied in order (policies before pods), server-side, and `rollout status` waits for each workload.
 # Everything may be run again: what is there and well is left alone.
 set -Eeuo pipefail
 
@@ -75,9 +78,10 @@ interrupted() {
     say "interrupted${stage:+ in stage $stage}. What was applied stays; run this again to go on, or: deploy.sh undo"
     exit 130
 }
+failed() { say "line $1 of ${2##*/} failed: ${3%%$'\n'*}"; }
 trap finish EXIT
 trap interrupted INT TERM
-trap 'say "line $LINENO of ${BASH_SOURCE[0]##*/} failed: $BASH_COMMAND"' ERR
+trap 'failed "$LINENO" "${BASH_SOURCE[0]}" "$BASH_COMMAND"' ERR
 
 # === what is asked for ===
 

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 HERE = Path(__file__).parent
 
 
@@ -19,7 +21,7 @@ class Recorder:
         for path in (self.folder, self.programs):
             path.mkdir(parents=True)
         program = self.programs / "kubectl"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "fake_kubectl.py"}" "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "{HERE / "fake_kubectl.py"}" "$@"\n')
         program.chmod(0o755)
         (self.folder / "rendered.yaml").write_text((rendered or HERE / "rendered.yaml").read_text())
         self.rules = []
@@ -30,7 +32,7 @@ class Recorder:
         (self.folder / "kubectl.json").write_text(json.dumps({"rules": self.rules}))
 
     def environment(self):
-        return dict(os.environ, PATH=f"{self.programs}:{os.environ['PATH']}", FAKE_KUBECTL=str(self.folder),
+        return dict(os.environ, PATH=f"{self.programs}:{os.environ['PATH']}", FAKE_KUBECTL=str(self.folder), FAKE_KUBECTL_SITE=str(Path(yaml.__file__).parents[1]),
                     VLINDERS_STATE=str(self.state), VLINDERS_POLL_SECONDS="0.05")
 
     def run(self, *words, **more):

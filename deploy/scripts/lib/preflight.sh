@@ -1,5 +1,6 @@
-# shellcheck shell=bash
 # What a cluster must have before anything is changed in it. Sourced by deploy.sh.
+# shellcheck shell=bash
+set -Eeuo pipefail
 
 wrong=0
 

@@ -1,8 +1,9 @@
-# shellcheck shell=bash
 # What an overlay consists of, and in which order its objects are applied. Sourced by deploy.sh.
 #
 # Leaves in $work/set: a file for each object, NUMBER.yaml; `index`, a line for each: STAGE KIND NAMESPACE NAME LABEL FILE
 # (`-` where there is none); and STAGE.yaml, the objects of a stage together.
+# shellcheck shell=bash
+set -Eeuo pipefail
 
 stages=(namespaces policies secrets configuration storage databases redis-bootstrap model-loader inference gateway monitoring others autoscaling)
 

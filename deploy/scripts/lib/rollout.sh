@@ -1,5 +1,6 @@
-# shellcheck shell=bash
 # How objects are applied and awaited, and what is said when they do not come up. Sourced by deploy.sh.
+# shellcheck shell=bash
+set -Eeuo pipefail
 
 poll=${VLINDERS_POLL_SECONDS:-5}
 
@@ -87,6 +88,8 @@ explain() {
     fi
     say "pod $pod is $phase ($reasons)"
     cluster -n "$namespace" get events --field-selector "involvedObject.name=$pod" --sort-by=.lastTimestamp 2> /dev/null | tail -n 8 >&2 || true
+    # Kong waits for the secret that cert-manager makes.
+    if [ "$label" = kong ] && has_kind Certificate; then cluster -n "$namespace" get certificates,challenges >&2 || true; fi
     if [ "$phase" != Pending ]; then
         say "its last words:"
         # Of the run before, if it was started again.
@@ -102,6 +105,7 @@ remedy() {
         *OOMKilled*) echo "it needs more memory than its limit (docs/operations.md: OOMKilled)" ;;
         *CreateContainerConfigError*) echo "a secret or a ConfigMap is missing: deploy/scripts/make-secrets.sh makes secrets" ;;
         *CrashLoopBackOff* | *Error*) echo "the program ends; its last words above say why" ;;
+        *ContainerCreating* | *PodInitializing*) echo "a secret, a ConfigMap or a volume it mounts is not there yet: see the events above; kong-tls comes from cert-manager (docs/operations.md: Certificates)" ;;
         *Pending*) echo "no node takes it, or its volume is missing: see the events above (docs/operations.md: Pods that stay Pending)" ;;
         *) echo "it runs but is not ready: its last words above, and kubectl describe pod (docs/operations.md: Troubleshooting)" ;;
     esac

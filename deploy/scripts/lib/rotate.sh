@@ -1,8 +1,9 @@
-# shellcheck shell=bash
 # How each secret is changed while the platform runs: who has to accept old and new, who is restarted, in which order.
 # Sourced by make-secrets.sh, whose `value` has left the new value in $work/NAME and the old one in $work/NAME.old.
 #
 # Each function leaves the new value everywhere. One that is interrupted may be run again: it begins with another new value.
+# shellcheck shell=bash
+set -Eeuo pipefail
 
 rotatable=(postgres-superuser postgres-vlinders postgres-exporter redis-auth kong-redis-auth internal-secret worker-key
     grafana-admin jwt registry-credentials model-source kong-tls billing)

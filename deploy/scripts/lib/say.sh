@@ -1,5 +1,6 @@
-# shellcheck shell=bash
 # How scripts of an operator speak, end, and find their place. Sourced, by bash 4 or newer.
+# shellcheck shell=bash
+set -Eeuo pipefail
 
 [ "${BASH_VERSINFO[0]}" -ge 4 ] || {
     echo "bash 4 or newer is needed (this is $BASH_VERSION)" >&2

@@ -1,7 +1,8 @@
-# shellcheck shell=bash
 # Where secrets are kept: in a cluster, or as files of a folder that looks like what pods mount. Sourced by make-secrets.sh.
 #
 # Values are files of $work all the time: none is an argument, which others could see.
+# shellcheck shell=bash
+set -Eeuo pipefail
 
 platform=vlinders-platform
 inference=vlinders-inference

@@ -1,8 +1,9 @@
-# shellcheck shell=bash
 # What a run has changed, and how that is taken back. Sourced by deploy.sh.
 #
 # The record is a file of the operator's folder, a line for each object, written before the object is applied:
 #   KIND NAMESPACE NAME STATE REVISION     STATE is new or there; REVISION what a workload had before, `-` for others
+# shellcheck shell=bash
+set -Eeuo pipefail
 
 columns='K:.kind,NS:.metadata.namespace,N:.metadata.name'
 columns+=',D:.metadata.annotations.deployment\.kubernetes\.io/revision,S:.status.updateRevision,G:.metadata.generation'
