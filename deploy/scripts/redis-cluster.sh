@@ -134,7 +134,7 @@ if [ -z "$speaker" ]; then
     done
     say "creating a cluster of $count nodes, $replicas for each master to be replaced by"
     # shellcheck disable=SC2086 # one argument for each address
-    "$cli" --cluster create $addresses --cluster-replicas "$replicas" --cluster-yes >&2 ||
+    TERM=dumb "$cli" --cluster create $addresses --cluster-replicas "$replicas" --cluster-yes >&2 ||
         die "the cluster could not be created; run this again"
     until_true "all nodes agree" is_well || die "the nodes do not agree after $patience s: redis-cli cluster nodes"
     say "the cluster is created"
