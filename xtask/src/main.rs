@@ -4,6 +4,7 @@ mod check;
 mod clients;
 mod cuda;
 mod dashboard;
+mod deploy;
 mod edges;
 mod rooms;
 mod sources;
@@ -25,7 +26,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run every test: Rust, documentation, the official API clients against a started server, the dashboard in a browser
+    /// Run every test: Rust, documentation, the official API clients against a started server, the dashboard in a browser,
+    /// what deploys the platform
     Test(tests::TestArgs),
     /// Assert what no compiler asserts: dependency edges, rooms of `unsafe` and CUDA, file headers, licences
     Check,
@@ -35,6 +37,8 @@ enum Task {
     Clients,
     /// Look at the dashboard with a browser
     Dashboard,
+    /// Try out what deploys the platform: scripts, databases, rules, and the whole of it on this machine
+    Deploy,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Task::Cuda(args) => cuda::run(&root, &args),
         Task::Clients => clients::run(&root),
         Task::Dashboard => dashboard::run(&root),
+        Task::Deploy => deploy::run(&root),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::{check, clients, cuda, dashboard, tools};
+use crate::{check, clients, cuda, dashboard, deploy, tools};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -17,10 +17,13 @@ pub(crate) struct TestArgs {
     /// Leave out compiling the GPU kernels, which needs nvcc, or Python's package registry to set it up
     #[arg(long)]
     skip_cuda: bool,
+    /// Leave out what deploys the platform, which needs kubectl, PostgreSQL, Redis and Python's package registry
+    #[arg(long)]
+    skip_deploy: bool,
 }
 
 /// Check the rooms and the GPU kernels, get what the Rust tests talk to, run them and the documentation's examples, then
-/// the clients and the browser.
+/// the clients, the browser and the deployment.
 ///
 /// # Errors
 /// The first part that fails.
@@ -31,7 +34,7 @@ pub(crate) fn run(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     } else {
         cuda::run(root, &cuda::CudaArgs::default())?;
     }
-    tools::ensure(&[tools::POSTGRESQL, tools::REDIS, tools::OPENSSL])?;
+    tools::ensure(&[tools::POSTGRESQL, tools::REDIS, tools::OPENSSL, tools::KUBECTL])?;
     if tools::found("cargo-nextest") {
         crate::run(crate::cargo(root).args(["nextest", "run", "--workspace", "--no-fail-fast"]))?;
     } else {
@@ -45,7 +48,12 @@ pub(crate) fn run(root: &Path, args: &TestArgs) -> anyhow::Result<()> {
     }
     if args.skip_browser {
         eprintln!("the browser was left out");
+    } else {
+        dashboard::run(root)?;
+    }
+    if args.skip_deploy {
+        eprintln!("the deployment was left out");
         return Ok(());
     }
-    dashboard::run(root)
+    deploy::run(root)
 }

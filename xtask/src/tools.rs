@@ -39,6 +39,19 @@ pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl", 
 /// The browser that looks at the dashboard.
 pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium", probe: &["--version"] };
 
+/// Renders deploy/ with the kustomize 5 that it brings. Debian 12's is too old for that.
+pub(crate) const KUBECTL: Tool = Tool {
+    program: "sh",
+    package: "kubernetes-client",
+    probe: &["-c", "kubectl version --client | grep -Eq '^Kustomize Version: v([5-9]|[1-9][0-9])'"],
+};
+
+/// What scripts that deploy ask servers with.
+pub(crate) const CURL: Tool = Tool { program: "curl", package: "curl", probe: &["--version"] };
+/// Reads scripts for what goes wrong in shells.
+pub(crate) const SHELLCHECK: Tool =
+    Tool { program: "shellcheck", package: "shellcheck", probe: &["--version"] };
+
 /// A program of this name is on the PATH.
 pub(crate) fn found(program: &str) -> bool {
     succeeds(Command::new("sh").args(["-c", &format!("command -v {program}")]))
@@ -68,8 +81,9 @@ pub(crate) fn ensure(tools: &[Tool]) -> anyhow::Result<()> {
     bail!(
         "the tests need {0}, which cannot be installed from here.
   Debian, Ubuntu:  sudo apt-get install {0}
-  Those of clients, dashboard and GPU kernels can be left out:
-  cargo xtask test --skip-clients --skip-browser --skip-cuda",
+  kubectl has to be 1.27 or newer, which Debian has from 13 on: https://kubernetes.io/docs/tasks/tools/
+  Those of clients, dashboard, GPU kernels and deployment can be left out:
+  cargo xtask test --skip-clients --skip-browser --skip-cuda --skip-deploy",
         packages.join(" ")
     )
 }
