@@ -123,8 +123,8 @@ check_load_balancer() {
 
 check_placeholders() {
     local found
-    found=$(grep -n 'example\.\(org\|com\)' "$work/rendered.yaml" | head -n 3) || return 0
-    miss "your own names instead of: $found" "write them into the overlay"
+    found=$(grep -o '[a-z.]*example\.\(org\|com\)\|fs-00000000[0-9a-f]*' "$work/rendered.yaml" | sort -u | tr '\n' ' ')
+    [ -z "$found" ] || miss "your own names instead of: $found" "write them into deploy/overlays/$overlay/site.yaml"
 }
 
 preflight() {
