@@ -73,13 +73,13 @@ def fetch():
 def debian_mirror():
     """Where this machine gets the packages of its own release from."""
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.MULTILINE))
-    form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    command = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
     if release.get("ID") == "debian" and shutil.which("apt-get"):
-        for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
-            mirror, suite, component = line.split()
-            if (suite, component) == (release["VERSION_CODENAME"], "main"):
-                return mirror
+        # says what would be fetched, which it knows before any list is there
+        command = ["apt-get", "--print-uris", "update"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = re.search(rf"^'(\S+)/dists/{release['VERSION_CODENAME']}/InRelease'", printed, re.MULTILINE)
+        if found:
+            return found[1]
     raise RuntimeError(
         "the tests need Prometheus 3: put prometheus, promtool, prometheus-postgres-exporter and "
         "prometheus-redis-exporter on the PATH, or run them on Debian"
