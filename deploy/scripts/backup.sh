@@ -43,6 +43,10 @@ mv "$folder/.$name.sha256.partial" "$folder/$name.sha256"
 mv "$partial" "$folder/$name"
 say "$folder/$name: $(wc -c < "$folder/$name") bytes"
 
+# Where Prometheus learns how old the last backup is. The backup is there without it; an alert says when it is missing.
+psql --no-psqlrc --no-password --quiet --command="COMMENT ON DATABASE \"$PGDATABASE\" IS 'last backup: $(date +%s)'" ||
+    say "the time of this backup could not be noted in the database"
+
 find "$folder" -maxdepth 1 -name "$PGDATABASE-*.dump" -mtime "+$keep" | while read -r old; do
     rm -f "$old" "$old.sha256"
     say "$old is older than $keep days: deleted"

@@ -143,8 +143,14 @@ class Platform:
         self.until("PostgreSQL answers", lambda: self.sql("SELECT 1", check=False).returncode == 0)
         self.sql("CREATE ROLE vlinders LOGIN", "CREATE DATABASE vlinders OWNER vlinders")
         self.sql("CREATE ROLE exporter LOGIN", "GRANT pg_monitor TO exporter")
-        # what the backup job notes when it is done
-        self.sql(f"COMMENT ON DATABASE vlinders IS 'last backup: {int(time.time())}'")
+        # it notes when it is done, which the exporter reads
+        (self.folder / "backups").mkdir()
+        subprocess.run(
+            [ROOT / "deploy" / "scripts" / "backup.sh", self.folder / "backups"],
+            env={**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(self.postgres), "PGUSER": "postgres",
+                 "PGDATABASE": "vlinders"},
+            check=True, stderr=subprocess.DEVNULL,
+        )
         for port in [*self.redis, self.kong_redis]:
             self.until(f"Redis {port} answers", lambda port=port: reachable(port))
         nodes = [f"127.0.0.1:{port}" for port in self.redis]

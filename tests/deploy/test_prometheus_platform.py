@@ -63,6 +63,13 @@ def test_series_say_where_they_come_from(platform):
     assert {found["metric"]["server"] for found in servers} == {"redis", "kong-redis"}
 
 
+def test_the_age_of_the_last_backup_is_known(platform):
+    """From the real backup script to the series that alerts ask for."""
+    [found] = platform.query("time() - pg_backup_last_success_timestamp_seconds")
+    assert found["metric"]["datname"] == "vlinders"
+    assert 0 <= float(found["value"][1]) < 3600
+
+
 def test_what_nobody_asks_for_is_dropped(platform):
     names = set(platform.api("label/__name__/values"))
     assert not names & {"container_tasks_state", "certmanager_http_acme_client_request_count"}

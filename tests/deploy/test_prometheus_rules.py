@@ -64,6 +64,13 @@ def case_of(rule, kind):
     }
 
 
+def test_the_spool_alarms_at_half_of_what_it_may_hold():
+    """Of the overlays' heads; the rule names the number, since no series does."""
+    half = re.fullmatch(r"vlinders_ledger_spool_bytes > (\d+) \* 1024 \* 1024", ALERTS["LedgerSpoolFilling"]["expr"])
+    head = yaml.safe_load((ROOT / "deploy" / "base" / "config" / "head.yaml").read_text())
+    assert head["ledger"]["max_spool_bytes"] == f"{int(half[1]) * 2 // 1024}GiB"
+
+
 def labelled(name, labels):
     return name + "{" + ", ".join(f'{label}="{value}"' for label, value in labels.items()) + "}"
 
