@@ -3,6 +3,7 @@
 mod custom;
 mod difference;
 mod kinds;
+mod quantities;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ pub(crate) use self::kinds::{Release, check as check_kind};
 
 /// What an object says other than its type, in words; empty where it fits.
 fn round_trip<T: DeserializeOwned + Serialize>(value: &Value) -> Vec<String> {
+    let value = &quantities::as_strings(value);
     match serde_path_to_error::deserialize::<_, T>(value) {
         Err(error) => {
             let (path, inner) = (error.path().to_string(), error.inner().to_string());

@@ -89,9 +89,11 @@ impl Set {
                     Some(vec!["tls.crt", "tls.key", "ca.crt"])
                 }
                 "ExternalSecret" if external_name(object) == name => {
+                    // A template takes the entries as its input, and says itself which keys there are.
+                    let template: Vec<_> =
+                        object.value.entries("spec.target.template.data").map(|(key, _)| key).collect();
                     let data = object.value.items("spec.data").iter().map(|item| item.text("secretKey"));
-                    let template = object.value.entries("spec.target.template.data").map(|(key, _)| key);
-                    Some(data.chain(template).collect())
+                    Some(if template.is_empty() { data.collect() } else { template })
                 }
                 _ => None,
             }

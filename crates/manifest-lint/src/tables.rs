@@ -38,64 +38,47 @@ pub struct SecretEntry {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flows {
-    /// The label that names pods of the set.
-    #[serde(default = "name_label")]
-    pub label: String,
-    /// What is outside of the set.
-    pub endpoints: BTreeMap<String, Outside>,
+    /// Everybody, by name.
+    pub parties: BTreeMap<String, Party>,
     /// Every flow that is needed.
     pub flows: Vec<Flow>,
 }
 
-/// Somebody outside of the set.
+/// Pods, or addresses outside of the cluster.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Outside {
-    /// For pods of others.
+pub struct Party {
+    /// Where its pods are; nothing for what is no pod.
     pub namespace: Option<String>,
-    /// For pods of others.
+    /// Labels that its pods have, among others.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// An address that stands for all of them.
-    pub ip: IpAddr,
+    /// Addresses that stand for all of its kind. With a namespace: pods that others make, and that are in no manifest.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// One line of the table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
-    /// Names of pods or endpoints, or `*` for every pod of the set.
-    pub from: Names,
-    /// As `from`.
-    pub to: Names,
+    /// Who starts it.
+    pub from: String,
+    /// Who is talked to.
+    pub to: String,
     /// Ports of whoever is talked to.
-    pub ports: Vec<FlowPort>,
+    pub ports: Vec<u16>,
+    /// TCP unless something else is said.
+    #[serde(default = "tcp")]
+    pub protocols: Vec<String>,
+    /// It is needed only where this part is in the set.
+    pub with: Option<String>,
     /// Both pods must have the same value of this label.
     pub same: Option<String>,
 }
 
-/// One name or several.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Names {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-/// `8000` or `53/UDP`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum FlowPort {
-    /// Of TCP.
-    Number(u16),
-    /// With its protocol.
-    Text(String),
-}
-
-fn name_label() -> String {
-    "app.kubernetes.io/name".to_owned()
+fn tcp() -> Vec<String> {
+    vec!["TCP".to_owned()]
 }
 
 /// Every series that a head or worker exports, without the endings of histograms.
@@ -132,39 +115,22 @@ impl Flows {
     }
 }
 
-// === impl Names ===
+// === impl Party ===
 
-impl Names {
-    /// `name` is one of them.
-    #[must_use]
-    pub fn hold(&self, name: &str) -> bool {
-        self.iter().any(|one| one == name)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Many(names) => names.as_slice(),
-        }
-        .iter()
-        .map(String::as_str)
+impl Party {
+    /// These pods are meant.
+    pub(crate) fn is(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.namespace.as_deref() == Some(namespace)
+            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 
-// === impl FlowPort ===
+// === impl Flow ===
 
-impl FlowPort {
-    /// Number and protocol; nothing where it is neither.
-    #[must_use]
-    pub fn parsed(&self) -> Option<(u16, &str)> {
-        match self {
-            Self::Number(number) => Some((*number, "TCP")),
-            Self::Text(text) => {
-                let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
-                Some((number.parse().ok()?, protocol))
-            }
-        }
+impl Flow {
+    /// Each port with each protocol.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, &str)> {
+        self.ports.iter().flat_map(|port| self.protocols.iter().map(|protocol| (*port, protocol.as_str())))
     }
 }
 

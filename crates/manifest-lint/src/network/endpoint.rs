@@ -7,13 +7,12 @@ use crate::workload::{Labels, Port};
 /// A pod of the set, a pod of others, or an address outside of the cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
-    /// As the table of flows calls it: several may have one name.
-    pub(crate) name: String,
     /// As findings call it.
-    pub(crate) shown: String,
+    pub(crate) name: String,
     /// What only pods have.
     pub(crate) pod: Option<Pod>,
-    pub(crate) ip: IpAddr,
+    /// Not of pods of others: blocks are for what is outside of the cluster, and whether they match pods is up to the network.
+    pub(crate) ip: Option<IpAddr>,
 }
 
 /// How policies see a pod.

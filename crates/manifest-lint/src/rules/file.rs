@@ -16,6 +16,9 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
+/// Kubernetes mounts it by itself; the rule `token` looks at who has one.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/";
+
 fn check(set: &Set, report: &mut Report) {
     for pod in set.workloads() {
         for container in pod.containers() {
@@ -53,7 +56,7 @@ fn check_settings(
         return;
     };
     strings("", &settings, &mut |key, path| {
-        let is_path = key.ends_with("_file") && path.starts_with('/');
+        let is_path = key.ends_with("_file") && path.starts_with('/') && !path.starts_with(TOKEN);
         if is_path && matches!(file_at(set, pod, container, path), File::Absent | File::Image) {
             report.at(
                 pod.object,
@@ -108,6 +111,8 @@ volumes:
     fn settings_lead_to_entries() {
         let args = "[--server, /etc/app/server.yaml]";
         assert_eq!(found(&RULE, &documents("{a: {url_file: /run/secrets/db/url}}", args)), [""; 0]);
+        let token = "{a: {url_file: /var/run/secrets/kubernetes.io/serviceaccount/token}}";
+        assert_eq!(found(&RULE, &documents(token, args)), [""; 0]);
         for path in ["/run/secrets/db/uri", "/run/secrets/other/url"] {
             assert_eq!(
                 found(&RULE, &documents(&format!("{{a: {{url_file: {path}}}}}"), args)),

@@ -7,7 +7,7 @@ use super::Rule;
 use crate::finding::Report;
 use crate::network::{Endpoint, Pod, Policy, Verdict, verdict};
 use crate::set::Set;
-use crate::tables::{Flow, Flows};
+use crate::tables::{Flow, Flows, Party};
 use crate::workload::{Labels, Workload, labels};
 
 pub(super) const RULE: Rule = Rule {
@@ -17,34 +17,49 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const FILE: &str = "flows.yaml";
+/// The party that stands for everybody: what is open to it is open to all that is not ours.
+const INTERNET: &str = "internet";
 /// A port that nobody has: a rule without ports is found by it.
 const UNUSED: (u16, &str) = (65_000, "TCP");
+/// Parts that a set may have, with the kind that shows it.
+const PARTS: &[(&str, &str)] =
+    &[("autoscaling-keda", "ScaledObject"), ("leader-worker-set", "LeaderWorkerSet")];
+
+/// An end with the parties that it belongs to.
+struct End<'a> {
+    endpoint: Endpoint,
+    parties: Vec<&'a str>,
+    /// A manifest of the set makes it.
+    ours: bool,
+}
 
 fn check(set: &Set, report: &mut Report) {
     let Some(table) = &set.flows else {
         return;
     };
-    check_table(table, report);
+    for flow in &table.flows {
+        for party in [&flow.from, &flow.to].into_iter().filter(|party| !table.parties.contains_key(*party)) {
+            report.in_file(FILE, party, "a flow names it, and it is no party", "correct the name, or add it");
+        }
+    }
     let policies: Vec<_> =
         set.of_kind("NetworkPolicy").filter_map(|object| Policy::parse(object).ok()).collect();
-    let ends = endpoints(set);
-    let ours = |end: &Endpoint| !table.endpoints.contains_key(&end.name);
+    let needed: Vec<_> = table.flows.iter().filter(|flow| is_needed(set, table, flow)).collect();
+    let ends = ends(set);
     for from in &ends {
-        for to in ends.iter().filter(|to| ours(from) || ours(to)) {
-            let ports = ports(table, to, ours(to));
+        for to in ends.iter().filter(|to| from.ours || to.ours) {
             let mut missing = Vec::new();
             let mut open = Vec::new();
-            for (port, protocol) in ports {
-                let declared =
-                    table.flows.iter().any(|flow| declares(flow, table, from, to, port, &protocol));
-                match (declared, verdict(&policies, from, to, port, &protocol)) {
+            for (port, protocol) in ports(table, to) {
+                let declared = needed.iter().any(|flow| declares(flow, from, to, port, &protocol));
+                match (declared, verdict(&policies, &from.endpoint, &to.endpoint, port, &protocol)) {
                     (true, Verdict::NotOut) => missing.push(format!("{port}/{protocol} is not let out")),
                     (true, Verdict::NotIn) => missing.push(format!("{port}/{protocol} is not let in")),
                     (false, Verdict::Allowed) => open.push(format!("{port}/{protocol}")),
                     (true, Verdict::Allowed) | (false, Verdict::NotOut | Verdict::NotIn) => {}
                 }
             }
-            let pair = format!("{} → {}", from.shown, to.shown);
+            let pair = format!("{} → {}", from.endpoint.name, to.endpoint.name);
             if !missing.is_empty() {
                 let what = format!("declared, but {}", missing.join(", "));
                 report.in_file(FILE, &pair, what, "allow it in a policy of that end");
@@ -57,51 +72,76 @@ fn check(set: &Set, report: &mut Report) {
     }
 }
 
-fn check_table(table: &Flows, report: &mut Report) {
-    for (idx, flow) in table.flows.iter().enumerate() {
-        for port in flow.ports.iter().filter(|port| port.parsed().is_none()) {
-            report.in_file(
-                FILE,
-                format!("flow {idx}"),
-                format!("{port:?} is no port"),
-                "write 8000 or 53/UDP",
-            );
-        }
-    }
-}
-
-/// Every pod of the set and, of the table, everybody outside.
+/// Everybody that a policy may mean.
 pub(super) fn endpoints(set: &Set) -> Vec<Endpoint> {
-    let label = set.flows.as_ref().map_or("app.kubernetes.io/name", |table| table.label.as_str());
-    let pods = set.workloads().into_iter().enumerate().map(|(idx, pod)| pod_endpoint(set, &pod, label, idx));
-    let outside = set.flows.iter().flat_map(|table| &table.endpoints).map(|(name, outside)| Endpoint {
-        name: name.clone(),
-        shown: name.clone(),
-        ip: outside.ip,
-        pod: outside.namespace.as_ref().map(|namespace| Pod {
-            namespace: namespace.clone(),
-            namespace_labels: namespace_labels(set, namespace),
-            labels: outside.labels.clone(),
-            ports: Vec::new(),
-        }),
-    });
-    pods.chain(outside).collect()
+    ends(set).into_iter().map(|end| end.endpoint).collect()
 }
 
-fn pod_endpoint(set: &Set, pod: &Workload<'_>, label: &str, idx: usize) -> Endpoint {
-    let labels = pod.labels();
+/// Every pod of the set and, of the table, everybody outside of it.
+fn ends(set: &Set) -> Vec<End<'_>> {
+    let parties = || set.flows.iter().flat_map(|table| &table.parties);
+    let mut ends: Vec<End<'_>> = Vec::new();
+    for pod in set.workloads() {
+        let labels = pod.labels();
+        let own = parties().filter(|(_, party)| party.is(pod.namespace(), &labels));
+        ends.push(End {
+            parties: own.map(|(name, _)| name.as_str()).collect(),
+            endpoint: of_pod(set, &pod, ends.len()),
+            ours: true,
+        });
+    }
+    let mut outside = Vec::new();
+    for (name, party) in parties().filter(|(name, party)| is_outside(set, name, party, &ends)) {
+        let addresses: Vec<_> = match party.addresses.as_slice() {
+            [] => vec![None],
+            addresses => addresses.iter().copied().map(Some).collect(),
+        };
+        outside.extend(addresses.into_iter().map(|ip| End {
+            parties: vec![name.as_str()],
+            endpoint: of_party(set, name, party, ip),
+            ours: false,
+        }));
+    }
+    ends.extend(outside);
+    ends
+}
+
+/// What the set has no pods of is left out; what stands elsewhere, or has addresses, is there all the same.
+fn is_outside(set: &Set, name: &str, party: &Party, ends: &[End<'_>]) -> bool {
+    let has_pods = ends.iter().any(|end| end.parties.contains(&name));
+    let elsewhere = party.namespace.as_ref().is_none_or(|namespace| set.workloads_in(namespace).is_empty());
+    !has_pods && (elsewhere || !party.addresses.is_empty())
+}
+
+fn of_pod(set: &Set, pod: &Workload<'_>, idx: usize) -> Endpoint {
     Endpoint {
-        name: labels.get(label).cloned().unwrap_or_else(|| pod.object.to_string()),
-        shown: pod.object.name().to_owned(),
-        // Pods have addresses, so that a policy for the internet that includes the cluster is found.
-        ip: IpAddr::V4(Ipv4Addr::new(10, 244, 0, u8::try_from(idx % 250).unwrap_or_default() + 1)),
+        name: pod.object.name().to_owned(),
+        ip: Some(address(idx)),
         pod: Some(Pod {
             namespace: pod.namespace().to_owned(),
             namespace_labels: namespace_labels(set, pod.namespace()),
+            labels: pod.labels(),
             ports: pod.ports(),
-            labels,
         }),
     }
+}
+
+fn of_party(set: &Set, name: &str, party: &Party, ip: Option<IpAddr>) -> Endpoint {
+    Endpoint {
+        name: name.to_owned(),
+        ip,
+        pod: party.namespace.as_ref().map(|namespace| Pod {
+            namespace: namespace.clone(),
+            namespace_labels: namespace_labels(set, namespace),
+            labels: party.labels.clone(),
+            ports: Vec::new(),
+        }),
+    }
+}
+
+/// Our pods have addresses, as most networks let blocks match them: a policy for the internet that includes the cluster is found.
+fn address(idx: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 244, 0, u8::try_from(idx % 250).unwrap_or_default() + 1))
 }
 
 /// The cluster labels each namespace with its name.
@@ -113,27 +153,43 @@ fn namespace_labels(set: &Set, name: &str) -> Labels {
 }
 
 /// Ports to ask for: those that the other end has, and those that the table names.
-fn ports(table: &Flows, to: &Endpoint, ours: bool) -> BTreeSet<(u16, String)> {
-    let own = to.pod.iter().flat_map(|pod| &pod.ports).map(|port| (port.number, port.protocol.clone()));
-    let named = table.flows.iter().filter(|flow| !ours || flow.to.hold(&to.name));
-    let named = named.flat_map(|flow| &flow.ports).filter_map(|port| port.parsed());
-    let unused = std::iter::once(UNUSED);
-    own.chain(named.chain(unused).map(|(port, protocol)| (port, protocol.to_owned()))).collect()
+fn ports(table: &Flows, to: &End<'_>) -> BTreeSet<(u16, String)> {
+    let own =
+        to.endpoint.pod.iter().flat_map(|pod| &pod.ports).map(|port| (port.number, port.protocol.clone()));
+    let named = table.flows.iter().filter(|flow| !to.ours || to.parties.contains(&flow.to.as_str()));
+    let named = named.flat_map(Flow::ports).chain(std::iter::once(UNUSED));
+    own.chain(named.map(|(port, protocol)| (port, protocol.to_owned()))).collect()
 }
 
-fn declares(flow: &Flow, table: &Flows, from: &Endpoint, to: &Endpoint, port: u16, protocol: &str) -> bool {
-    let is = |names: &crate::tables::Names, end: &Endpoint| {
-        names.hold(&end.name) || (names.hold("*") && !table.endpoints.contains_key(&end.name))
+/// The part of the platform that it belongs to is in the set.
+fn is_needed(set: &Set, table: &Flows, flow: &Flow) -> bool {
+    let Some(part) = &flow.with else {
+        return true;
     };
-    let label = |end: &Endpoint, name: &str| end.pod.as_ref().and_then(|pod| pod.labels.get(name).cloned());
+    if let Some((_, kind)) = PARTS.iter().find(|(name, _)| name == part) {
+        return set.of_kind(kind).next().is_some();
+    }
+    let has_pods = |name: &str| {
+        table
+            .parties
+            .get(name)
+            .is_some_and(|party| set.workloads().iter().any(|pod| party.is(pod.namespace(), &pod.labels())))
+    };
+    has_pods(&flow.from) && has_pods(&flow.to)
+}
+
+fn declares(flow: &Flow, from: &End<'_>, to: &End<'_>, port: u16, protocol: &str) -> bool {
+    let label =
+        |end: &End<'_>, name: &str| end.endpoint.pod.as_ref().and_then(|pod| pod.labels.get(name).cloned());
     let same = flow
         .same
         .as_ref()
         .is_none_or(|name| label(from, name).is_some() && label(from, name) == label(to, name));
-    is(&flow.from, from)
-        && is(&flow.to, to)
+    let public = flow.from == INTERNET && !from.ours;
+    (public || from.parties.contains(&flow.from.as_str()))
+        && to.parties.contains(&flow.to.as_str())
         && same
-        && flow.ports.iter().filter_map(|own| own.parsed()).any(|own| own == (port, protocol))
+        && flow.ports().any(|own| own == (port, protocol))
 }
 
 #[cfg(test)]
@@ -142,12 +198,12 @@ mod tests {
     use crate::testing::{deployment, found_in, set_with};
 
     const TABLE: &str = "
-label: app
-endpoints:
-  internet: {ip: 203.0.113.1}
+parties:
+  internet: {addresses: [203.0.113.1]}
+  server: {namespace: a, labels: {app: d}}
 flows:
-- {from: internet, to: d, ports: [8000]}
-- {from: d, to: internet, ports: [443]}
+- {from: internet, to: server, ports: [8000]}
+- {from: server, to: internet, ports: [443]}
 ";
     const DENY: &str = "\n---\nkind: NetworkPolicy\nmetadata: {name: deny, namespace: a}\nspec: {podSelector: {}, policyTypes: [Ingress, Egress]}";
     const ALLOW: &str = "\n---\nkind: NetworkPolicy\nmetadata: {name: allow, namespace: a}\nspec: {podSelector: {matchLabels: {app: d}}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: http}], from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}], egress: [{ports: [{port: 443}], to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}]}";
@@ -194,10 +250,38 @@ flows:
     }
 
     #[test]
+    fn a_part_that_is_not_there_needs_no_flow() {
+        let table =
+            TABLE.to_owned() + "- {from: server, to: server, ports: [9000], with: autoscaling-keda}\n";
+        let pod = deployment(
+            "containers:\n- {name: c, ports: [{name: http, containerPort: 8000}, {name: other, containerPort: 9000}]}",
+        );
+        let found = |more: &str| found_in(&RULE, &set_with(&(pod.clone() + DENY + ALLOW + more), "", &table));
+        assert_eq!(found(""), [""; 0]);
+        let scaled = "\n---\nkind: ScaledObject\nmetadata: {name: s, namespace: a}";
+        assert_eq!(found(scaled), ["d → d: declared, but 9000/TCP is not let out"]);
+    }
+
+    #[test]
+    fn names_of_no_party_are_found() {
+        let table = TABLE.replace("to: internet", "to: intranet");
+        let found = found_in(&RULE, &set_with(DENY, "", &table));
+        assert_eq!(found, ["intranet: a flow names it, and it is no party"]);
+    }
+
+    #[test]
+    fn what_the_internet_may_ask_others_may_ask_too() {
+        let table = TABLE.replace("parties:", "parties:\n  dns: {namespace: kube-system}");
+        let pod = deployment("containers:\n- {name: c, ports: [{name: http, containerPort: 8000}]}");
+        let open = ALLOW
+            .replace(", from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}], egress", "}], egress");
+        assert_eq!(found_in(&RULE, &set_with(&(pod + DENY + &open), "", &table)), [""; 0]);
+    }
+
+    #[test]
     fn pairs_may_have_to_share_a_label() {
         let table = "
-label: app
-endpoints: {}
+parties: {w: {namespace: a, labels: {app: w}}}
 flows: [{from: w, to: w, ports: [7000], same: model}]
 ";
         let pod = |model: &str| {

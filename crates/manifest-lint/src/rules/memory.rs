@@ -15,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// What the smallest program needs.
-const LEAST: f64 = 32.0 * MIB;
+const LEAST: f64 = 8.0 * MIB;
 
 fn check(set: &Set, report: &mut Report) {
     for pod in set.workloads() {

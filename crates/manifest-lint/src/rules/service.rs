@@ -33,7 +33,10 @@ fn check(set: &Set, report: &mut Report) {
     for object in set.of_kind("StatefulSet") {
         let name = object.value.text("spec.serviceName");
         let service = set.find("Service", object.namespace(), name);
-        if !service.is_some_and(|service| service.value.text("spec.clusterIP") == "None") {
+        let headless = service.is_some_and(|service| service.value.text("spec.clusterIP") == "None");
+        // A single pod is what its Service leads to, headless or not.
+        let one_pod = object.value.number("spec.replicas").unwrap_or(1) == 1;
+        if !headless && !(one_pod && service.is_some()) {
             report.at(
                 object,
                 format!("serviceName `{name}` is no headless Service"),
@@ -85,14 +88,15 @@ mod tests {
 
     #[test]
     fn a_stateful_set_needs_a_headless_service() {
-        let set = |ip: &str| {
+        let set = |ip: &str, replicas: i64| {
             format!(
-                "kind: StatefulSet\nmetadata: {{name: p, namespace: a}}\nspec: {{serviceName: s}}\n---\nkind: Service\nmetadata: {{name: s, namespace: a}}\nspec: {{clusterIP: {ip}}}"
+                "kind: StatefulSet\nmetadata: {{name: p, namespace: a}}\nspec: {{replicas: {replicas}, serviceName: s}}\n---\nkind: Service\nmetadata: {{name: s, namespace: a}}\nspec: {{clusterIP: {ip}}}"
             )
         };
-        assert_eq!(found(&RULE, &set("None")), [""; 0]);
+        assert_eq!(found(&RULE, &set("None", 2)), [""; 0]);
+        assert_eq!(found(&RULE, &set("10.0.0.1", 1)), [""; 0]);
         assert_eq!(
-            found(&RULE, &set("10.0.0.1")),
+            found(&RULE, &set("10.0.0.1", 2)),
             ["StatefulSet a/p: serviceName `s` is no headless Service"]
         );
     }

@@ -6,6 +6,7 @@ use crate::look::Look as _;
 use crate::rules::Rule;
 use crate::rules::service::leads_to;
 use crate::set::Set;
+use crate::workload::{Container, Workload};
 
 pub(in crate::rules) const RULE: Rule = Rule {
     id: "kong-tls",
@@ -15,17 +16,6 @@ pub(in crate::rules) const RULE: Rule = Rule {
 
 fn check(set: &Set, report: &mut Report) {
     let gateways = gateways(set);
-    for (pod, container) in &gateways {
-        for (variable, otherwise) in [
-            ("KONG_SSL_CERT", "it shows a certificate of its own making"),
-            ("KONG_SSL_CERT_KEY", "it shows a certificate of its own making"),
-            ("KONG_TRUSTED_IPS", "the address of the client is lost"),
-        ] {
-            if container.variable(variable).is_none() {
-                report.at(pod.object, format!("{variable} is not set: {otherwise}"), "set it");
-            }
-        }
-    }
     for (object, file) in files(set) {
         for route in routes(&file) {
             let protocols = route.items("protocols");
@@ -36,7 +26,14 @@ fn check(set: &Set, report: &mut Report) {
         }
     }
     let outside = set.of_kind("Service").filter(|service| service.value.text("spec.type") == "LoadBalancer");
-    for service in outside.filter(|service| gateways.iter().any(|(pod, _)| leads_to(service, pod))) {
+    for service in outside {
+        let reached: Vec<_> = gateways.iter().filter(|(pod, _)| leads_to(service, pod)).collect();
+        if reached.is_empty() {
+            continue;
+        }
+        for (pod, container) in reached {
+            check_gateway(pod, container, report);
+        }
         if service.value.text("spec.externalTrafficPolicy") != "Local" {
             report.at(service, "it hides the addresses of clients", "set externalTrafficPolicy: Local");
         }
@@ -48,6 +45,19 @@ fn check(set: &Set, report: &mut Report) {
                 "idle connections are cut by the default of the load balancer",
                 "annotate it with an idle timeout above the longest pause of a stream",
             );
+        }
+    }
+}
+
+/// Without a load balancer, whoever reaches Kong comes through a port-forward.
+fn check_gateway(pod: &Workload<'_>, container: &Container<'_>, report: &mut Report) {
+    for (variable, otherwise) in [
+        ("KONG_SSL_CERT", "it shows a certificate of its own making"),
+        ("KONG_SSL_CERT_KEY", "it shows a certificate of its own making"),
+        ("KONG_TRUSTED_IPS", "the address of the client is lost"),
+    ] {
+        if container.variable(variable).is_none() {
+            report.at(pod.object, format!("{variable} is not set: {otherwise}"), "set it");
         }
     }
 }
