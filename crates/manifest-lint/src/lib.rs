@@ -22,5 +22,5 @@ pub use self::finding::Finding;
 pub use self::input::{Error, Input};
 pub use self::render::render;
 pub use self::rules::{ALL, Rule, check};
-pub use self::set::{Script, Set};
+pub use self::set::{Script, Set, external_secrets};
 pub use self::tables::{Flows, Secrets, exported_metrics};

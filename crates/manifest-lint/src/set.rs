@@ -1,6 +1,6 @@
 //! Everything that is looked at together: objects, scripts, and the tables that say what is meant.
 
-use crate::input::Input;
+use crate::input::{Error, Input};
 use crate::look::Look as _;
 use crate::object::Object;
 use crate::tables::{Flows, Secrets};
@@ -72,7 +72,8 @@ impl Set {
     }
 }
 
-/// Who makes a Secret that is no object of the set.
+// === where Secrets come from ===
+
 impl Set {
     /// The keys of a Secret, from wherever it comes: the set itself, the table, a certificate, an ExternalSecret.
     pub(crate) fn secret_keys(&self, namespace: &str, name: &str) -> Option<Vec<&str>> {
@@ -88,13 +89,7 @@ impl Set {
                 "Certificate" if object.value.text("spec.secretName") == name => {
                     Some(vec!["tls.crt", "tls.key", "ca.crt"])
                 }
-                "ExternalSecret" if external_name(object) == name => {
-                    // A template takes the entries as its input, and says itself which keys there are.
-                    let template: Vec<_> =
-                        object.value.entries("spec.target.template.data").map(|(key, _)| key).collect();
-                    let data = object.value.items("spec.data").iter().map(|item| item.text("secretKey"));
-                    Some(if template.is_empty() { data.collect() } else { template })
-                }
+                "ExternalSecret" if external_name(object) == name => Some(external_keys(object)),
                 _ => None,
             }
         })
@@ -107,4 +102,25 @@ pub(crate) fn external_name(object: &Object) -> &str {
         "" => object.name(),
         name => name,
     }
+}
+
+fn external_keys(object: &Object) -> Vec<&str> {
+    // A template takes the entries as its input, and says itself which keys there are.
+    let template: Vec<_> = object.value.entries("spec.target.template.data").map(|(key, _)| key).collect();
+    let data = object.value.items("spec.data").iter().map(|item| item.text("secretKey"));
+    if template.is_empty() { data.collect() } else { template }
+}
+
+/// Namespace, name and keys of each Secret that ExternalSecrets in this stream make.
+///
+/// # Errors
+/// A document is no YAML.
+pub fn external_secrets(stream: &str) -> Result<Vec<(String, String, Vec<String>)>, Error> {
+    let input = Input::stream("", stream)?;
+    let external = input.objects.iter().filter(|object| object.kind() == "ExternalSecret");
+    let made = external.map(|object| {
+        let keys = external_keys(object).into_iter().map(str::to_owned).collect();
+        (object.namespace().to_owned(), external_name(object).to_owned(), keys)
+    });
+    Ok(made.collect())
 }

@@ -68,9 +68,9 @@ impl Peer {
     /// This item means `endpoint`, in a policy of that namespace.
     pub(crate) fn is(&self, policy: &Policy, endpoint: &Endpoint) -> bool {
         match self {
-            Self::Block { cidr, except } => endpoint
-                .ip
-                .is_some_and(|ip| cidr.contains(&ip) && !except.iter().any(|block| block.contains(&ip))),
+            Self::Block { cidr, except } => {
+                cidr.contains(&endpoint.ip) && !except.iter().any(|block| block.contains(&endpoint.ip))
+            }
             Self::Pods { namespaces, pods } => endpoint.pod.as_ref().is_some_and(|pod| {
                 let in_namespace = match namespaces {
                     Some(selector) => selects(selector, &pod.namespace_labels),

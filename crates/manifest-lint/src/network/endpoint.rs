@@ -11,8 +11,8 @@ pub(crate) struct Endpoint {
     pub(crate) name: String,
     /// What only pods have.
     pub(crate) pod: Option<Pod>,
-    /// Not of pods of others: blocks are for what is outside of the cluster, and whether they match pods is up to the network.
-    pub(crate) ip: Option<IpAddr>,
+    /// Pods have one too: most networks let blocks of addresses match them.
+    pub(crate) ip: IpAddr,
 }
 
 /// How policies see a pod.

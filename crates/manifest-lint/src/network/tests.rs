@@ -23,11 +23,11 @@ fn pod(namespace: &str, namespace_labels: &[(&str, &str)], own: &[(&str, &str)],
         labels: labels(own),
         ports,
     };
-    Endpoint { name: String::new(), pod: Some(pod), ip: Some(address(ip)) }
+    Endpoint { name: String::new(), pod: Some(pod), ip: address(ip) }
 }
 
 fn outside(ip: &str) -> Endpoint {
-    Endpoint { name: String::new(), pod: None, ip: Some(address(ip)) }
+    Endpoint { name: String::new(), pod: None, ip: address(ip) }
 }
 
 fn address(ip: &str) -> IpAddr {
@@ -251,8 +251,7 @@ fn opens(rule: &Value, namespace: &str, ends: &[Endpoint], connection: Connectio
                     value.as_str().unwrap().split('/').next().unwrap().trim_end_matches(".0").to_owned() + "."
                 };
                 let inside = |value: &Value| {
-                    value.as_str() == Some("0.0.0.0/0")
-                        || peer.ip.unwrap().to_string().starts_with(&prefix(value))
+                    value.as_str() == Some("0.0.0.0/0") || peer.ip.to_string().starts_with(&prefix(value))
                 };
                 return inside(item.at("ipBlock.cidr")) && !item.items("ipBlock.except").iter().any(inside);
             }

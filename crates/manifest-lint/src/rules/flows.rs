@@ -17,8 +17,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const FILE: &str = "flows.yaml";
-/// The party that stands for everybody: what is open to it is open to all that is not ours.
-const INTERNET: &str = "internet";
+/// Networks that pods get addresses of.
+const OURS: u8 = 0;
+const OTHERS: u8 = 1;
 /// A port that nobody has: a rule without ports is found by it.
 const UNUSED: (u16, &str) = (65_000, "TCP");
 /// Parts that a set may have, with the kind that shows it.
@@ -79,8 +80,8 @@ pub(super) fn endpoints(set: &Set) -> Vec<Endpoint> {
 
 /// Every pod of the set and, of the table, everybody outside of it.
 fn ends(set: &Set) -> Vec<End<'_>> {
-    let parties = || set.flows.iter().flat_map(|table| &table.parties);
     let mut ends: Vec<End<'_>> = Vec::new();
+    let parties = || set.flows.iter().flat_map(|table| &table.parties);
     for pod in set.workloads() {
         let labels = pod.labels();
         let own = parties().filter(|(_, party)| party.is(pod.namespace(), &labels));
@@ -90,11 +91,16 @@ fn ends(set: &Set) -> Vec<End<'_>> {
             ours: true,
         });
     }
+    let Some(table) = &set.flows else {
+        return ends;
+    };
     let mut outside = Vec::new();
-    for (name, party) in parties().filter(|(name, party)| is_outside(set, name, party, &ends)) {
-        let addresses: Vec<_> = match party.addresses.as_slice() {
-            [] => vec![None],
-            addresses => addresses.iter().copied().map(Some).collect(),
+    for (name, party) in
+        table.parties.iter().filter(|(name, party)| is_outside(set, table, name, party, &ends))
+    {
+        let addresses = match party.addresses.as_slice() {
+            [] => vec![address(OTHERS, outside.len())],
+            addresses => addresses.to_vec(),
         };
         outside.extend(addresses.into_iter().map(|ip| End {
             parties: vec![name.as_str()],
@@ -106,17 +112,18 @@ fn ends(set: &Set) -> Vec<End<'_>> {
     ends
 }
 
-/// What the set has no pods of is left out; what stands elsewhere, or has addresses, is there all the same.
-fn is_outside(set: &Set, name: &str, party: &Party, ends: &[End<'_>]) -> bool {
+/// Pods of others, and addresses. Left out is what belongs to a part that is not there.
+fn is_outside(set: &Set, table: &Flows, name: &str, party: &Party, ends: &[End<'_>]) -> bool {
     let has_pods = ends.iter().any(|end| end.parties.contains(&name));
     let elsewhere = party.namespace.as_ref().is_none_or(|namespace| set.workloads_in(namespace).is_empty());
-    !has_pods && (elsewhere || !party.addresses.is_empty())
+    let mut flows = table.flows.iter().filter(|flow| flow.from == name || flow.to == name);
+    !has_pods && (elsewhere || !party.addresses.is_empty()) && flows.any(|flow| is_needed(set, table, flow))
 }
 
 fn of_pod(set: &Set, pod: &Workload<'_>, idx: usize) -> Endpoint {
     Endpoint {
         name: pod.object.name().to_owned(),
-        ip: Some(address(idx)),
+        ip: address(OURS, idx),
         pod: Some(Pod {
             namespace: pod.namespace().to_owned(),
             namespace_labels: namespace_labels(set, pod.namespace()),
@@ -126,7 +133,7 @@ fn of_pod(set: &Set, pod: &Workload<'_>, idx: usize) -> Endpoint {
     }
 }
 
-fn of_party(set: &Set, name: &str, party: &Party, ip: Option<IpAddr>) -> Endpoint {
+fn of_party(set: &Set, name: &str, party: &Party, ip: IpAddr) -> Endpoint {
     Endpoint {
         name: name.to_owned(),
         ip,
@@ -139,9 +146,9 @@ fn of_party(set: &Set, name: &str, party: &Party, ip: Option<IpAddr>) -> Endpoin
     }
 }
 
-/// Our pods have addresses, as most networks let blocks match them: a policy for the internet that includes the cluster is found.
-fn address(idx: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 244, 0, u8::try_from(idx % 250).unwrap_or_default() + 1))
+/// Pods have addresses, so that a policy for the internet that includes the cluster is found.
+fn address(net: u8, idx: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 244, net, u8::try_from(idx % 250).unwrap_or_default() + 1))
 }
 
 /// The cluster labels each namespace with its name.
@@ -185,8 +192,7 @@ fn declares(flow: &Flow, from: &End<'_>, to: &End<'_>, port: u16, protocol: &str
         .same
         .as_ref()
         .is_none_or(|name| label(from, name).is_some() && label(from, name) == label(to, name));
-    let public = flow.from == INTERNET && !from.ours;
-    (public || from.parties.contains(&flow.from.as_str()))
+    from.parties.contains(&flow.from.as_str())
         && to.parties.contains(&flow.to.as_str())
         && same
         && flow.ports().any(|own| own == (port, protocol))
@@ -270,12 +276,16 @@ flows:
     }
 
     #[test]
-    fn what_the_internet_may_ask_others_may_ask_too() {
-        let table = TABLE.replace("parties:", "parties:\n  dns: {namespace: kube-system}");
+    fn pods_of_others_are_asked_about_too() {
+        let table = TABLE.replace("parties:", "parties:\n  dns: {namespace: kube-system}")
+            + "- {from: dns, to: internet, ports: [9]}";
         let pod = deployment("containers:\n- {name: c, ports: [{name: http, containerPort: 8000}]}");
         let open = ALLOW
             .replace(", from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}], egress", "}], egress");
-        assert_eq!(found_in(&RULE, &set_with(&(pod + DENY + &open), "", &table)), [""; 0]);
+        assert_eq!(
+            found_in(&RULE, &set_with(&(pod + DENY + &open), "", &table)),
+            ["dns → d: allowed and not declared: 8000/TCP"]
+        );
     }
 
     #[test]

@@ -1,0 +1,132 @@
+//! Each overlay of deploy/, alone and with each component that it leaves to choose: nothing is found. Needs `kubectl`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vlinders_manifest_lint::{Flows, Input, Secrets, Set, check, render};
+
+/// An overlay with a component that is left to choose.
+const CHOICES: &[(&str, &str)] = &[
+    ("production", "external-secrets"),
+    ("production", "leader-worker-set"),
+    ("dev-cpu", "external-secrets"),
+];
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
+}
+
+fn set(name: &str, rendered: &str) -> Set {
+    let deploy = deploy();
+    let input = Input::stream(name, rendered).unwrap();
+    let input = input.with_scripts(&deploy).unwrap().with_scripts(&deploy.join("scripts")).unwrap();
+    let secrets = Secrets::read(&deploy.join("secrets.yaml")).unwrap();
+    Set::new(input, secrets, Some(Flows::read(&deploy.join("flows.yaml")).unwrap()))
+}
+
+fn rendered(overlay: &Path) -> String {
+    render(overlay).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What an overlay and a component render to, by a kustomization that names both.
+fn with_component(overlay: &str, component: &str) -> String {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{overlay}-{component}"));
+    fs::create_dir_all(&folder).unwrap();
+    let deploy = fs::canonicalize(deploy()).unwrap();
+    // kustomize takes paths that are relative only.
+    let depth = fs::canonicalize(&folder).unwrap().components().count() - 1;
+    let root = format!("{}{}", "../".repeat(depth), deploy.strip_prefix("/").unwrap().display());
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
+         resources: [{root}/overlays/{overlay}]\ncomponents: [{root}/components/{component}]\n"
+    );
+    fs::write(folder.join("kustomization.yaml"), text).unwrap();
+    rendered(&folder)
+}
+
+fn overlays() -> Vec<String> {
+    let entries = fs::read_dir(deploy().join("overlays")).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Every set that somebody may apply.
+fn all() -> Vec<(String, String)> {
+    let plain = overlays().into_iter().map(|name| {
+        let text = rendered(&deploy().join("overlays").join(&name));
+        (name, text)
+    });
+    let chosen = CHOICES.iter().map(|(overlay, component)| {
+        (format!("{overlay} with {component}"), with_component(overlay, component))
+    });
+    plain.chain(chosen).collect()
+}
+
+#[test]
+fn nothing_is_found() {
+    let mut lines = Vec::new();
+    for (name, text) in all() {
+        lines.extend(check(&set(&name, &text)).iter().map(ToString::to_string));
+    }
+    assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
+}
+
+#[test]
+fn every_component_is_looked_at() {
+    let production = fs::read_to_string(deploy().join("overlays/production/kustomization.yaml")).unwrap();
+    for entry in fs::read_dir(deploy().join("components")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        let part_of_production = production.contains(&format!("\n  - ../../components/{name}\n"));
+        let chosen = CHOICES.iter().any(|(_, component)| *component == name);
+        assert!(part_of_production || chosen, "no test renders {name}");
+    }
+}
+
+#[test]
+fn every_secret_of_the_table_is_used_somewhere() {
+    let rendered: Vec<_> = all().into_iter().map(|(_, text)| text).collect();
+    for entry in
+        Secrets::read(&deploy().join("secrets.yaml")).unwrap().secrets.iter().filter(|entry| !entry.unused)
+    {
+        let uses = [format!("secretName: {}\n", entry.name), format!("name: {}\n", entry.name)];
+        let used = rendered.iter().any(|text| uses.iter().any(|use_| text.contains(use_.as_str())));
+        assert!(used, "nobody uses {}/{}", entry.namespace, entry.name);
+    }
+}
+
+#[test]
+fn every_party_has_flows() {
+    let flows = Flows::read(&deploy().join("flows.yaml")).unwrap();
+    let named: BTreeSet<_> = flows.flows.iter().flat_map(|flow| [&flow.from, &flow.to]).collect();
+    let silent: Vec<_> = flows.parties.keys().filter(|party| !named.contains(party)).collect();
+    assert!(silent.is_empty(), "{silent:?} talk to nobody");
+}
+
+#[test]
+fn external_secrets_make_what_is_declared() {
+    let text = with_component("production", "external-secrets");
+    let (mut made, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    for (namespace, name, of_secret) in vlinders_manifest_lint::external_secrets(&text).unwrap() {
+        keys.extend(of_secret.into_iter().map(|key| (namespace.clone(), name.clone(), key)));
+        made.insert((namespace, name));
+    }
+    let declared = Secrets::read(&deploy().join("secrets.yaml")).unwrap().secrets;
+    // Whoever needs these gives them to make-secrets.sh, or to cert-manager.
+    let expected = declared.iter().filter(|entry| !entry.unused && entry.name != "kong-tls");
+    let mut missing = Vec::new();
+    for entry in expected {
+        for key in &entry.keys {
+            if !keys.contains(&(entry.namespace.clone(), entry.name.clone(), key.clone())) {
+                missing.push(format!("{}/{} {key}", entry.namespace, entry.name));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+    let known = |(namespace, name): &(String, String)| {
+        declared.iter().any(|entry| entry.namespace == *namespace && entry.name == *name)
+    };
+    assert!(made.iter().all(known), "{made:?}");
+}
