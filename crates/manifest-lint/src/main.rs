@@ -63,7 +63,7 @@ fn input(args: &Args) -> anyhow::Result<Input> {
         (Some(overlay), _) => {
             let name = overlay.display().to_string();
             let mut input = Input::stream(&name, &render(overlay)?)?;
-            for folder in [args.tables.clone(), args.tables.join("scripts")] {
+            for folder in ["", "scripts", "scripts/lib"].map(|folder| args.tables.join(folder)) {
                 if folder.is_dir() {
                     input = input.with_scripts(&folder)?;
                 }

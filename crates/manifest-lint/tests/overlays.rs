@@ -14,13 +14,15 @@ const CHOICES: &[(&str, &str)] = &[
 ];
 
 fn deploy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
+    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")).unwrap()
 }
 
 fn set(name: &str, rendered: &str) -> Set {
     let deploy = deploy();
-    let input = Input::stream(name, rendered).unwrap();
-    let input = input.with_scripts(&deploy).unwrap().with_scripts(&deploy.join("scripts")).unwrap();
+    let mut input = Input::stream(name, rendered).unwrap();
+    for folder in ["", "scripts", "scripts/lib"] {
+        input = input.with_scripts(&deploy.join(folder)).unwrap();
+    }
     let secrets = Secrets::read(&deploy.join("secrets.yaml")).unwrap();
     Set::new(input, secrets, Some(Flows::read(&deploy.join("flows.yaml")).unwrap()))
 }
@@ -33,7 +35,7 @@ fn rendered(overlay: &Path) -> String {
 fn with_component(overlay: &str, component: &str) -> String {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{overlay}-{component}"));
     fs::create_dir_all(&folder).unwrap();
-    let deploy = fs::canonicalize(deploy()).unwrap();
+    let deploy = deploy();
     // kustomize takes paths that are relative only.
     let depth = fs::canonicalize(&folder).unwrap().components().count() - 1;
     let root = format!("{}{}", "../".repeat(depth), deploy.strip_prefix("/").unwrap().display());

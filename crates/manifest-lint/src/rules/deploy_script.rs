@@ -11,10 +11,13 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(set: &Set, report: &mut Report) {
+    let sourced: Vec<_> = set.scripts.iter().flat_map(|script| sourced(&script.text)).collect();
+    let wrappers = wrappers(&set.scripts);
     for script in &set.scripts {
         let commands = commands(&script.text);
-        if !is_posix(script) && !commands.iter().any(|(_, command)| command.starts_with("set -Eeuo pipefail"))
-        {
+        // What is read into another script goes by the settings of that one.
+        let own_settings = !is_posix(script) && !sourced.contains(&name(script));
+        if own_settings && !commands.iter().any(|(_, command)| command.starts_with("set -Eeuo pipefail")) {
             at(
                 report,
                 script,
@@ -23,19 +26,21 @@ fn check(set: &Set, report: &mut Report) {
                 "start with set -Eeuo pipefail",
             );
         }
-        check_commands(script, &commands, report);
-        if script.file.rsplit('/').next() == Some("deploy.sh") {
-            check_deploy(script, report);
+        check_commands(script, &commands, &wrappers, report);
+        if name(script) == "deploy.sh" {
+            let read = self::sourced(&script.text);
+            let parts = set.scripts.iter().filter(|part| read.contains(&name(part)));
+            let whole: Vec<_> = std::iter::once(script).chain(parts).map(|part| part.text.as_str()).collect();
+            check_deploy(script, &whole.join("\n").to_lowercase(), report);
         }
     }
 }
 
-fn check_commands(script: &Script, commands: &[(usize, String)], report: &mut Report) {
+fn check_commands(script: &Script, commands: &[(usize, String)], wrappers: &[&str], report: &mut Report) {
     let mut workload = None;
     for (line, command) in commands {
-        if command.contains("kubectl wait")
-            && [" -l ", " --selector"].iter().any(|word| command.contains(word))
-        {
+        let by_label = |word: &&str| *word == "-l" || word.starts_with("--selector");
+        if call(command, wrappers, "wait").iter().any(by_label) {
             at(
                 report,
                 script,
@@ -64,10 +69,37 @@ fn check_commands(script: &Script, commands: &[(usize, String)], report: &mut Re
     }
 }
 
+/// The words behind `verb`, where the command calls kubectl with it.
+fn call<'a>(command: &'a str, wrappers: &[&str], verb: &str) -> Vec<&'a str> {
+    let words = command.split_whitespace().skip_while(|word| {
+        let program = word.trim_start_matches("$(");
+        program != "kubectl" && !wrappers.contains(&program)
+    });
+    words.skip_while(|word| *word != verb).skip(1).collect()
+}
+
+/// Functions of one line that call kubectl.
+fn wrappers(scripts: &[Script]) -> Vec<&str> {
+    let lines = scripts.iter().flat_map(|script| script.text.lines());
+    lines.filter_map(|line| line.split_once("() { kubectl ")).map(|(name, _)| name.trim()).collect()
+}
+
+/// Names of the files that a script reads into itself.
+fn sourced(text: &str) -> Vec<&str> {
+    let lines =
+        text.lines().map(str::trim).filter(|line| line.starts_with(". ") || line.starts_with("source "));
+    lines.filter_map(|line| line.rsplit('/').next()).map(|name| name.trim_end_matches('"')).collect()
+}
+
+fn name(script: &Script) -> &str {
+    script.file.rsplit('/').next().unwrap_or_default()
+}
+
 /// What a deployment needs as a whole.
-fn check_deploy(script: &Script, report: &mut Report) {
+fn check_deploy(script: &Script, text: &str, report: &mut Report) {
     let needed = [
         ("rollout status", "it does not wait until pods run", "use kubectl rollout status"),
+        ("--server-side", "it applies on the client", "use --server-side"),
         ("--dry-run", "it can not be tried out", "add --dry-run"),
         ("undo", "it can not be undone", "add undo"),
         (
@@ -79,7 +111,6 @@ fn check_deploy(script: &Script, report: &mut Report) {
         ("storageclass", "it does not look whether the storage classes exist", "ask for them first"),
         ("metrics", "it does not look whether metrics-server is there", "ask for the metrics API first"),
     ];
-    let text = script.text.to_lowercase();
     for (word, what, remedy) in needed {
         if !text.contains(word) {
             at(report, script, 1, what, remedy);
@@ -124,7 +155,9 @@ fn commands(text: &str) -> Vec<(usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::found_in_script;
+    use crate::input::Input;
+    use crate::tables::Secrets;
+    use crate::testing::{found_in, found_in_script};
 
     const GOOD: &str = "#!/usr/bin/env bash
 # kubectl wait -l app=x is what we do not do
@@ -152,6 +185,26 @@ kubectl rollout status deployment/head || kubectl rollout undo deployment/head
         ] {
             assert_eq!(found_in_script(&RULE, "deploy.sh", &GOOD.replace(good, bad)), [what]);
         }
+    }
+
+    #[test]
+    fn what_it_reads_in_is_part_of_it() {
+        let whole = Script {
+            file: "deploy.sh".to_owned(),
+            text: ". \"$here/lib/all.sh\"\nset -Eeuo pipefail\n".to_owned(),
+        };
+        let part = |text: String| Script { file: "lib/all.sh".to_owned(), text };
+        let found = |text: String| {
+            let input = Input { objects: Vec::new(), scripts: vec![whole.clone(), part(text)] };
+            found_in(&RULE, &Set::new(input, Secrets::default(), None))
+        };
+        let body = GOOD.replace("set -Eeuo pipefail\n", "cluster() { kubectl --context x \"$@\"; }\n");
+        assert_eq!(found(body.clone()), [""; 0]);
+        assert_eq!(found(body.replace("undo", "status")), ["line 1: it can not be undone"]);
+        assert_eq!(
+            found(body + "cluster -n a wait pod -l x=y\n"),
+            ["line 9: kubectl wait by label fails before there are pods, and passes while some are missing"]
+        );
     }
 
     #[test]
