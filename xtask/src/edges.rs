@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("device", &[]),
     ("kernels", &["device"]),
     ("testkit", &[]),
+    ("manifest-lint", &[]),
     ("layers", &["kernels", "device", "comm"]),
     ("models", &["layers", "kernels", "device", "comm"]),
     ("runner", &["engine", "models", "layers", "kernels", "device", "comm"]),

@@ -14,6 +14,7 @@ mod flows;
 mod fs_group;
 mod gpu;
 mod grace_period;
+mod head_discovery;
 mod image;
 mod image_pull_secret;
 mod keda_metric;
@@ -112,6 +113,7 @@ pub const ALL: &[Rule] = &[
     kong::PROCESS,
     kong::TLS,
     prometheus_access::RULE,
+    head_discovery::RULE,
     // === network ===
     default_deny::RULE,
     policy::RULE,

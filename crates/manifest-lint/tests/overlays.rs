@@ -31,20 +31,45 @@ fn rendered(overlay: &Path) -> String {
     render(overlay).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What an overlay and a component render to, by a kustomization that names both.
+/// What an overlay renders to once an operator has added a component to it.
 fn with_component(overlay: &str, component: &str) -> String {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{overlay}-{component}"));
-    fs::create_dir_all(&folder).unwrap();
-    let deploy = deploy();
-    // kustomize takes paths that are relative only.
-    let depth = fs::canonicalize(&folder).unwrap().components().count() - 1;
-    let root = format!("{}{}", "../".repeat(depth), deploy.strip_prefix("/").unwrap().display());
-    let text = format!(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
-         resources: [{root}/overlays/{overlay}]\ncomponents: [{root}/components/{component}]\n"
-    );
-    fs::write(folder.join("kustomization.yaml"), text).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(&deploy(), copy.path());
+    let folder = copy.path().join("overlays").join(overlay);
+    let file = folder.join("kustomization.yaml");
+    let line = format!("  - ../../components/{component}");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = if text.contains("\ncomponents:\n") {
+        text.replace("\ncomponents:\n", &format!("\ncomponents:\n{line}\n"))
+    } else {
+        format!("{text}\ncomponents:\n{line}\n")
+    };
+    fs::write(&file, text).unwrap();
+    add_model(copy.path(), component);
     rendered(&folder)
+}
+
+/// The entry of models.yaml that a component shows in its comments.
+fn add_model(deploy: &Path, component: &str) {
+    let said =
+        fs::read_to_string(deploy.join("components").join(component).join("kustomization.yaml")).unwrap();
+    let shown = said.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.starts_with("  "));
+    let entry: String = shown.map(|line| format!("{line}\n")).collect();
+    let file = deploy.join("base/config/models.yaml");
+    let models = fs::read_to_string(&file).unwrap();
+    fs::write(file, models + &entry).unwrap();
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for path in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
 }
 
 fn overlays() -> Vec<String> {

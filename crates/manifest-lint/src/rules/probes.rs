@@ -1,6 +1,7 @@
 //! Kubernetes can tell whether a container is alive and ready.
 
 use super::Rule;
+use super::service::leads_to;
 use crate::finding::Report;
 use crate::look::Look as _;
 use crate::object::Object;
@@ -17,11 +18,19 @@ pub(super) const RULE: Rule = Rule {
 const SHELL_LESS: &str = "vlinders/vlinders";
 
 fn check(set: &Set, report: &mut Report) {
-    for pod in set.workloads().into_iter().filter(Workload::is_long_running) {
+    let pods = set.workloads().into_iter().filter(Workload::is_long_running);
+    for pod in pods.filter(|pod| !is_follower(set, pod)) {
         for container in pod.containers().into_iter().filter(|container| !container.init) {
             check_container(pod.object, &container, report);
         }
     }
+}
+
+/// Of a group that is made again as a whole when one of its pods ends, a pod that nobody asks.
+fn is_follower(set: &Set, pod: &Workload<'_>) -> bool {
+    let is_group = pod.object.kind() == "LeaderWorkerSet"
+        && pod.object.value.text("spec.leaderWorkerTemplate.restartPolicy") != "None";
+    is_group && !set.of_kind("Service").any(|service| leads_to(service, pod))
 }
 
 fn check_container(object: &Object, container: &Container<'_>, report: &mut Report) {
@@ -89,6 +98,17 @@ containers:
             ["Deployment a/d: livenessProbe of c runs a command that its image does not have"]
         );
         assert_eq!(found(&RULE, &deployment(&exec.replace("vlinders/vlinders", "postgres"))), [""; 0]);
+    }
+
+    #[test]
+    fn a_follower_answers_nobody() {
+        let group = workload("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "containers:\n- {name: c}");
+        assert_eq!(found(&RULE, &group), [""; 0]);
+        let asked = group.clone()
+            + "\n---\nkind: Service\nmetadata: {name: s, namespace: a}\nspec: {selector: {app: d}}";
+        assert_eq!(found(&RULE, &asked).len(), 2);
+        let alone = group.replacen("spec:", "spec:\n  leaderWorkerTemplate: {restartPolicy: None}", 1);
+        assert_eq!(found(&RULE, &alone).len(), 2);
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn resources(role: &str) -> &'static [&'static str] {
     }
 }
 
-fn grants(set: &Set, binding: &Object, resource: &str) -> bool {
+pub(super) fn grants(set: &Set, binding: &Object, resource: &str) -> bool {
     let role = binding.value.text("roleRef.name");
     let kind = binding.value.text("roleRef.kind");
     let namespace = if kind == "Role" { binding.namespace() } else { "" };

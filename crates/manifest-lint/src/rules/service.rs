@@ -36,7 +36,7 @@ fn check(set: &Set, report: &mut Report) {
         let headless = service.is_some_and(|service| service.value.text("spec.clusterIP") == "None");
         // A single pod is what its Service leads to, headless or not.
         let one_pod = object.value.number("spec.replicas").unwrap_or(1) == 1;
-        if !headless && !(one_pod && service.is_some()) {
+        if !(headless || one_pod && service.is_some()) {
             report.at(
                 object,
                 format!("serviceName `{name}` is no headless Service"),
