@@ -23,8 +23,11 @@ const OTHERS: u8 = 1;
 /// A port that nobody has: a rule without ports is found by it.
 const UNUSED: (u16, &str) = (65_000, "TCP");
 /// Parts that a set may have, with the kind that shows it.
-const PARTS: &[(&str, &str)] =
-    &[("autoscaling-keda", "ScaledObject"), ("leader-worker-set", "LeaderWorkerSet")];
+const PARTS: &[(&str, &str)] = &[
+    ("autoscaling-keda", "ScaledObject"),
+    ("leader-worker-set", "LeaderWorkerSet"),
+    ("tls-cert-manager", "Certificate"),
+];
 
 /// An end with the parties that it belongs to.
 struct End<'a> {

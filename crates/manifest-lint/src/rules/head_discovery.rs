@@ -51,13 +51,19 @@ fn check_workers(set: &Set, pod: &Workload<'_>, workers: &Value, report: &mut Re
     for name in workers.items("services").iter().filter_map(Value::as_str) {
         let service = set.find("Service", namespace, name);
         let mut ports = service.iter().flat_map(|service| service.value.items("spec.ports"));
-        if !ports.any(|own| own.text("name") == port || own.number("port").map(|own| own.to_string()).as_deref() == Some(port)) {
-            let what = format!("it looks for workers in Service {namespace}/{name} at port {port}, which is not there");
+        if !ports.any(|own| {
+            own.text("name") == port || own.number("port").map(|own| own.to_string()).as_deref() == Some(port)
+        }) {
+            let what = format!(
+                "it looks for workers in Service {namespace}/{name} at port {port}, which is not there"
+            );
             report.at(pod.object, what, "correct head.workers of its server.yaml");
         }
     }
     let bindings = bound(set, pod.namespace(), pod.service_account());
-    let reaches = |binding: &&&crate::object::Object| binding.namespace().is_empty() || binding.namespace() == namespace;
+    let reaches = |binding: &&&crate::object::Object| {
+        binding.namespace().is_empty() || binding.namespace() == namespace
+    };
     if !bindings.iter().filter(reaches).any(|binding| grants(set, binding, "endpointslices")) {
         report.at(
             pod.object,
@@ -106,7 +112,8 @@ subjects: [{kind: ServiceAccount, name: h, namespace: a}]
     #[test]
     fn service_port_and_rights_are_there() {
         assert_eq!(found(&RULE, &documents()), [""; 0]);
-        let service = "Deployment a/d: it looks for workers in Service b/workers at port http, which is not there";
+        let service =
+            "Deployment a/d: it looks for workers in Service b/workers at port http, which is not there";
         let rights = "Deployment a/d: its account may not watch endpointslices in b";
         for (good, bad, what) in [
             ("metadata: {name: workers", "metadata: {name: others", service),

@@ -1,16 +1,21 @@
 //! Rules see our own manifests: each change that breaks something is found, by the rule that is for it. Needs `kubectl`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use vlinders_manifest_lint::{ALL, Flows, Input, Secrets, Set, check, render};
+use vlinders_manifest_lint::{ALL, Input, Set, check};
+
+use crate::deploy;
 
 /// A rule, and text of the rendered production overlay with what it becomes, everywhere.
 const CHANGES: &[(&str, &str, &str)] = &[
     ("schema", "terminationGracePeriodSeconds:", "terminationGracePeriod:"),
     ("schema", "failureThreshold:", "failureTreshold:"),
     ("labels", "app.kubernetes.io/part-of: vlinders", "app.kubernetes.io/part: vlinders"),
-    ("namespace", "pod-security.kubernetes.io/enforce: restricted", "pod-security.kubernetes.io/enforce: baseline"),
+    (
+        "namespace",
+        "pod-security.kubernetes.io/enforce: restricted",
+        "pod-security.kubernetes.io/enforce: baseline",
+    ),
     ("config-map", "key: models.yaml", "key: model.yaml"),
     ("config-hash", "name: head-config-", "name: head-config_"),
     ("secret", "secretName: head-database", "secretName: heads-database"),
@@ -42,7 +47,11 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("storage-class", "reclaimPolicy: Retain", "reclaimPolicy: Delete"),
     ("access-mode", "provisioner: efs.csi.aws.com", "provisioner: ebs.csi.aws.com"),
     ("fs-group", "fsGroup:", "fsGroups:"),
-    ("replicas", "  selector:\n    matchLabels:\n      app.kubernetes.io/name: head\n", "  replicas: 3\n  selector:\n    matchLabels:\n      app.kubernetes.io/name: head\n"),
+    (
+        "replicas",
+        "  selector:\n    matchLabels:\n      app.kubernetes.io/name: head\n",
+        "  replicas: 3\n  selector:\n    matchLabels:\n      app.kubernetes.io/name: head\n",
+    ),
     ("autoscaler", "name: cpu\n", "name: memory\n"),
     ("scale-target", "scaleTargetRef:", "scaleTarget:"),
     ("keda-trigger", "ignoreNullValues: \"false\"", "ignoreNullValues: \"true\""),
@@ -72,10 +81,8 @@ const OTHERS: &[&str] = &["secret-in-git", "database-url", "deploy-script"];
 
 #[test]
 fn each_change_is_found_by_its_rule() {
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
-    let rendered = render(&deploy.join("overlays/production")).unwrap_or_else(|error| panic!("{error}"));
-    let secrets = Secrets::read(&deploy.join("secrets.yaml")).unwrap();
-    let flows = Flows::read(&deploy.join("flows.yaml")).unwrap();
+    let rendered = deploy::rendered(&deploy::folder().join("overlays/production"));
+    let (secrets, flows) = (deploy::secrets(), deploy::flows());
     let mut lost = Vec::new();
     for (rule, from, to) in CHANGES {
         if !rendered.contains(from) {
@@ -93,7 +100,8 @@ fn each_change_is_found_by_its_rule() {
 
 #[test]
 fn each_rule_has_a_change() {
-    let changed: BTreeSet<_> = CHANGES.iter().map(|(rule, _, _)| *rule).chain(OTHERS.iter().copied()).collect();
+    let changed: BTreeSet<_> =
+        CHANGES.iter().map(|(rule, _, _)| *rule).chain(OTHERS.iter().copied()).collect();
     let all: BTreeSet<_> = ALL.iter().map(|rule| rule.id).collect();
     assert_eq!(changed, all);
 }

@@ -19,7 +19,8 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn findings_end_it_with_one() {
-    let output = lint(&["--folder", "tests/first-draft", "--tables", "tests"]).output().unwrap();
+    let output =
+        lint(&["--folder", "tests/first-draft", "--tables", "tests/first-draft-tables"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let expected = "storage.yaml/StorageClass fast-ssd: storage-class: its volumes can not grow: set allowVolumeExpansion: true";
     assert!(text(&output.stdout).lines().any(|line| line == expected), "{}", text(&output.stdout));

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use vlinders_manifest_lint::{Flows, Input, Secrets, Set, check, render};
+use vlinders_manifest_lint::{Input, Set, check, external_secrets};
+
+use crate::deploy;
 
 /// An overlay with a component that is left to choose.
 const CHOICES: &[(&str, &str)] = &[
@@ -13,28 +15,18 @@ const CHOICES: &[(&str, &str)] = &[
     ("dev-cpu", "external-secrets"),
 ];
 
-fn deploy() -> PathBuf {
-    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")).unwrap()
-}
-
 fn set(name: &str, rendered: &str) -> Set {
-    let deploy = deploy();
     let mut input = Input::stream(name, rendered).unwrap();
     for folder in ["", "scripts", "scripts/lib"] {
-        input = input.with_scripts(&deploy.join(folder)).unwrap();
+        input = input.with_scripts(&deploy::folder().join(folder)).unwrap();
     }
-    let secrets = Secrets::read(&deploy.join("secrets.yaml")).unwrap();
-    Set::new(input, secrets, Some(Flows::read(&deploy.join("flows.yaml")).unwrap()))
-}
-
-fn rendered(overlay: &Path) -> String {
-    render(overlay).unwrap_or_else(|error| panic!("{error}"))
+    Set::new(input, deploy::secrets(), Some(deploy::flows()))
 }
 
 /// What an overlay renders to once an operator has added a component to it.
 fn with_component(overlay: &str, component: &str) -> String {
     let copy = tempfile::tempdir().unwrap();
-    copy_folder(&deploy(), copy.path());
+    copy_folder(&deploy::folder(), copy.path());
     let folder = copy.path().join("overlays").join(overlay);
     let file = folder.join("kustomization.yaml");
     let line = format!("  - ../../components/{component}");
@@ -46,7 +38,7 @@ fn with_component(overlay: &str, component: &str) -> String {
     };
     fs::write(&file, text).unwrap();
     add_model(copy.path(), component);
-    rendered(&folder)
+    deploy::rendered(&folder)
 }
 
 /// The entry of models.yaml that a component shows in its comments.
@@ -73,7 +65,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 fn overlays() -> Vec<String> {
-    let entries = fs::read_dir(deploy().join("overlays")).unwrap();
+    let entries = fs::read_dir(deploy::folder().join("overlays")).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
@@ -83,7 +75,7 @@ fn overlays() -> Vec<String> {
 /// Every set that somebody may apply.
 fn all() -> Vec<(String, String)> {
     let plain = overlays().into_iter().map(|name| {
-        let text = rendered(&deploy().join("overlays").join(&name));
+        let text = deploy::rendered(&deploy::folder().join("overlays").join(&name));
         (name, text)
     });
     let chosen = CHOICES.iter().map(|(overlay, component)| {
@@ -96,15 +88,16 @@ fn all() -> Vec<(String, String)> {
 fn nothing_is_found() {
     let mut lines = Vec::new();
     for (name, text) in all() {
-        lines.extend(check(&set(&name, &text)).iter().map(ToString::to_string));
+        lines.extend(check(&set(&name, &text)).iter().map(|finding| format!("{name}: {finding}")));
     }
     assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
 }
 
 #[test]
 fn every_component_is_looked_at() {
-    let production = fs::read_to_string(deploy().join("overlays/production/kustomization.yaml")).unwrap();
-    for entry in fs::read_dir(deploy().join("components")).unwrap() {
+    let production =
+        fs::read_to_string(deploy::folder().join("overlays/production/kustomization.yaml")).unwrap();
+    for entry in fs::read_dir(deploy::folder().join("components")).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
         let part_of_production = production.contains(&format!("\n  - ../../components/{name}\n"));
         let chosen = CHOICES.iter().any(|(_, component)| *component == name);
@@ -115,9 +108,7 @@ fn every_component_is_looked_at() {
 #[test]
 fn every_secret_of_the_table_is_used_somewhere() {
     let rendered: Vec<_> = all().into_iter().map(|(_, text)| text).collect();
-    for entry in
-        Secrets::read(&deploy().join("secrets.yaml")).unwrap().secrets.iter().filter(|entry| !entry.unused)
-    {
+    for entry in deploy::secrets().secrets.iter().filter(|entry| !entry.unused) {
         let uses = [format!("secretName: {}\n", entry.name), format!("name: {}\n", entry.name)];
         let used = rendered.iter().any(|text| uses.iter().any(|use_| text.contains(use_.as_str())));
         assert!(used, "nobody uses {}/{}", entry.namespace, entry.name);
@@ -126,7 +117,7 @@ fn every_secret_of_the_table_is_used_somewhere() {
 
 #[test]
 fn every_party_has_flows() {
-    let flows = Flows::read(&deploy().join("flows.yaml")).unwrap();
+    let flows = deploy::flows();
     let named: BTreeSet<_> = flows.flows.iter().flat_map(|flow| [&flow.from, &flow.to]).collect();
     let silent: Vec<_> = flows.parties.keys().filter(|party| !named.contains(party)).collect();
     assert!(silent.is_empty(), "{silent:?} talk to nobody");
@@ -136,11 +127,11 @@ fn every_party_has_flows() {
 fn external_secrets_make_what_is_declared() {
     let text = with_component("production", "external-secrets");
     let (mut made, mut keys) = (BTreeSet::new(), BTreeSet::new());
-    for (namespace, name, of_secret) in vlinders_manifest_lint::external_secrets(&text).unwrap() {
+    for (namespace, name, of_secret) in external_secrets(&text).unwrap() {
         keys.extend(of_secret.into_iter().map(|key| (namespace.clone(), name.clone(), key)));
         made.insert((namespace, name));
     }
-    let declared = Secrets::read(&deploy().join("secrets.yaml")).unwrap().secrets;
+    let declared = deploy::secrets().secrets;
     // Whoever needs these gives them to make-secrets.sh, or to cert-manager.
     let expected = declared.iter().filter(|entry| !entry.unused && entry.name != "kong-tls");
     let mut missing = Vec::new();

@@ -2,21 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vlinders_manifest_lint::Secrets;
+use crate::deploy;
 
 /// Keys by name of a secret; one name in two namespaces is one folder there.
 type Keys = BTreeMap<String, BTreeSet<String>>;
-
-fn deploy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
-}
-
-fn declared() -> Secrets {
-    Secrets::read(&deploy().join("secrets.yaml")).unwrap()
-}
 
 #[test]
 fn the_script_makes_what_is_declared() {
@@ -28,7 +19,7 @@ fn the_script_makes_what_is_declared() {
         fs::write(given.path().join(name), "x").unwrap();
     }
     let script = Command::new("bash")
-        .arg(deploy().join("scripts/make-secrets.sh"))
+        .arg(deploy::folder().join("scripts/make-secrets.sh"))
         .arg("--dir")
         .arg(made.path())
         .arg("--from")
@@ -44,7 +35,7 @@ fn the_script_makes_what_is_declared() {
         found.insert(entry.file_name().to_string_lossy().into_owned(), keys);
     }
     let mut expected = Keys::new();
-    for entry in declared().secrets {
+    for entry in deploy::secrets().secrets {
         expected.entry(entry.name).or_default().extend(entry.keys);
     }
     assert_eq!(found, expected);
@@ -52,7 +43,7 @@ fn the_script_makes_what_is_declared() {
 
 #[test]
 fn the_script_makes_each_in_its_namespace() {
-    let text = fs::read_to_string(deploy().join("scripts/make-secrets.sh")).unwrap();
+    let text = fs::read_to_string(deploy::folder().join("scripts/make-secrets.sh")).unwrap();
     let mut made = BTreeSet::new();
     for line in text.lines() {
         let mut words = line.split_whitespace().skip_while(|word| *word != "make");
@@ -63,6 +54,6 @@ fn the_script_makes_each_in_its_namespace() {
         }
     }
     let expected: BTreeSet<_> =
-        declared().secrets.into_iter().map(|entry| (entry.namespace, entry.name)).collect();
+        deploy::secrets().secrets.into_iter().map(|entry| (entry.namespace, entry.name)).collect();
     assert_eq!(made, expected);
 }

@@ -191,7 +191,7 @@ const DEFECTS: &[(u8, &str, &str)] = &[
 fn findings() -> Vec<Finding> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let input = Input::folder(&here.join("first-draft")).unwrap();
-    let flows = Flows::read(&here.join("first-draft-flows.yaml")).unwrap();
+    let flows = Flows::read(&here.join("first-draft-tables/flows.yaml")).unwrap();
     check(&Set::new(input, Secrets::default(), Some(flows)))
 }
 
