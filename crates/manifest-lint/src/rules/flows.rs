@@ -17,6 +17,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const FILE: &str = "flows.yaml";
+/// Every pod that is not of the set: what is said of it need not be said of each of them.
+const OTHER_PODS: &str = "others";
 /// Networks that pods get addresses of.
 const OURS: u8 = 0;
 const OTHERS: u8 = 1;
@@ -42,7 +44,7 @@ fn check(set: &Set, report: &mut Report) {
         return;
     };
     for flow in &table.flows {
-        for party in [&flow.from, &flow.to].into_iter().filter(|party| !table.parties.contains_key(*party)) {
+        for party in [&flow.from, &flow.to].into_iter().filter(|party| !is_known(table, party)) {
             report.in_file(FILE, party, "a flow names it, and it is no party", "correct the name, or add it");
         }
     }
@@ -76,6 +78,10 @@ fn check(set: &Set, report: &mut Report) {
     }
 }
 
+fn is_known(table: &Flows, party: &str) -> bool {
+    party == OTHER_PODS || table.parties.contains_key(party)
+}
+
 /// Everybody that a policy may mean.
 pub(super) fn endpoints(set: &Set) -> Vec<Endpoint> {
     ends(set).into_iter().map(|end| end.endpoint).collect()
@@ -106,7 +112,7 @@ fn ends(set: &Set) -> Vec<End<'_>> {
             addresses => addresses.to_vec(),
         };
         outside.extend(addresses.into_iter().map(|ip| End {
-            parties: vec![name.as_str()],
+            parties: of_others(name, party),
             endpoint: of_party(set, name, party, ip),
             ours: false,
         }));
@@ -134,6 +140,10 @@ fn of_pod(set: &Set, pod: &Workload<'_>, idx: usize) -> Endpoint {
             ports: pod.ports(),
         }),
     }
+}
+
+fn of_others<'a>(name: &'a str, party: &Party) -> Vec<&'a str> {
+    if party.namespace.is_some() { vec![name, OTHER_PODS] } else { vec![name] }
 }
 
 fn of_party(set: &Set, name: &str, party: &Party, ip: IpAddr) -> Endpoint {
@@ -288,6 +298,20 @@ flows:
         assert_eq!(
             found_in(&RULE, &set_with(&(pod + DENY + &open), "", &table)),
             ["dns → d: allowed and not declared: 8000/TCP"]
+        );
+    }
+
+    #[test]
+    fn all_pods_of_others_may_be_named_at_once() {
+        let table = TABLE.replace("parties:", "parties:\n  dns: {namespace: kube-system}")
+            + "- {from: dns, to: internet, ports: [9]}\n- {from: others, to: server, ports: [8000]}";
+        let pod = deployment("containers:\n- {name: c, ports: [{name: http, containerPort: 8000}]}");
+        let open = ALLOW
+            .replace(", from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}], egress", "}], egress");
+        assert_eq!(found_in(&RULE, &set_with(&(pod.clone() + DENY + &open), "", &table)), [""; 0]);
+        assert_eq!(
+            found_in(&RULE, &set_with(&(pod + DENY + ALLOW), "", &table)),
+            ["dns → d: declared, but 8000/TCP is not let in"]
         );
     }
 
