@@ -34,5 +34,7 @@ COPY --from=build /out/vlinders /usr/local/bin/vlinders
 USER 65532:65532
 WORKDIR /etc/vlinders
 EXPOSE 8000
+# Where nothing else asks: Kubernetes does so by its own probes. Loading takes minutes.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=15m --retries=6 CMD ["/usr/local/bin/vlinders", "health"]
 ENTRYPOINT ["/usr/local/bin/vlinders"]
 CMD ["serve"]

@@ -45,6 +45,8 @@ def test_the_image_is_the_program_alone(root, file):
     # A number: Kubernetes can not tell whether a name is root.
     assert "USER 65532:65532" in instructions
     assert 'ENTRYPOINT ["/usr/local/bin/vlinders"]' in instructions
+    # There is no shell to ask with.
+    assert any(line.startswith("HEALTHCHECK") and line.endswith('CMD ["/usr/local/bin/vlinders", "health"]') for line in instructions)
     for label in ("title", "description", "licenses"):
         assert any(f"org.opencontainers.image.{label}=" in line for line in instructions), label
 
