@@ -91,8 +91,9 @@ def cluster_port():
     while True:
         with socket.socket() as first:
             first.bind(("127.0.0.1", 0))
-            # Below the ports that systems give to clients, both.
-            port = 20000 + first.getsockname()[1] % 2000
+            # Below the ports that systems give to clients, both; tests that run at the same time have their own hundreds.
+            worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+            port = 20000 + 500 * worker + first.getsockname()[1] % 500
         try:
             for candidate in (port, port + 10000):
                 with socket.socket() as second:

@@ -34,4 +34,8 @@ fi
 # nothing of the caller's surroundings may reach what is tested
 unset KUBECONFIG REDISCLI_AUTH PGPASSWORD PGHOST PGUSER PGDATABASE http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
 cd "$here"
-PATH=$work/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 exec "$work/venv/bin/python" -m pytest -q -p no:cacheprovider "$@"
+export PATH=$work/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# Once, before several tests want it at the same time.
+python -c 'import prometheus_tools; prometheus_tools.programs()'
+# Most tests wait for servers, so files of them share the time; tests of one file share servers.
+exec python -m pytest -q -p no:cacheprovider -n 3 --dist loadfile "$@"

@@ -19,8 +19,8 @@ BODY = b'{"model": "vlinders-demo", "max_tokens": 2, "messages": [{"role": "user
 
 
 def free_base():
-    """The first of ports that are all free: of the programs, and of the buses between Redis servers."""
-    for base in range(21000, 32000, 100):
+    """The first of ports that are all free: of the programs, and of the buses between Redis servers. Above those of redis_nodes."""
+    for base in range(22000, 22700, 50):
         try:
             for port in [*range(base, base + 17), *range(base + 10011, base + 10017)]:
                 with socket.socket() as listener:
