@@ -288,6 +288,11 @@ fn publish(
     record: Option<&Record>,
 ) -> Result<usize, PullError> {
     let staging = target.staging();
+    let moves = files.iter().any(|(_, state)| matches!(state, State::Whole(_)));
+    if let Some(record) = record.filter(|_| moves) {
+        // Whoever is killed below leaves files of two versions, perhaps of the same sizes.
+        record.in_motion().write(&target.record())?;
+    }
     let mut folders = BTreeSet::from([target.folder.clone()]);
     for (file, _) in files.iter().filter(|(_, state)| matches!(state, State::Whole(_))) {
         let (from, to) = (whole_path(&staging, file), target.folder.join(file.path.as_str()));

@@ -41,6 +41,13 @@ impl Record {
         Self { format: FORMAT, source, revision, selection, files }
     }
 
+    /// The record of a folder whose files are being replaced: which there were, and that none is known to be what it was.
+    pub(crate) fn in_motion(&self) -> Self {
+        let files =
+            self.files.iter().map(|file| RecordedFile { id: String::new(), ..file.clone() }).collect();
+        Self::new(self.source.clone(), String::new(), self.selection.clone(), files)
+    }
+
     /// `None` when there is none that we understand: then files are hashed to find out.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let record: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;

@@ -117,6 +117,7 @@ async fn a_server_without_ranges_is_read_from_the_beginning() {
     let place = Place::new();
     place.pull(&source).await.unwrap();
     assert_whole(&place);
+    assert_eq!(server.gets(WEIGHTS).len(), 2, "what came before was not kept");
     assert!(
         place.told.all().contains("Lost { path: \"model.safetensors\", bytes: 2000000"),
         "{}",

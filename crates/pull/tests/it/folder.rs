@@ -99,6 +99,35 @@ async fn a_run_that_was_killed_among_the_last_steps_is_finished_without_fetching
     assert_eq!(again - fetched, 1 + (6 - whole.len()), "the listing, and what was not whole before");
 }
 
+/// Files of both versions have the same sizes, so that sizes tell nothing.
+#[tokio::test]
+async fn a_replacement_that_breaks_off_half_way_is_not_taken_for_the_old_version() {
+    let server = Server::start().await;
+    let place = Place::new();
+    let serve = |version: &'static [u8]| {
+        let files = ["config.json", "model.safetensors", "tokenizer.json"].map(|name| (name, version));
+        files.iter().for_each(|(name, content)| server.put(&format!("/m/{name}"), *content));
+        server.put("/m/SHA256SUMS", sums(files));
+    };
+    let source = format!("{}/m/", server.url);
+    serve(b"one");
+    place.pull(&source).await.unwrap();
+    serve(b"two");
+    // The last file can not be moved to its place.
+    std::fs::remove_file(place.folder().join("tokenizer.json")).unwrap();
+    std::fs::create_dir_all(place.folder().join("tokenizer.json/x")).unwrap();
+    let error = place.pull(&source).await.unwrap_err();
+    assert!(matches!(error, PullError::Io { .. }), "{error}");
+    assert_eq!(place.read("config.json"), b"two");
+    std::fs::remove_dir_all(place.folder().join("tokenizer.json")).unwrap();
+    serve(b"one");
+    place.pull(&source).await.unwrap();
+    for name in place.visible() {
+        assert_eq!(place.read(&name), b"one", "{name}");
+    }
+    assert_eq!(place.visible().len(), 3);
+}
+
 #[tokio::test]
 async fn verifying_finds_a_changed_byte_and_fetches_that_file_alone() {
     let (server, source) = demo().await;
