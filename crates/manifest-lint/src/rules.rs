@@ -26,6 +26,7 @@ mod model;
 mod namespace;
 mod orphan;
 mod pod_security;
+mod pod_template;
 mod policy;
 mod priority_class;
 mod probes;
@@ -80,6 +81,7 @@ pub const ALL: &[Rule] = &[
     rbac::RULE,
     orphan::RULE,
     // === pods ===
+    pod_template::RULE,
     resources::RULE,
     probes::RULE,
     pod_security::RULE,

@@ -12,8 +12,8 @@ pub(super) const RULE: Rule = Rule {
 
 /// The oldest version that has what we configure.
 const OLDEST: &[(&str, [u32; 2], &str)] = &[
-    ("kong", [3, 9], "the free image stopped there, and 3.5 gets no more fixes"),
-    ("prometheus", [2, 53], "the last long-term release of 2.x"),
+    ("kong", [3, 9], "kong.yml is written for 3.9"),
+    ("prometheus", [2, 53], "older ones get no more fixes"),
 ];
 
 fn check(set: &Set, report: &mut Report) {

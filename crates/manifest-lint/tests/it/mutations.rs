@@ -29,6 +29,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("service", "targetPort: http", "targetPort: web"),
     ("rbac", "- list\n", "- '*'\n"),
     ("orphan", "claimName: models", "claimName: others"),
+    ("pod-template", "name: head-database\n        secret:", "name: heads-database\n        secret:"),
     ("resources", "          requests:\n            cpu:", "          requests:\n            cpus:"),
     ("probes", "readinessProbe:", "readynessProbe:"),
     ("pod-security", "runAsNonRoot: true", "runAsNonRoot: false"),
