@@ -123,7 +123,7 @@ impl KubernetesDiscovery {
         let mut targets: BTreeMap<String, Target> = BTreeMap::new();
         for slice in slices {
             let Some(port) = self.port_of(slice) else { continue };
-            for endpoint in &slice.endpoints {
+            for endpoint in slice.endpoints.iter().flatten() {
                 let stage = stage(endpoint);
                 for address in endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok())
                 {
