@@ -172,6 +172,8 @@ smoke() {
     local name=$host
     [ -n "$name" ] || name=$(openssl x509 -in "$work/tls.crt" -noout -ext subjectAltName | sed -n 's/.*DNS:\([^,]*\).*/\1/p' | head -n 1)
     [ -n "$name" ] || die "the certificate of the gateway names no host; give --host NAME"
+    # Before somebody reads it.
+    : > "$work/forward"
     cluster -n $platform port-forward service/kong-gateway :443 > "$work/forward" 2>&1 &
     forward=$!
     local port='' tries

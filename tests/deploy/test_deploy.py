@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 
 import pytest
 from recorder import Recorder
@@ -112,8 +113,6 @@ def test_a_real_overlay_leaves_no_object_without_a_stage(root, deployer):
         cluster() {{ kubectl "$@"; }}
         for overlay in production dev-cpu; do rm -rf "$work/set"; render $overlay; cat "$set/index"; echo "models: $(model_names | tr '\\n' ' ')"; done
         rm -rf "$work" """
-    import subprocess
-
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
