@@ -54,7 +54,8 @@ impl Folder {
         let ask = Ask { method: Method::HEAD, ..self.ask(&file.path) };
         if let Ok(response) = http.send(&ask).await {
             let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-            file.size = length.and_then(|length| length.parse().ok());
+            // A nought is what some servers say instead of nothing.
+            file.size = length.and_then(|length| length.parse().ok()).filter(|size| *size > 0);
         }
         file
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use vlinders_edge::Shutdown;
 use vlinders_pull::{BucketOptions, Credentials, HubOptions, PullOptions, Puller, Retry, Secret, Source};
 
 use self::shown::Shown;
@@ -30,10 +31,27 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    let outcome = runtime.block_on(async {
+        // As the first process of a container it would not end by a signal otherwise.
+        let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
+        tokio::select! {
+            code = pull_all(&puller, &models) => Ok(code),
+            cause = shutdown.requested() => {
+                eprintln!("stopped by {}; what was fetched is kept, and the next run goes on there", cause.as_str());
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    });
+    // A file that is being hashed is nothing to wait for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn pull_all(puller: &Puller, models: &[FetchedModel]) -> ExitCode {
     let mut failed = Vec::new();
-    for model in &models {
+    for model in models {
         let shown = Shown::new(&model.name);
-        let outcome = runtime.block_on(puller.pull(&model.source, &model.target, &shown));
+        let outcome = puller.pull(&model.source, &model.target, &shown).await;
         drop(shown);
         match outcome {
             Ok(report) => {
@@ -52,10 +70,10 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if failed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     eprintln!("{} of {} models are not there: {}", failed.len(), models.len(), failed.join(", "));
-    Ok(ExitCode::FAILURE)
+    ExitCode::FAILURE
 }
 
 fn models(args: &PullArgs) -> anyhow::Result<Vec<FetchedModel>> {

@@ -184,6 +184,24 @@ fn a_loader_that_is_killed_in_the_middle_leaves_nothing_half_and_the_next_one_go
     assert!(checked.status.success(), "{out}{err}");
 }
 
+/// As Kubernetes ends a loader.
+#[test]
+fn a_signal_stops_it_and_says_that_nothing_is_lost() {
+    let server = Folder::start();
+    let folder = with_source(&server.url);
+    let log = folder.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    let mut first = Killed(pull(folder.path()).stderr(file).stdout(Stdio::null()).spawn().unwrap());
+    wait_until("nothing was begun", || begun(folder.path()) >= 2 << 20);
+    let pid = first.0.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    assert_eq!(first.0.wait().unwrap().code(), Some(1));
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert!(told.contains("stopped by SIGTERM; what was fetched is kept"), "{told}");
+    assert!(begun(folder.path()) >= 2 << 20);
+    assert!(output(&mut pull(folder.path())).0.status.success());
+}
+
 #[test]
 fn two_loaders_on_one_volume_wait_for_each_other() {
     let server = Folder::start();

@@ -125,6 +125,18 @@ async fn a_server_without_ranges_is_read_from_the_beginning() {
     );
 }
 
+#[tokio::test]
+async fn a_server_that_tells_no_sizes_is_read_to_the_end_and_resumed_all_the_same() {
+    let (server, source) = demo().await;
+    server.site().heads_are_empty = true;
+    server.fail(WEIGHTS, [Fault::CutAfter(2_000_000)]);
+    let place = Place::new();
+    place.pull(&source).await.unwrap();
+    assert_whole(&place);
+    assert_eq!(server.gets(WEIGHTS)[1].header(header::RANGE), Some("bytes=2000000-"));
+    assert_eq!(place.pull(&source).await.unwrap().fetched, 0);
+}
+
 /// Bytes of an earlier run that are not a beginning of the file: too many, or of something else.
 #[tokio::test]
 async fn what_an_earlier_run_left_is_not_believed() {

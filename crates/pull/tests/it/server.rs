@@ -46,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) headers: Vec<(String, &'static str, String)>,
     /// Where to go instead, by path.
     pub(crate) redirects: BTreeMap<String, String>,
+    /// HEAD says that every file is empty.
+    pub(crate) heads_are_empty: bool,
     /// Bearer token that is asked for.
     pub(crate) token: Option<String>,
     /// Objects of a bucket are listed and requests have to be signed.
@@ -139,6 +141,9 @@ async fn answer(State(site): State<Arc<Mutex<Site>>>, request: Request) -> Respo
     let more = site.headers.iter().filter(|(path, ..)| *path == seen.path);
     let more: Vec<_> = more.map(|(_, name, value)| (*name, value.clone())).collect();
     let mut response = part(&seen, content, fault);
+    if site.heads_are_empty && seen.method == Method::HEAD {
+        response = [(header::CONTENT_LENGTH, "0")].into_response();
+    }
     for (name, value) in more {
         response.headers_mut().insert(name, value.parse().unwrap());
     }
