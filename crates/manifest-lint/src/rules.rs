@@ -1,6 +1,7 @@
 //! The rules, each in a file of its own, and the list of them.
 
 mod access_mode;
+mod address;
 mod autoscaler;
 mod claim;
 mod config_hash;
@@ -78,6 +79,7 @@ pub const ALL: &[Rule] = &[
     image_pull_secret::RULE,
     priority_class::RULE,
     service::RULE,
+    address::RULE,
     rbac::RULE,
     orphan::RULE,
     // === pods ===
