@@ -114,7 +114,8 @@ fn a_config_that_is_wrong_is_refused_by_name() {
     assert_eq!(
         with(&set("architectures", json!(["MambaForCausalLM"]))),
         "config.json: the architecture [\"MambaForCausalLM\"] is not supported; supported are \
-         LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM"
+         LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, \
+         Qwen3MoeForCausalLM"
     );
     let without =
         |field: &'static str| move |config: &mut Value| drop(config.as_object_mut().unwrap().remove(field));
