@@ -141,7 +141,8 @@ def test_a_real_overlay_leaves_no_object_without_a_stage(root, deployer):
     ("get apiservice", {"out": "False"}, "metrics-server"),
     ("get storageclass", {"out": "gp2 true\n"}, "storage class fast-ssd"),
     ("get csidriver", {"status": 1}, "efs.csi.aws.com"),
-    ("get nodes -o custom-columns=G", {"out": "<none>\n2\n2\n"}, "models need 4, 4 of them on one node; nodes have 4, at most 2 on one"),
+    ("get nodes -o custom-columns=G", {"out": "<none>\n2\n2\n"}, "models need 8, 4 of them on one node; nodes have 4, at most 2 on one"),
+    ("get nodes -o custom-columns=G", {"out": "<none>\n4\n"}, "nodes have 4, at most 4 on one"),
 ])
 def test_what_a_cluster_lacks_is_said_before_anything_is_changed(deployer, when, answer, complaint):
     deployer.rule(when, **answer)

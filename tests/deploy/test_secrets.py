@@ -174,6 +174,9 @@ def test_none_is_shown(maker, given):
         secrets_then = maker.made("--rotate", name, "--from", given)
         for value in values(secrets) + values(secrets_then):
             assert not maker.shows(value), name
+        # Nor as Kubernetes writes them down.
+        for value in (value for keys in secrets_then.values() for key, value in keys.items() if key not in ("user", "jwt.pem")):
+            assert not maker.shows(base64.b64encode(value.encode()).decode()), name
     assert len(values(secrets)) > 20
     assert not list(maker.folder.parent.glob("**/vlinders.*"))
 
