@@ -8,6 +8,7 @@ import stat
 import subprocess
 
 import pytest
+import yaml
 from recorder import Recorder
 
 # What the manifests mount: namespace, secret, keys.
@@ -164,6 +165,12 @@ def test_what_was_given_is_put_where_it_is_used(maker, given):
     assert secrets["vlinders-platform billing"] == {"secret-key": GIVEN["stripe-secret-key"], "webhook-secret": GIVEN["stripe-webhook-secret"]}
     assert secrets["vlinders-platform kong-tls"] == {"tls.crt": GIVEN["tls.crt"], "tls.key": GIVEN["tls.key"]}
     assert maker.objects()["secret vlinders-platform kong-tls"]["type"] == "kubernetes.io/tls"
+
+
+def test_the_list_of_secrets_is_what_is_made(root, maker, given):
+    """deploy/secrets.yaml, against which the manifests are held."""
+    listed = {f"{entry['namespace']} {entry['name']}": sorted(entry["keys"]) for entry in yaml.safe_load((root / "deploy" / "secrets.yaml").read_text())["secrets"]}
+    assert {name: sorted(keys) for name, keys in maker.made("--from", given).items()} == listed
 
 
 def test_none_is_shown(maker, given):
