@@ -140,6 +140,7 @@ configure() {
     for number in 0 1 2 3 4 5; do
         sed -i.cluster "s#@redis-$number\..*#@$host:${redis_ports[number]}#" "$mounted/head-redis/url"
     done
+    rm "$mounted"/*/*.cluster
     place "$deploy/base/config/head.yaml" "$state/config/head.yaml"
     place "$deploy/base/config/server.yaml" "$state/config/server.yaml"
     place "$deploy/overlays/dev-cpu/models.yaml" "$state/config/models.yaml"

@@ -73,7 +73,7 @@ undo() {
             there)
                 ! [[ $kind =~ ^(Deployment|StatefulSet|DaemonSet)$ ]] || changed+=("$kind $namespace $name $revision") ;;
         esac
-    done < <(grep -v '^#' "$1" | tac)
+    done < <(grep -v '^#' "$1" | sed '1!G;h;$!d')
 
     local line
     for line in "${changed[@]}"; do
