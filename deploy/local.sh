@@ -43,6 +43,8 @@ find_programs() {
         done
     fi
     [ -x "$vlinders" ] || die "there is no ${vlinders:-vlinders yet}; build it: cargo build --release"
+    # Processes have folders of their own.
+    vlinders=$(realpath "$vlinders")
     # Debian keeps them off the PATH.
     postgres_bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
     [ -x "$postgres_bin/initdb" ] || postgres_bin=$(dirname "$(realpath "$(command -v initdb || echo none)")")
@@ -57,14 +59,18 @@ as_postgres() {
 
 # === processes: each has a file with its id and when it was born, and a log ===
 
-# An id alone may be another's by now.
+# An id alone may be another's by now. Nothing of a process that is gone.
 born() {
-    if [ -r "/proc/$1/stat" ]; then sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 20; else ps -o lstart= -p "$1"; fi
+    if [ -d /proc/self ]; then sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d ' ' -f 20; else ps -o lstart= -p "$1"; fi
 }
 
 pid_of() { head -n 1 "$state/run/$1.pid"; }
 
-runs() { [ -s "$state/run/$1.pid" ] && [ "$(born "$(pid_of "$1")" 2> /dev/null)" = "$(tail -n 1 "$state/run/$1.pid")" ]; }
+runs() {
+    local since
+    [ -s "$state/run/$1.pid" ] && since=$(born "$(pid_of "$1")" 2> /dev/null) &&
+        [ -n "$since" ] && [ "$since" = "$(tail -n 1 "$state/run/$1.pid")" ]
+}
 
 # start NAME PORT PROGRAM…
 start() {
@@ -80,7 +86,8 @@ start() {
         cd "$state"
         exec "$@" < /dev/null > "$state/log/$name.log" 2>&1
     ) &
-    printf '%s\n%s\n' $! "$(born $!)" > "$state/run/$name.pid"
+    # It may have ended already.
+    printf '%s\n%s\n' $! "$(born $! || true)" > "$state/run/$name.pid"
 }
 
 is_open() { (exec 3<> "/dev/tcp/$host/$1") 2> /dev/null; }

@@ -66,7 +66,7 @@ check_crd() {
 
 # Parts that the overlay uses and the cluster may lack.
 check_parts() {
-    ! has_kind ScaledObject || check_crd scaledobjects.keda.sh KEDA "install KEDA 2.13 or newer into the namespace keda, or take the component autoscaling-keda out of the overlay"
+    ! has_kind ScaledObject || check_crd scaledobjects.keda.sh KEDA "install KEDA 2.17 or newer into the namespace keda, or take the component autoscaling-keda out of the overlay"
     ! has_kind Certificate || check_crd certificates.cert-manager.io cert-manager "install cert-manager, or take the component tls-cert-manager out and give tls.crt and tls.key"
     ! has_kind LeaderWorkerSet || check_crd leaderworkersets.leaderworkerset.x-k8s.io LeaderWorkerSet "install LeaderWorkerSet, which a model of several nodes needs"
     ! has_kind ExternalSecret || check_crd externalsecrets.external-secrets.io external-secrets "install the External Secrets Operator, or take the component external-secrets out: deploy.sh then makes the secrets"
