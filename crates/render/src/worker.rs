@@ -12,8 +12,10 @@ pub struct Worker {
     pub gpus: usize,
     /// Whether its files are in the models volume; else they are in the binary.
     pub has_files: bool,
-    /// Pods that share the model; more than one are a group, each with a rank of its own.
+    /// Pods that share the model; more than one are a group.
     pub nodes: usize,
+    /// Ranks of the model in one pod.
+    pub ranks: usize,
     /// How many there are of it.
     pub replicas: Replicas,
     /// Sequences that a replica computes together.

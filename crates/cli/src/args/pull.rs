@@ -111,8 +111,8 @@ pub(crate) struct PullArgs {
 /// Where the name of a bucket stands in addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BucketStyle {
-    /// https://HOST/BUCKET/KEY
+    /// In the path: HOST/BUCKET/KEY
     Path,
-    /// https://BUCKET.HOST/KEY
+    /// In the host: BUCKET.HOST/KEY
     Host,
 }

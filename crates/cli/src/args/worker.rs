@@ -14,6 +14,10 @@ Examples:
   vlinders worker --model llama-3-70b --rank 0 --ranks 2 --leader node-a:7000
   vlinders worker --model llama-3-70b --rank 1 --ranks 2 --leader node-a:7000
 
+  The same where each host has eight GPUs, and so eight ranks:
+  vlinders worker --model llama-3-405b --process 0 --ranks-here 8 --ranks 16 --leader node-a:7000
+  vlinders worker --model llama-3-405b --process 1 --ranks-here 8 --ranks 16 --leader node-a:7000
+
 All ranks need the same models.yaml, the same files of the model, and the same group secret. They live and die together:
 when one ends, is stopped or cut off, all end with status 1, and whoever supervises them starts them again.
 What ranks send each other is authenticated by the secret when they connect, but not encrypted: give them a network of their own.";
@@ -38,27 +42,35 @@ pub(crate) struct WorkerArgs {
 #[command(next_help_heading = "Group of processes")]
 pub(crate) struct GroupArgs {
     /// Which rank this process is, from 0; rank 0 answers requests
-    #[arg(long, value_name = "R", env = "VLINDERS_RANK", requires_all = ["ranks", "leader"])]
+    #[arg(long, value_name = "R", env = "VLINDERS_RANK", requires_all = ["ranks", "leader"], group = "place")]
     pub(crate) rank: Option<usize>,
 
-    /// How many processes share the model
-    #[arg(long, value_name = "N", env = "VLINDERS_RANKS", requires_all = ["rank", "leader"])]
+    /// Which process this is, from 0, instead of --rank: its ranks follow those of the processes before it
+    #[arg(long, value_name = "P", env = "VLINDERS_PROCESS", requires_all = ["ranks", "leader"], group = "place")]
+    pub(crate) process: Option<usize>,
+
+    /// How many ranks this process is, with --process: one for each of its GPUs [default: 1]
+    #[arg(long, value_name = "N", env = "VLINDERS_RANKS_HERE", requires = "process")]
+    pub(crate) ranks_here: Option<usize>,
+
+    /// How many ranks share the model
+    #[arg(long, value_name = "N", env = "VLINDERS_RANKS", requires_all = ["place", "leader"])]
     pub(crate) ranks: Option<usize>,
 
     /// Where rank 0 waits for the others
-    #[arg(long, value_name = "HOST:PORT", env = "VLINDERS_LEADER", requires_all = ["rank", "ranks"])]
+    #[arg(long, value_name = "HOST:PORT", env = "VLINDERS_LEADER", requires_all = ["place", "ranks"])]
     pub(crate) leader: Option<String>,
 
     /// File with what all ranks of the group know, and nobody else; without it, and without VLINDERS_GROUP_SECRET, whoever
     /// reaches a rank may join
-    #[arg(long, value_name = "FILE", env = "VLINDERS_GROUP_SECRET_FILE", requires = "rank")]
+    #[arg(long, value_name = "FILE", env = "VLINDERS_GROUP_SECRET_FILE", requires = "place")]
     pub(crate) group_secret_file: Option<PathBuf>,
 
     /// How long ranks wait for each other to be started [default: 10m]
-    #[arg(long, value_name = "TIME", env = "VLINDERS_JOIN_TIMEOUT", value_parser = parse_duration, requires = "rank")]
+    #[arg(long, value_name = "TIME", env = "VLINDERS_JOIN_TIMEOUT", value_parser = parse_duration, requires = "place")]
     pub(crate) join_timeout: Option<Duration>,
 
     /// How long a rank may give no sign of life before all end [default: 10s]
-    #[arg(long, value_name = "TIME", env = "VLINDERS_RANK_TIMEOUT", value_parser = parse_duration, requires = "rank")]
+    #[arg(long, value_name = "TIME", env = "VLINDERS_RANK_TIMEOUT", value_parser = parse_duration, requires = "place")]
     pub(crate) rank_timeout: Option<Duration>,
 }

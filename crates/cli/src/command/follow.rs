@@ -22,7 +22,7 @@ use crate::progress::Bar;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Compute until the first rank ends.
-pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<ExitCode> {
+pub(super) fn run(resolved: &Resolved, ranks: Vec<GroupOptions>) -> anyhow::Result<ExitCode> {
     logging::start(&resolved.server.log)?;
     tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -32,12 +32,12 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
     runtime.block_on(async {
         let mut shutdown = Shutdown::listen().context("cannot listen for signals")?;
         let (sender, ended) = oneshot::channel();
-        let (resolved_here, group) = (resolved.clone(), group.clone());
+        let resolved_here = resolved.clone();
         let joined = Arc::new(OnceLock::new());
         let ready = Arc::clone(&joined);
         let work = move || {
             // Nobody listens any more when this process ends by a signal.
-            let _ = sender.send(compute(&resolved_here, &group, &ready));
+            let _ = sender.send(compute(&resolved_here, &ranks, &ready));
         };
         thread::Builder::new().name("rank".to_owned()).spawn(work).context("cannot start a thread")?;
         let ended = async { ended.await.context("the thread of this rank died")? };
@@ -63,15 +63,18 @@ pub(super) fn run(resolved: &Resolved, group: &GroupOptions) -> anyhow::Result<E
     })
 }
 
-fn compute(resolved: &Resolved, group: &GroupOptions, joined: &OnceLock<Watcher>) -> anyhow::Result<()> {
+fn compute(resolved: &Resolved, ranks: &[GroupOptions], joined: &OnceLock<Watcher>) -> anyhow::Result<()> {
     threads::start(resolved);
     let model = resolved.models.first().context("there is no model")?;
-    let context = || format!("model '{}', rank {}", model.name, group.rank);
+    let (first, others) = ranks.split_first().context("there is no rank")?;
+    let context = || format!("model '{}', rank {}", model.name, first.rank);
     let files = model.files().with_context(context)?;
-    let group = member::join(group)?;
+    let options = model.load_options(1.0);
+    let others = member::start_others(others, &files, &options)?;
+    let group = member::join(first)?;
     let watcher = group.watcher();
     let shown = Shown(Bar::new());
-    let member = load_member(&files, &model.load_options(1.0), group, &shown).with_context(context)?;
+    let member = load_member(&files, &options, group, &shown).with_context(context)?;
     drop(shown);
     let Member::Follower(follower) = member else {
         return Err(anyhow!("rank 0 can not follow itself"));
@@ -79,7 +82,11 @@ fn compute(resolved: &Resolved, group: &GroupOptions, joined: &OnceLock<Watcher>
     joined.get_or_init(|| watcher);
     tracing::info!(model = model.name, "ready: computing what rank 0 sends");
     follower.run().with_context(context)?;
-    tracing::info!("rank 0 has ended, and this rank with it");
+    for other in others {
+        // It has told of its end.
+        let _ = other.join();
+    }
+    tracing::info!("rank 0 has ended, and this process with it");
     Ok(())
 }
 

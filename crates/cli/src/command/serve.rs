@@ -23,11 +23,11 @@ use crate::{descriptors, logging};
 
 /// Serve every enabled model.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    serve(config::resolve(&args.model, &args.server, &args.compute, Path::new(""))?, None)
+    serve(config::resolve(&args.model, &args.server, &args.compute, Path::new(""))?, Vec::new())
 }
 
-/// Serve these models. With `group`, there is one of them, and this process is its first rank.
-pub(super) fn serve(resolved: Resolved, group: Option<GroupOptions>) -> anyhow::Result<ExitCode> {
+/// Serve these models. With `ranks`, there is one of them, and this process is its first rank and those that follow.
+pub(super) fn serve(resolved: Resolved, ranks: Vec<GroupOptions>) -> anyhow::Result<ExitCode> {
     logging::start(&resolved.server.log)?;
     tracing::info!(models = resolved.origin.models, server = resolved.origin.server, "configuration");
     let _telemetry = Telemetry::start("worker", resolved.server.otlp_endpoint.as_deref())?;
@@ -38,7 +38,7 @@ pub(super) fn serve(resolved: Resolved, group: Option<GroupOptions>) -> anyhow::
         let names = resolved.models.iter().map(ModelConfig::names).collect();
         let (server, places) = Server::new(http_config(&resolved.server)?, names, metrics)?;
         tracing::info!(%address, "listening; probes are answered, models are being loaded");
-        let loaded = load::start(resolved, places, group)?;
+        let loaded = load::start(resolved, places, ranks)?;
         let mut outcome = Ok(());
         vlinders_server::serve(listener, server, async {
             outcome = until_stopped(loaded, shutdown, address).await;

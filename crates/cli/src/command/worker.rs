@@ -23,8 +23,9 @@ pub(crate) fn run(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
             names.join(", ")
         );
     };
-    match config::resolve_group(&args.group, model)? {
-        Some(group) if group.rank > 0 => follow::run(&resolved, &group),
-        group => serve::serve(resolved, group),
+    let ranks = config::resolve_group(&args.group, model)?;
+    match ranks.first() {
+        Some(first) if first.rank > 0 => follow::run(&resolved, ranks),
+        _ => serve::serve(resolved, ranks),
     }
 }

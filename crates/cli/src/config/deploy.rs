@@ -167,22 +167,24 @@ impl Resolver<'_> {
         }
         let ranks = self.count(&model.tensor_parallel_size).unwrap_or(1);
         let nodes = self.count(&deploy.nodes).unwrap_or(1);
-        if let (Some(field), true) = (&deploy.nodes, nodes > 1 && ranks != nodes) {
+        if let (Some(field), true) = (&deploy.nodes, !ranks.is_multiple_of(nodes.max(1))) {
             let found = format!("found {nodes}, and tensor_parallel_size is {ranks}");
-            self.report(field, found, "make them equal: each node runs one rank of the model, on one GPU");
+            self.report(
+                field,
+                found,
+                "make that a multiple of it: each node runs as many ranks, on a GPU each",
+            );
         }
         let is_on_gpu = self.is_on_gpu(model, is_builtin);
-        let gpus = match (is_on_gpu, nodes) {
-            (false, _) => 0,
-            (true, 1) => ranks,
-            (true, _) => 1,
-        };
+        let ranks_here = ranks / nodes.max(1);
+        let gpus = if is_on_gpu { ranks_here } else { 0 };
         let shm = self.memory(&deploy.shm).unwrap_or(if gpus > 1 { SHM_OF_RANKS } else { 0 });
         Worker {
             model: model.name.value.clone(),
             gpus,
             has_files: !is_builtin,
             nodes,
+            ranks: ranks_here,
             replicas: self.replicas(deploy),
             max_num_seqs: self
                 .count(&model.max_num_seqs)

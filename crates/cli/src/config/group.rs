@@ -12,26 +12,32 @@ use crate::args::GroupArgs;
 /// Signs of life come five times within it, and a busy machine delays them.
 const LEAST_RANK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The group that this process belongs to; `None` when it computes the model alone.
+/// The ranks of a group that this process is; none when it computes the model alone.
 ///
 /// # Errors
 /// Everything that does not go together, `model` included.
-pub(crate) fn resolve_group(
-    args: &GroupArgs,
-    model: &ModelConfig,
-) -> Result<Option<GroupOptions>, ConfigError> {
-    let (Some(rank), Some(size), Some(leader)) = (args.rank, args.ranks, args.leader.clone()) else {
-        return Ok(None);
-    };
+pub(crate) fn resolve_group(args: &GroupArgs, model: &ModelConfig) -> Result<Vec<GroupOptions>, ConfigError> {
+    let (Some(size), Some(leader)) = (args.ranks, args.leader.clone()) else { return Ok(Vec::new()) };
+    let ranks_here = args.ranks_here.unwrap_or(1);
+    let first = args.rank.or(args.process.map(|process| process.saturating_mul(ranks_here)));
+    let Some(rank) = first else { return Ok(Vec::new()) };
     let default = GroupOptions::new(rank, size, leader);
     let mut problems = Vec::new();
+    if ranks_here == 0 || !size.is_multiple_of(ranks_here) {
+        let remedy = format!("give a number that {size}, the number of all ranks, is a multiple of");
+        problems.push(Problem::option("--ranks-here", format!("found {ranks_here}"), remedy));
+    }
     if size < 2 {
         let remedy = "give 2 or more, or leave out --rank, --ranks and --leader";
         problems.push(Problem::option("--ranks", format!("found {size}"), remedy));
     }
     if rank >= size {
-        let remedy = format!("ranks count from 0: give 0 to {}", size.saturating_sub(1));
-        problems.push(Problem::option("--rank", format!("found {rank}"), remedy));
+        let (option, found, processes) = match args.process {
+            Some(process) => ("--process", process, size / ranks_here.max(1)),
+            None => ("--rank", rank, size),
+        };
+        let remedy = format!("they count from 0: give 0 to {}", processes.saturating_sub(1));
+        problems.push(Problem::option(option, format!("found {found}"), remedy));
     }
     let port = default.leader.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     if port.is_none_or(|port| port == 0) {
@@ -59,12 +65,13 @@ pub(crate) fn resolve_group(
     if !problems.is_empty() {
         return Err(ConfigError(problems));
     }
-    Ok(Some(GroupOptions {
+    let first = GroupOptions {
         secret: secret.map_or_else(GroupSecret::default, GroupSecret::new),
         join_timeout: args.join_timeout.unwrap_or(default.join_timeout),
         silence,
         ..default
-    }))
+    };
+    Ok((rank..rank + ranks_here).map(|rank| GroupOptions { rank, ..first.clone() }).collect())
 }
 
 #[cfg(test)]
@@ -72,7 +79,7 @@ mod tests {
     use super::super::models::ModelPath;
     use super::*;
 
-    fn group(args: &GroupArgs, tensor_parallel_size: Option<usize>) -> Result<Option<GroupOptions>, String> {
+    fn group(args: &GroupArgs, tensor_parallel_size: Option<usize>) -> Result<Vec<GroupOptions>, String> {
         let model = ModelConfig { tensor_parallel_size, ..ModelConfig::new("a", ModelPath::Builtin) };
         resolve_group(args, &model).map_err(|error| error.to_string())
     }
@@ -88,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_process_is_alone_unless_told_otherwise() {
-        assert!(group(&GroupArgs::default(), Some(4)).unwrap().is_none());
+        assert!(group(&GroupArgs::default(), Some(4)).unwrap().is_empty());
     }
 
     #[test]
@@ -101,10 +108,30 @@ mod tests {
             rank_timeout: Some(Duration::from_secs(3)),
             ..args(1, 2, "[::1]:7000")
         };
-        let group = group(&asked, Some(2)).unwrap().unwrap();
+        let [group] = &group(&asked, Some(2)).unwrap()[..] else { panic!("one rank") };
         assert_eq!((group.rank, group.size, group.leader.as_str()), (1, 2, "[::1]:7000"));
         assert_eq!((group.join_timeout.as_secs(), group.silence.as_secs()), (600, 3));
         assert_eq!(format!("{:?}", group.secret), "GroupSecret(..)");
+    }
+
+    #[test]
+    fn a_process_may_be_several_ranks() {
+        let asked = |process, ranks_here, ranks| GroupArgs {
+            rank: None,
+            process: Some(process),
+            ranks_here: Some(ranks_here),
+            ..args(0, ranks, "node-a:7000")
+        };
+        let ranks = |process| {
+            let group = group(&asked(process, 4, 8), Some(8)).unwrap();
+            group.iter().map(|rank| (rank.rank, rank.size)).collect::<Vec<_>>()
+        };
+        assert_eq!(ranks(0), [(0, 8), (1, 8), (2, 8), (3, 8)]);
+        assert_eq!(ranks(1), [(4, 8), (5, 8), (6, 8), (7, 8)]);
+        let error = group(&asked(2, 4, 8), None).unwrap_err();
+        assert!(error.contains("`--process`: found 2") && error.contains("give 0 to 1"), "{error}");
+        assert!(group(&asked(0, 3, 8), None).unwrap_err().contains("`--ranks-here`: found 3"));
+        assert!(group(&asked(0, 0, 8), None).unwrap_err().contains("`--ranks-here`: found 0"));
     }
 
     #[test]

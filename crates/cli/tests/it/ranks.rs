@@ -69,13 +69,15 @@ async fn two_processes_answer_as_one_does() {
     let mut group = Group::start(3, &Net::loopback(), &[]);
     assert!(group.fails().contains("3 does not go with"), "eight heads can not be split among three");
     let mut group = Group::start(2, &Net::loopback(), &exact);
+    let mut several = Group::start_several(2, 4, &Net::loopback(), &exact);
     for question in ["What do caterpillars eat?", "How long does a butterfly live?", "Count to five."] {
         let expected = answer(&alone.url(), question).await;
         assert!(!expected.is_empty());
         assert_eq!(answer(&group.url(), question).await, expected, "two processes");
         assert_eq!(answer(&threads.url(), question).await, expected, "eight threads");
+        assert_eq!(answer(&several.url(), question).await, expected, "four ranks in each of two processes");
     }
-    for group in [&mut alone, &mut threads, &mut group] {
+    for group in [&mut alone, &mut threads, &mut group, &mut several] {
         group.signal_all("TERM");
         assert_eq!(group.wait_all(), vec![Some(0); group.size()], "{}", group.log());
     }
@@ -140,6 +142,16 @@ async fn survives(net: Net, fault: Fault) {
         answer(&group.url(), "What do caterpillars eat?").await,
         "Most caterpillars eat the leaves of their host plant."
     );
+}
+
+#[tokio::test]
+async fn a_process_of_several_ranks_that_is_killed() {
+    let mut group = Group::start_several(2, 2, &Net::loopback(), &["--rank-timeout", "2s"]);
+    let stream = long_stream(&group.url()).await;
+    group.signal(1, "KILL");
+    assert_eq!(group.wait(0), Some(1), "{}", group.log());
+    assert!(stream.await.unwrap().contains("\"error\""), "a running answer ends with an error event");
+    assert_eq!(group.wait(1), None);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ fn worker(model: &str) -> Worker {
         gpus: 1,
         has_files: true,
         nodes: 1,
+        ranks: 1,
         replicas: Replicas { min: 1, max: 10 },
         max_num_seqs: 256,
         cpu: "8".to_owned(),
@@ -93,7 +94,7 @@ fn a_built_in_model_on_the_cpu() {
 
 #[test]
 fn a_model_larger_than_a_node() {
-    let folder = folder(Worker { nodes: 2, ..worker("large") }, Autoscaler::Keda);
+    let folder = folder(Worker { nodes: 2, ranks: 8, gpus: 8, ..worker("large") }, Autoscaler::Keda);
     insta::assert_snapshot!("two_nodes", folder.get("large.yaml").unwrap());
     let scaled = &objects(folder.get("large.scaledobject.yaml").unwrap())["ScaledObject"];
     assert_eq!(scaled["spec"]["scaleTargetRef"]["kind"], "LeaderWorkerSet");

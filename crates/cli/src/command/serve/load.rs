@@ -24,19 +24,19 @@ pub(super) struct Loaded {
 }
 
 /// Begin to load, on a thread of its own that nobody has to wait for. The future gives the outcome: every model is
-/// served, or why one can not be. With `group`, this process is the first rank of the one model.
+/// served, or why one can not be. With `ranks`, this process is these of the one model, the first among them.
 ///
 /// # Errors
 /// The system gives no thread.
 pub(super) fn start(
     resolved: Resolved,
     places: Vec<LoadingModel>,
-    group: Option<GroupOptions>,
+    ranks: Vec<GroupOptions>,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<Loaded>>> {
     let (sender, outcome) = oneshot::channel();
     let work = move || {
         let (tell, end) = oneshot::channel();
-        let loaded = load_all(&resolved, places, group, tell);
+        let loaded = load_all(&resolved, places, ranks, tell);
         let group_end = Box::pin(async {
             match end.await {
                 Ok(end) => end,
@@ -54,12 +54,12 @@ pub(super) fn start(
 fn load_all(
     resolved: &Resolved,
     places: Vec<LoadingModel>,
-    group: Option<GroupOptions>,
+    ranks: Vec<GroupOptions>,
     tell: oneshot::Sender<GroupEnd>,
 ) -> anyhow::Result<()> {
     threads::start(resolved);
     let share = 1.0 / resolved.models.len() as f64;
-    let mut group = group.map(|options| (options, tell));
+    let mut group = (!ranks.is_empty()).then_some((ranks, tell));
     for (model, place) in resolved.models.iter().zip(places) {
         load_one(model, share, place, group.take()).with_context(|| format!("model '{}'", model.name))?;
     }
@@ -70,12 +70,13 @@ fn load_one(
     model: &ModelConfig,
     share: f64,
     place: LoadingModel,
-    group: Option<(GroupOptions, oneshot::Sender<GroupEnd>)>,
+    group: Option<(Vec<GroupOptions>, oneshot::Sender<GroupEnd>)>,
 ) -> anyhow::Result<()> {
     let files = model.files()?;
-    let (group, tell) = group.unzip();
-    let ranks = group.as_ref().map_or(model.tensor_parallel_size.unwrap_or(1), |group| group.size);
-    let weights = start_weights(files.clone(), model.load_options(share), place, group)?;
+    let (here, tell) = group.unzip();
+    let here = here.unwrap_or_default();
+    let ranks = here.first().map_or(model.tensor_parallel_size.unwrap_or(1), |first| first.size);
+    let weights = start_weights(files.clone(), model.load_options(share), place, here)?;
     // What is wrong with the small files is told at once; weights that are still being loaded end with the process.
     let text = model.text(&files)?;
     let (place, loaded) = weights.join().map_err(|_| anyhow!("the thread that loads weights died"))?;
@@ -146,15 +147,15 @@ fn start_weights(
     files: ModelFiles,
     options: LoadOptions,
     place: LoadingModel,
-    group: Option<GroupOptions>,
+    ranks: Vec<GroupOptions>,
 ) -> anyhow::Result<JoinHandle<Weights>> {
     let work = move || {
         let progress = ShownProgress::new(&place);
-        let loaded = match group {
+        let loaded = match ranks.split_first() {
             None => load(&files, &options, &progress).map(|loaded| (loaded, None)).map_err(Into::into),
-            Some(group) => {
+            Some((first, others)) => {
                 place.phase("join");
-                load_first(&files, &options, &group, &progress)
+                load_first(&files, &options, first, others, &progress)
             }
         };
         drop(progress);
@@ -165,14 +166,17 @@ fn start_weights(
     std::thread::Builder::new().name("weights".to_owned()).spawn(work).context("cannot start a thread")
 }
 
-/// Load the first rank of a group of processes.
+/// Load the first rank of a group of processes, while threads load those that this process is beside it.
 fn load_first(
     files: &ModelFiles,
     options: &LoadOptions,
-    group: &GroupOptions,
+    first: &GroupOptions,
+    others: &[GroupOptions],
     progress: &ShownProgress<'_>,
 ) -> anyhow::Result<(LoadedModel, Option<Watcher>)> {
-    let group = member::join(group)?;
+    // They end with the group, which waits for all of them.
+    drop(member::start_others(others, files, options)?);
+    let group = member::join(first)?;
     let watcher = group.watcher();
     match load_member(files, options, group, progress)? {
         Member::Leader(loaded) => Ok((*loaded, Some(watcher))),

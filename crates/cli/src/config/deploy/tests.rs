@@ -41,6 +41,7 @@ fn the_whole_of_deploy() {
         gpus: 4,
         has_files: true,
         nodes: 1,
+        ranks: 4,
         replicas: Replicas { min: 0, max: 4 },
         max_num_seqs: 100,
         cpu: "16".to_owned(),
@@ -65,7 +66,10 @@ fn what_is_left_out_has_a_default() {
     );
     let wide = "models:\n  - { name: a, path: /models/a, device: cuda, tensor_parallel_size: 2, deploy: { memory: 9Gi, nodes: 2 } }\n";
     let wide = &workers(wide).unwrap()[0];
-    assert_eq!((wide.nodes, wide.gpus, wide.shm), (2, 1, 0), "each pod has one rank");
+    assert_eq!((wide.nodes, wide.ranks, wide.gpus, wide.shm), (2, 1, 1, 0), "each pod has one rank");
+    let wider = "models:\n  - { name: a, path: /models/a, device: cuda, tensor_parallel_size: 16, deploy: { memory: 9Gi, nodes: 2 } }\n";
+    let wider = &workers(wider).unwrap()[0];
+    assert_eq!((wider.nodes, wider.ranks, wider.gpus, wider.shm), (2, 8, 8, 8 * GIB));
 }
 
 /// What is wrong with `deploy` is nothing to a server, unless it is no such section at all.

@@ -19,6 +19,8 @@ pub(super) struct Group {
     ranks: Vec<Rank>,
     /// What each rank is told beside its place in the group.
     args: Vec<Vec<String>>,
+    /// How many ranks each process is.
+    ranks_here: usize,
     folder: tempfile::TempDir,
 }
 
@@ -36,16 +38,26 @@ impl Group {
 
     /// The same where each rank has arguments of its own.
     pub(super) fn start_each(net: &Net, args: &[&[&str]]) -> Self {
-        let args = args.iter().map(|args| args.iter().map(ToString::to_string).collect()).collect();
-        let mut group = Self { ranks: Vec::new(), args, folder: tempfile::tempdir().unwrap() };
+        let mut group = Self::of(args, 1);
         group.restart(net);
         group
     }
 
+    /// The same where each of `size` processes is several ranks.
+    pub(super) fn start_several(size: usize, ranks_here: usize, net: &Net, args: &[&str]) -> Self {
+        let mut group = Self::of(&vec![args; size], ranks_here);
+        group.restart(net);
+        group
+    }
+
+    fn of(args: &[&[&str]], ranks_here: usize) -> Self {
+        let args = args.iter().map(|args| args.iter().map(ToString::to_string).collect()).collect();
+        Self { ranks: Vec::new(), args, ranks_here, folder: tempfile::tempdir().unwrap() }
+    }
+
     /// Start one rank of `size` and wait until it looks for the others.
     pub(super) fn alone(net: &Net, rank: usize, size: usize) -> Self {
-        let mut group =
-            Self { ranks: Vec::new(), args: vec![Vec::new(); size], folder: tempfile::tempdir().unwrap() };
+        let mut group = Self::of(&vec![&[][..]; size], 1);
         group.ranks.push(group.spawn(net, rank, size));
         let began = Instant::now();
         while !group.log_of(0).contains("joining the other ranks") {
@@ -81,8 +93,13 @@ impl Group {
         command.args(["worker", "--model", vlinders_demo::MODEL_NAME, "--log-format", "json"]);
         command.args(["--host", "127.0.0.1", "--port", "0"]).args(&self.args[rank]);
         if size > 1 {
-            let (rank_, ranks) = (rank.to_string(), size.to_string());
-            command.args(["--rank", &rank_, "--ranks", &ranks, "--leader", net.leader(rank)]);
+            let (place, ranks) = (rank.to_string(), (size * self.ranks_here).to_string());
+            if self.ranks_here == 1 {
+                command.args(["--rank", &place]);
+            } else {
+                command.args(["--process", &place, "--ranks-here", &self.ranks_here.to_string()]);
+            }
+            command.args(["--ranks", &ranks, "--leader", net.leader(rank)]);
             if !self.args[rank].iter().any(|arg| arg == "--rank-timeout") {
                 command.args(["--rank-timeout", PATIENCE]);
             }
