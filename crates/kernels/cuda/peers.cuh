@@ -16,6 +16,8 @@ constexpr int kMostChannels = 64;
 constexpr int kSlotBytes = 16 << 10;
 constexpr int kFlagsAt = kMostChannels * 4;
 constexpr int kSlotsAt = 4096;
+// Looks at a flag between two at memory of the host, which takes as long as a meeting.
+constexpr unsigned kLooks = 256;
 static_assert(kFlagsAt + kMostChannels * kMostPeers * 4 <= kSlotsAt, "counters and flags lie before the slots");
 
 struct PeersParams {
@@ -87,9 +89,7 @@ class Channel {
       const bool is_other = other < p_.ranks && other != p_.rank;
       if (is_other) raise_flag(flag(other, p_.rank), round_ + 1);
       __syncwarp();
-      // Counters go round: what counts is their distance.
-      if (is_other)
-        while ((int32_t)(read_flag(flag(p_.rank, other)) - (round_ + 1)) < 0 && !*at<const volatile uint32_t>(p_.broken)) look_away();
+      if (is_other) await(flag(p_.rank, other), round_ + 1);
     }
     __syncthreads();
     round_++;
@@ -106,6 +106,13 @@ class Channel {
   }
 
  private:
+  // Until the flag is at `value`, or nobody waits any more. Counters go round: what counts is their distance.
+  __device__ __forceinline__ void await(const uint32_t* flag, uint32_t value) const {
+    for (unsigned looks = 1; (int32_t)(read_flag(flag) - value) < 0; looks++) {
+      if (looks % kLooks == 0 && *at<const volatile uint32_t>(p_.broken)) return;
+      look_away();
+    }
+  }
   __device__ __forceinline__ uint32_t* flag(int of, int from) const {
     return at<uint32_t>(p_.boxes[of] + kFlagsAt + (blockIdx.x * kMostPeers + from) * 4);
   }
