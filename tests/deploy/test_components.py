@@ -106,4 +106,7 @@ def test_pods_of_a_group_find_what_they_name(render):
     assert group["leaderTemplate"]["metadata"]["labels"]["app.kubernetes.io/name"] == name
     assert group["workerTemplate"]["metadata"]["labels"]["app.kubernetes.io/name"] != name
     assert group["restartPolicy"] == "RecreateGroupOnPodRestart"
-    assert group["size"] * int(group["leaderTemplate"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]) == 2
+    container = group["leaderTemplate"]["spec"]["containers"][0]
+    told = {variable["name"]: variable["value"] for variable in container["env"]}
+    gpus = container["resources"]["limits"]["nvidia.com/gpu"]
+    assert told["VLINDERS_RANKS_HERE"] == gpus and int(told["VLINDERS_RANKS"]) == group["size"] * int(gpus) == 4
