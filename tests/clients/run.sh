@@ -24,31 +24,16 @@ work=$(cd "$work" && pwd)
 
 # === the clients ===
 
-# $1: name of the stamp; the rest: files that decide whether what is installed is still right
-unchanged() {
-    local stamp=$work/$1.stamp
-    shift
-    [ -f "$stamp" ] && [ "$(cat "$@" | cksum)" = "$(cat "$stamp")" ]
-}
-
-remember() {
-    local stamp=$work/$1.stamp
-    shift
-    cat "$@" | cksum > "$stamp"
-}
-
-if ! unchanged python "$here/requirements.txt"; then
-    echo "tests/clients: installing the Python client"
-    rm -rf "$work/venv"
-    python3 -m venv "$work/venv"
-    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-    remember python "$here/requirements.txt"
-fi
-if ! unchanged node "$here/package.json" "$here/package-lock.json"; then
+# shellcheck disable=SC1091
+. "$here/../venv.sh"
+venv "$work" "$here/requirements.txt" "tests/clients: installing the Python client"
+node_stamp=$work/node.stamp
+wanted=$(cat "$here/package.json" "$here/package-lock.json" | cksum)
+if [ ! -f "$node_stamp" ] || [ "$wanted" != "$(cat "$node_stamp")" ]; then
     echo "tests/clients: installing the Node client"
     cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$work/"
     (cd "$work" && npm ci --silent --no-audit --no-fund)
-    remember node "$here/package.json" "$here/package-lock.json"
+    echo "$wanted" > "$node_stamp"
 fi
 
 # === the servers ===

@@ -22,14 +22,9 @@ work=$(cd "$work" && pwd)
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome) ||
     die "there is no Chromium; on Debian: apt-get install chromium"
 
-stamp=$work/venv.stamp
-if [ ! -f "$stamp" ] || [ "$(cksum < "$here/requirements.txt")" != "$(cat "$stamp")" ]; then
-    echo "tests/dashboard: installing the remote control"
-    rm -rf "$work/venv"
-    python3 -m venv "$work/venv"
-    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-    cksum < "$here/requirements.txt" > "$stamp"
-fi
+# shellcheck disable=SC1091
+. "$here/../venv.sh"
+venv "$work" "$here/requirements.txt" "tests/dashboard: installing the remote control"
 
 pids=()
 cleanup() {

@@ -22,14 +22,9 @@ work=$here/../../target/deploy
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 
-stamp=$work/venv.stamp
-if [ ! -f "$stamp" ] || [ "$(cksum < "$here/requirements.txt")" != "$(cat "$stamp")" ]; then
-    echo "tests/deploy: installing the test runner"
-    rm -rf "$work/venv"
-    python3 -m venv "$work/venv"
-    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-    cksum < "$here/requirements.txt" > "$stamp"
-fi
+# shellcheck disable=SC1091
+. "$here/../venv.sh"
+venv "$work" "$here/requirements.txt" "tests/deploy: installing the test runner"
 
 # nothing of the caller's surroundings may reach what is tested
 unset KUBECONFIG REDISCLI_AUTH PGPASSWORD PGHOST PGUSER PGDATABASE http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy

@@ -108,17 +108,14 @@ impl Moe {
         let downs: Vec<_> = downs.iter().map(|name| (name.as_str(), hidden)).collect();
         let gate_up = weights.stacked_matrix(&gates_and_ups, hidden)?;
         let down = weights.stacked_matrix(&downs, inner)?;
-        let split = |matrix: &Matrix| match weights.is_planning() {
-            // What stands for a matrix that is not loaded has no rows to divide.
-            true => matrix.split_experts(0),
-            false => matrix.split_experts(config.experts),
-        };
+        // What stands for a matrix that is not loaded has no rows to divide.
+        let count = if weights.is_planning() { 0 } else { config.experts };
         Ok(Self {
             router,
             top_k: config.top_k,
             renormalise: config.renormalise,
-            gate_up: split(&gate_up)?,
-            down: split(&down)?,
+            gate_up: gate_up.split_experts(count)?,
+            down: down.split_experts(count)?,
             ranks,
         })
     }

@@ -64,7 +64,7 @@ unsafe impl Send for Nccl {}
 unsafe impl Sync for Nccl {}
 
 /// A communicator on its way from the thread that made it.
-struct Made(std::result::Result<Comm, c_int>);
+struct Made(Comm);
 
 // SAFETY: no thread is bound to it.
 unsafe impl Send for Made {}
@@ -139,12 +139,12 @@ impl Nccl {
             .map_err(|_| DeviceError::Links(format!("an id of {} bytes", id.len())))?;
         let (send, made) = mpsc::sync_channel(1);
         let work = move || {
-            let outcome = bind().map(|()| {
+            let outcome = bind().and_then(|()| {
                 let mut comm: Comm = std::ptr::null_mut();
                 // SAFETY: a place for a communicator; the device was bound.
                 let status =
                     unsafe { (api.comm_init_rank)(&raw mut comm, ranks as c_int, Id(bytes), rank as c_int) };
-                Made(if status == SUCCESS { Ok(comm) } else { Err(status) })
+                api.check("ncclCommInitRank", status).map(|()| Made(comm))
             });
             // Nobody may be waiting any more.
             let _ = send.send(outcome);
@@ -154,14 +154,7 @@ impl Nccl {
         loop {
             match made.recv_timeout(LOOK) {
                 Ok(outcome) => {
-                    let Made(made) = outcome?;
-                    let comm = match made {
-                        Ok(comm) => comm,
-                        Err(status) => {
-                            api.check("ncclCommInitRank", status)?;
-                            return Err(DeviceError::Links("ncclCommInitRank failed".to_owned()));
-                        }
-                    };
+                    let Made(comm) = outcome?;
                     return Ok(Self {
                         api,
                         comm,

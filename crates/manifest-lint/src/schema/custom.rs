@@ -7,6 +7,8 @@ mod external_secrets;
 mod keda;
 mod leader_worker_set;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +33,15 @@ struct NamedRef {
     kind: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
+}
+
+/// What a Secret that is made gets beside its name.
+#[derive(Debug, Serialize, Deserialize)]
+struct TemplateMetadata {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 /// What `value` says other than the schema of its kind; nothing where we know no such kind.

@@ -6,8 +6,7 @@ use candle_core::{Device, Tensor};
 use vlinders_comm::Communicator;
 use vlinders_device::{DeviceError, Gpu, GpuLinks};
 use vlinders_kernels::gpu::{GpuGroup, Peers};
-
-use crate::RunnerError;
+use vlinders_layers::LayerError;
 
 /// The best way that all ranks have: memory of each other, where they are threads of one process (`peers`), else links of NCCL. `None` is
 /// the host, and said aloud.
@@ -18,15 +17,15 @@ pub(crate) fn join(
     gpu: &Gpu,
     communicator: &dyn Communicator,
     peers: Option<&Peers>,
-) -> Result<Option<Arc<GpuGroup>>, RunnerError> {
+) -> Result<Option<Arc<GpuGroup>>, LayerError> {
     let (rank, size) = (communicator.rank(), communicator.size());
     if size == 1 {
         return Ok(None);
     }
     if let Some(peers) = peers {
-        peers.bring(gpu, rank).map_err(failed)?;
+        peers.bring(gpu, rank)?;
         communicator.barrier()?;
-        let group = peers.join(gpu, rank).map_err(failed)?;
+        let group = peers.join(gpu, rank)?;
         if all(communicator, group.is_some())? {
             tracing::info!(rank, "GPUs of ranks reach each other's memory");
             return Ok(group.map(|group| Arc::new(GpuGroup::Peers(group))));
@@ -51,12 +50,8 @@ pub(crate) fn join(
 }
 
 /// Whether it is so for all ranks.
-fn all(communicator: &dyn Communicator, is_so: bool) -> Result<bool, RunnerError> {
-    let own = Tensor::new(&[u32::from(is_so)], &Device::Cpu).map_err(DeviceError::from)?;
-    let votes = communicator.all_gather(&own)?.to_vec1::<u32>().map_err(DeviceError::from)?;
+fn all(communicator: &dyn Communicator, is_so: bool) -> Result<bool, LayerError> {
+    let own = Tensor::new(&[u32::from(is_so)], &Device::Cpu)?;
+    let votes = communicator.all_gather(&own)?.to_vec1::<u32>()?;
     Ok(votes.iter().all(|vote| *vote == 1))
-}
-
-fn failed(error: vlinders_kernels::KernelError) -> RunnerError {
-    RunnerError::Model(vlinders_layers::LayerError::from(error).into())
 }

@@ -1,10 +1,8 @@
 //! `cert-manager.io/v1`: deploy/crds of cert-manager/cert-manager 1.17.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::NamedRef;
+use super::{NamedRef, TemplateMetadata};
 
 /// Which certificate, in which Secret.
 #[derive(Debug, Serialize, Deserialize)]
@@ -12,7 +10,7 @@ use super::NamedRef;
 pub(super) struct Certificate {
     secret_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret_template: Option<SecretTemplate>,
+    secret_template: Option<TemplateMetadata>,
     #[serde(skip_serializing_if = "Option::is_none")]
     common_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,16 +35,6 @@ pub(super) struct Certificate {
     private_key: Option<PrivateKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revision_history_limit: Option<i32>,
-}
-
-/// What the Secret is labelled with.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SecretTemplate {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<BTreeMap<String, String>>,
 }
 
 /// How the key is made.

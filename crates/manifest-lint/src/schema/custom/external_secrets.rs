@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::NamedRef;
+use super::{NamedRef, TemplateMetadata};
 
 /// Which entries of a store become which Secret.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,16 +57,6 @@ struct Template {
     metadata: Option<TemplateMetadata>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<BTreeMap<String, String>>,
-}
-
-/// What it is labelled with.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TemplateMetadata {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<BTreeMap<String, String>>,
 }
 
 /// One key.
