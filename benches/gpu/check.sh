@@ -7,8 +7,8 @@
 # of kernels and models on the device, then ceilings, whole models, Hugging Face transformers beside them, and
 # kernels one by one, all within nine minutes: each part has a limit, and one that fails says so and does not stop the others.
 # Prints one table and writes gpu-check.json, with logs beside it, to $OUT, or to the working directory. Parts are
-# tests, ceilings, decode, prefill, step, streams, peers, start, linear, attention and sampling. With --seconds all of them
-# together take at most N, 510 by default.
+# tests, ceilings, decode, prefill, step, streams, streams_int8, peers, start, ranks (where there are several GPUs), linear,
+# attention and sampling. With --seconds all of them together take at most N, 510 by default.
 #
 # With --emulated some tests and a tiny model run on the host, without a GPU: to try the script itself.
 set -Eeuo pipefail
@@ -175,13 +175,15 @@ if wanted ceilings; then bench ceilings 30; fi
 if wanted decode; then bench decode 45; fi
 if wanted prefill; then bench prefill 30; fi
 if wanted step; then bench step 40; fi
-if wanted streams; then bench streams 140; fi
+if wanted streams; then bench streams 110; fi
+if wanted streams_int8; then bench streams_int8 90; fi
 if [[ -z $emulated ]] && wanted peers; then peer peer_batching 75 batching; fi
 if wanted start; then
   start=(--vlinders "$bin/vlinders")
   if [[ -n $emulated ]]; then start+=(--tiny --device emulated); fi
   part start 80 python3 benches/gpu/first_token.py "${start[@]}"
 fi
+if wanted ranks; then bench ranks 90; fi
 if [[ -z $emulated ]] && wanted peers; then peer peer_single 75 single; fi
 if wanted linear; then bench linear 75; fi
 if wanted attention; then bench attention 60; fi

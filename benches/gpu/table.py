@@ -21,20 +21,26 @@ def targets(value, more):
     copy, product = value("copy"), value("product")
     single, fp8 = value("decode 1 stream bf16"), value("decode 1 stream fp8")
     read = more("decode 1 stream bf16", "weights_read")
-    peers, ours = value("transformers 256 streams"), None
-    first, rest = more("decode 256 streams", "first_s"), more("decode 256 streams", "rest_s")
-    if peers and rest:
-        # Answers of the peer are shorter: ours of that length, at what a token took on the way to the full length.
-        answer, full = more("transformers 256 streams", "answer"), more("decode 256 streams", "answer")
-        ours = 256 * answer / (first + rest * (answer - 1) / max(full - 1, 1))
     many, step, device = value("decode 256 streams"), value("step 256 streams"), value("device step 256 streams")
     ceiling = copy * 1e9 / read if copy and read else None
     host = ratio(step - device, step) if step and device else None
+
+    def against_peers(streams):
+        """Ours of the length that the peer had time for, at what a token took on the way to our full length."""
+        peers = value(f"transformers {streams} streams")
+        first, rest = (more(f"decode {streams} streams", field) for field in ("first_s", "rest_s"))
+        if not peers or not rest:
+            return None
+        answer, full = more(f"transformers {streams} streams", "answer"), more(f"decode {streams} streams", "answer")
+        return ratio(streams * answer / (first + rest * (answer - 1) / max(full - 1, 1)), peers)
+
     return [
         ("decode, 1 stream, bf16", single, ceiling and DECODE_SHARE * ceiling, "tokens/s", False),
         ("  share of copy bandwidth / weight bytes", ratio(single, ceiling), DECODE_SHARE, "", False),
         ("decode, 256 streams, bf16", many, 12_000, "tokens/s", False),
-        ("  against transformers continuous batching", ratio(ours, peers), 3, "x", False),
+        ("  with keys and values of eight bits", value("decode 256 streams int8 cache"), 12_000, "tokens/s", False),
+        ("  against transformers continuous batching", against_peers(256), 3, "x", False),
+        ("  the same with 32 streams", against_peers(32), 3, "x", False),
         ("prefill 8192, share of bf16 matrix product", ratio(value("prefill 8192"), product), 0.6, "", False),
         ("fp8 against bf16, 1 stream", ratio(fp8, single), 1.7, "x", False),
         ("host time of a decode step, 256 streams", host, 0.05, "of step", True),
@@ -104,9 +110,10 @@ def main():
     answer = more("decode 256 streams", "answer")
     if answer and answer != more("decode 256 streams", "asked"):
         print(f"\nanswers of 256 streams were shortened to {answer} tokens, to fit the time")
-    answer = more("transformers 256 streams", "answer")
-    if answer:
-        print(f"\ntransformers: prompts of 1000, answers of {answer} tokens, which is compared with ours of that length")
+    for streams in (32, 256):
+        answer = more(f"transformers {streams} streams", "answer")
+        if answer:
+            print(f"\ntransformers: {streams} prompts of 1000 with answers of {answer} tokens, against ours of that length")
     for failure in failures:
         print(f"\nFAILED: {failure}")
     missed = [row["what"] for row in rated if row["ok"] is False]

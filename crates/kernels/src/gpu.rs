@@ -36,7 +36,7 @@ pub use self::{
     format::GpuFormat,
     group::{GpuGroup, PeerGroup, Peers},
     kv::GpuKvLayer,
-    linear::{Variant as LinearVariant, expert_linear, gated_linear, linear, linear_by},
+    linear::{Variant as LinearVariant, ask_ahead, expert_linear, gated_linear, linear, linear_by},
     matrix::{GpuMatrix, GpuMatrixBuilder, RowStaging},
     moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},

@@ -13,8 +13,9 @@ use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
 
 use self::arranged::arranged;
+pub use self::grouped::expert_linear;
 use self::variant::Half;
-pub use self::{grouped::expert_linear, variant::Variant};
+pub use self::variant::{Variant, ask_ahead};
 use super::{GpuFormat, GpuMatrix, silu_mul};
 use crate::error::{KernelError, Result};
 
@@ -41,7 +42,7 @@ struct LinearParams {
     y_is_f32: i32,
     slots: i32,
     gated: i32,
-    unused: i32,
+    ahead: i32,
 }
 
 // SAFETY: the struct of cuda/linear.cuh, without padding.
@@ -128,6 +129,7 @@ fn launch(
 ) -> Result<()> {
     let n = params.tokens as usize;
     params.slots = variant.slots(w.steps()) as i32;
+    params.ahead = variant.ahead(w) as i32;
     // It is given back when the kernel was launched: what comes later, comes later on the device too.
     let own = if variant.is_wide() { Some(arranged(x, variant.shape().1, w.steps())?) } else { None };
     if let Some(own) = &own {
@@ -157,7 +159,7 @@ impl LinearParams {
             y_is_f32: i32::from(y.dtype() == DType::F32),
             slots: 0,
             gated: 0,
-            unused: 0,
+            ahead: 0,
         }
     }
 }

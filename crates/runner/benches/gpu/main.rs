@@ -1,8 +1,9 @@
-//! Measures kernels and whole models on one GPU, with random weights of the shape of Llama-3-8B.
+//! Measures kernels and whole models on a GPU, and sums over several, with random weights of the shape of Llama-3-8B.
 //!
 //! `gpu [PART...] [--device cuda|cuda:N|emulated] [--tiny]` prints one line of JSON for each number. Parts are
-//! ceilings, linear, variants, attention, sampling, step, decode, streams and prefill; without any, all of them. A test
-//! command finds one test in it: all parts on an emulated device, with a tiny model, whose times mean nothing.
+//! ceilings, linear, variants, attention, sampling, step, decode, streams, streams_int8, prefill and ranks (of several GPUs);
+//! without any, all of them. A test command finds one test in it: all parts on an emulated device, with a tiny model,
+//! whose times mean nothing.
 
 #![allow(missing_docs, reason = "a program")]
 
@@ -12,6 +13,7 @@ mod clock;
 mod linear;
 #[path = "../measured/mod.rs"]
 mod measured;
+mod ranks;
 mod sampling;
 mod serving;
 mod shape;
@@ -25,7 +27,7 @@ use vlinders_runner::DeviceChoice;
 
 use self::shape::Model;
 
-const USAGE: &str = "usage: gpu [ceilings|linear|variants|attention|sampling|step|decode|streams|prefill]... \
+const USAGE: &str = "usage: gpu [ceilings|linear|variants|attention|sampling|step|decode|streams|streams_int8|prefill|ranks]... \
                      [--device cuda|cuda:N|emulated] [--tiny]";
 
 /// What test commands know it by.
@@ -40,7 +42,7 @@ pub(crate) struct Setting {
 
 type Part = (&'static str, fn(Setting));
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
     ("ceilings", ceilings::run),
     ("linear", linear::run),
     ("variants", linear::variants),
@@ -49,7 +51,9 @@ const PARTS: [Part; 9] = [
     ("step", step::run),
     ("decode", serving::decode),
     ("streams", serving::streams),
+    ("streams_int8", serving::streams_int8),
     ("prefill", serving::prefill),
+    ("ranks", ranks::run),
 ];
 
 fn main() -> ExitCode {
@@ -101,12 +105,17 @@ fn usage() -> ExitCode {
 impl Setting {
     /// The device itself, for parts that need no engine, with room for what they compute.
     pub(crate) fn gpu(self) -> Gpu {
-        let gpu = match self.device {
-            DeviceChoice::Cuda(index) => Gpu::open(index, kernels::code()),
-            _ => kernels::emulated_device(),
-        };
-        let gpu = gpu.expect("a device");
+        let gpu = self.gpu_of(0);
         gpu.set_aside(self.model.room).expect("room for results");
         gpu
+    }
+
+    /// The device of a rank.
+    pub(crate) fn gpu_of(self, rank: usize) -> Gpu {
+        let gpu = match self.device {
+            DeviceChoice::Cuda(first) => Gpu::open(first + rank, kernels::code()),
+            _ => kernels::emulated_device(),
+        };
+        gpu.expect("a device")
     }
 }

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use vlinders_engine::{Executor, ExecutorError, StepOutput, StepPlan};
-use vlinders_runner::{DType, Leader, LoadOptions, LoadedModel, ModelInfo, NoProgress, Quantization, load};
+use vlinders_runner::{
+    DType, KvDtype, Leader, LoadOptions, LoadedModel, ModelInfo, NoProgress, Quantization, load,
+};
 
 use crate::Setting;
 use crate::clock::report;
@@ -20,25 +22,58 @@ const BLOCK: usize = 16;
 pub(crate) fn decode(setting: Setting) {
     let (prompt, answer) = setting.model.single;
     for (name, quantization) in [("bf16", None), ("fp8", Some(Quantization::Fp8))] {
-        let options = options(setting, 1, prompt + answer);
-        let started = Instant::now();
-        let loaded = loaded(setting, &LoadOptions { quantization, ..options });
-        let loading = started.elapsed().as_secs_f64();
-        let read = weights_read(setting, &loaded.info);
-        let (mut bench, _) = engine(loaded, 1);
-        bench.run(1, prompt, answer.min(8));
-        let rounds = (0..rounds(setting)).map(|_| bench.run(1, prompt, answer).1).collect();
-        let rate = (answer - 1) as f64 / median(rounds);
-        let more = format!("\"weights_read\": {read}, \"load_s\": {loading:.3}");
-        report(&format!("decode 1 stream {name}"), rate, "tokens/s", &more);
+        let options = LoadOptions { quantization, ..options(setting, 1, prompt + answer) };
+        let single = single(setting, &options);
+        let more = format!("\"weights_read\": {}, \"load_s\": {:.3}", single.weights_read, single.loading);
+        report(&format!("decode 1 stream {name}"), single.rate, "tokens/s", &more);
     }
 }
 
-/// Many streams at once, from the first request to the last token.
+/// What one stream gets.
+pub(crate) struct Single {
+    /// Tokens a second.
+    pub(crate) rate: f64,
+    weights_read: u64,
+    /// Seconds.
+    loading: f64,
+}
+
+pub(crate) fn single(setting: Setting, options: &LoadOptions) -> Single {
+    let (prompt, answer) = setting.model.single;
+    let started = Instant::now();
+    let loaded = loaded(setting, options);
+    let loading = started.elapsed().as_secs_f64();
+    let weights_read = weights_read(setting, &loaded.info);
+    let (mut bench, _) = engine(loaded, 1);
+    bench.run(1, prompt, answer.min(8));
+    let rounds = (0..rounds(setting)).map(|_| bench.run(1, prompt, answer).1).collect();
+    Single { rate: (answer - 1) as f64 / median(rounds), weights_read, loading }
+}
+
+/// Few and many streams at once, from the first request to the last token.
 pub(crate) fn streams(setting: Setting) {
+    let (prompt, answer) = setting.model.lengths;
+    let (few, short) = setting.model.few_streams;
+    let options = options(setting, setting.model.streams, prompt + answer);
+    let (mut bench, log) = engine(loaded(setting, &options), setting.model.streams);
+    bench.run(few, prompt, short.min(8));
+    log.clear();
+    let (first, rest) = bench.run(few, prompt, short);
+    report_streams(few, prompt, short, short, (first, rest), "");
+    many(setting, &mut bench, &log, "");
+}
+
+/// Many streams, whose keys and values have eight bits.
+pub(crate) fn streams_int8(setting: Setting) {
+    let (prompt, answer) = setting.model.lengths;
+    let options = options(setting, setting.model.streams, prompt + answer);
+    let options = LoadOptions { kv_cache_dtype: Some(KvDtype::Int8), ..options };
+    let (mut bench, log) = engine(loaded(setting, &options), setting.model.streams);
+    many(setting, &mut bench, &log, " int8 cache");
+}
+
+fn many(setting: Setting, bench: &mut Measured, log: &Log, kind: &str) {
     let (streams, (prompt, answer)) = (setting.model.streams, setting.model.lengths);
-    let loaded = loaded(setting, &options(setting, streams, prompt + answer));
-    let (mut bench, log) = engine(loaded, streams);
     // A short run warms up, and tells how long a full one takes.
     let few = 33.min(answer);
     let (first, rest) = bench.run(streams, prompt, few);
@@ -46,12 +81,8 @@ pub(crate) fn streams(setting: Setting) {
     let left = ((MOST_SECONDS - first) / of_each).max(few as f64);
     let generated = if left < answer as f64 { left as usize } else { answer };
     log.clear();
-    let (first, rest) = bench.run(streams, prompt, generated);
-    let rate = (streams * generated) as f64 / (first + rest);
-    let more = format!(
-        "\"prompt\": {prompt}, \"answer\": {generated}, \"asked\": {answer}, \"first_s\": {first:.4}, \"rest_s\": {rest:.4}"
-    );
-    report(&format!("decode {streams} streams"), rate, "tokens/s", &more);
+    let times = bench.run(streams, prompt, generated);
+    report_streams(streams, prompt, generated, answer, times, kind);
     let steps = log.decodes(streams);
     if steps.is_empty() {
         return;
@@ -59,26 +90,49 @@ pub(crate) fn streams(setting: Setting) {
     let of = |of: fn(&Step) -> f64| median(steps.iter().map(of).collect());
     let period = of(|step| step.period);
     let more = format!("\"steps\": {}, \"in_executor_ms\": {:.4}", steps.len(), 1e3 * of(|step| step.inside));
-    report(&format!("step {streams} streams"), 1e3 * period, "ms", &more);
-    report(&format!("steady decode {streams} streams"), streams as f64 / period, "tokens/s", "");
+    report(&format!("step {streams} streams{kind}"), 1e3 * period, "ms", &more);
+    report(&format!("steady decode {streams} streams{kind}"), streams as f64 / period, "tokens/s", "");
+}
+
+/// Seconds until all had their first token, and from there to the last.
+fn report_streams(
+    streams: usize,
+    prompt: usize,
+    answer: usize,
+    asked: usize,
+    (first, rest): (f64, f64),
+    kind: &str,
+) {
+    let rate = (streams * answer) as f64 / (first + rest);
+    let more = format!(
+        "\"prompt\": {prompt}, \"answer\": {answer}, \"asked\": {asked}, \"first_s\": {first:.4}, \"rest_s\": {rest:.4}"
+    );
+    report(&format!("decode {streams} streams{kind}"), rate, "tokens/s", &more);
 }
 
 /// One long prompt, all of it in one step: how fast numbers are multiplied until the first token is there.
 pub(crate) fn prefill(setting: Setting) {
     let prompt = setting.model.prompt;
-    let (mut bench, _) = engine(loaded(setting, &options(setting, 1, prompt + 2)), 1);
-    bench.run(1, prompt, 1);
-    let seconds = median((0..rounds(setting)).map(|_| bench.run(1, prompt, 1).0).collect());
+    let seconds = prompt_seconds(setting, &options(setting, 1, prompt + 2));
     let rate = setting.model.prefill_flops(prompt) / seconds / 1e12;
     let more = format!("\"of\": \"product\", \"tokens_per_s\": {:.1}", prompt as f64 / seconds);
     report(&format!("prefill {prompt}"), rate, "TFLOP/s", &more);
+}
+
+/// Seconds from a long prompt to its first token.
+pub(crate) fn prompt_seconds(setting: Setting, options: &LoadOptions) -> f64 {
+    let prompt = setting.model.prompt;
+    let (mut bench, _) = engine(loaded(setting, options), 1);
+    bench.run(1, prompt, 1);
+    median((0..rounds(setting)).map(|_| bench.run(1, prompt, 1).0).collect())
 }
 
 fn rounds(setting: Setting) -> usize {
     setting.model.rounds.min(3)
 }
 
-fn options(setting: Setting, streams: usize, len: usize) -> LoadOptions {
+/// How a model is loaded for so many streams of so many tokens.
+pub(crate) fn options(setting: Setting, streams: usize, len: usize) -> LoadOptions {
     LoadOptions {
         device: setting.device,
         dtype: Some(DType::BF16),

@@ -27,6 +27,10 @@ pub(crate) struct Model {
     /// Streams at once, and prompt and answer of each.
     pub(crate) streams: usize,
     pub(crate) lengths: (usize, usize),
+    /// Fewer streams, and the length of their answers.
+    pub(crate) few_streams: (usize, usize),
+    /// Numbers of tokens whose hidden states are added up over ranks.
+    pub(crate) summed_rows: &'static [usize],
     /// Bytes of the copy, and rows and columns of the product, that ceilings are measured with.
     pub(crate) copy_bytes: usize,
     pub(crate) product: usize,
@@ -55,6 +59,8 @@ pub(crate) static LLAMA_3_8B: Model = Model {
     single: (128, 512),
     streams: 256,
     lengths: (1000, 1000),
+    few_streams: (32, 100),
+    summed_rows: &[1, 8, 64, 256, 2048, 8192],
     copy_bytes: 4 << 30,
     product: 8192,
     rotated_bytes: 256 << 20,
@@ -79,6 +85,8 @@ pub(crate) static TINY: Model = Model {
     single: (5, 4),
     streams: 3,
     lengths: (6, 5),
+    few_streams: (2, 3),
+    summed_rows: &[1, 40],
     copy_bytes: 1 << 16,
     product: 64,
     rotated_bytes: 1 << 14,

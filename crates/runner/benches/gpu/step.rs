@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use vlinders_comm::Single;
 use vlinders_device::DeviceError;
-use vlinders_kernels::gpu::{Draw, SampleRow, TokenStates, sample};
+use vlinders_kernels::gpu::{Draw, SampleRow, TokenStates, ask_ahead, sample};
 use vlinders_layers::{
     Batch, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LoadedTensors, LogitRows, Place,
     Precision, Weights,
@@ -21,11 +21,15 @@ pub(crate) fn run(setting: Setting) {
     let model = setting.model;
     let (prompt, answer) = model.lengths;
     // In the middle of the answers, where a step takes its mean.
-    step(setting, model.streams, prompt + answer / 2);
-    step(setting, 1, model.single.0 + model.single.1 / 2);
+    step(setting, model.streams, prompt + answer / 2, "");
+    let context = model.single.0 + model.single.1 / 2;
+    step(setting, 1, context, "");
+    ask_ahead(false);
+    step(setting, 1, context, ", weights not asked for ahead");
+    ask_ahead(true);
 }
 
-fn step(setting: Setting, sequences: usize, context: usize) {
+fn step(setting: Setting, sequences: usize, context: usize, how: &str) {
     let (gpu, model) = (setting.gpu(), setting.model);
     let place = Place::Gpu { gpu: gpu.clone(), dtype: DType::BF16 };
     let spec = ModelSpec::parse(model.config()).expect("a config");
@@ -62,7 +66,7 @@ fn step(setting: Setting, sequences: usize, context: usize) {
         };
         run_once(run)
     });
-    report(&format!("device step {sequences} streams"), 1e3 * seconds, "ms", "");
+    report(&format!("device step {sequences} streams{how}"), 1e3 * seconds, "ms", "");
 }
 
 fn run_once(run: impl FnOnce() -> Result<(), LayerError>) -> Result<(), DeviceError> {

@@ -3,7 +3,13 @@
 use super::*;
 
 fn device() -> Properties {
-    Properties { name: String::new(), capability: (9, 0), multiprocessors: 132, shared_bytes: 227 << 10 }
+    Properties {
+        name: String::new(),
+        capability: (9, 0),
+        multiprocessors: 132,
+        shared_bytes: 227 << 10,
+        cache_bytes: 50 << 20,
+    }
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
