@@ -28,7 +28,7 @@ use vlinders_device::{Code, DeviceError, Gpu};
 use vlinders_device::{EmulatedKernels, EmulationOptions};
 
 #[cfg(feature = "emulation")]
-pub use self::test_device::{test_device, tests_run_on_cuda};
+pub use self::test_device::{test_device, test_device_of_rank, test_devices_suffice, tests_run_on_cuda};
 pub use self::{
     activation::silu_mul,
     attention::{AttentionLimits, AttentionShape, GpuAttentionBatch, paged_attention},

@@ -94,12 +94,12 @@ fn layer_error(error: vlinders_models::ModelError) -> LayerError {
 fn on_ranks(
     golden: &Golden,
     ranks: usize,
-    place: &(dyn Fn() -> Place + Sync),
+    place: &(dyn Fn(usize) -> Place + Sync),
     peers: Option<&Peers>,
 ) -> Result<Logits, LayerError> {
     thread::scope(|scope| {
         let run = move |communicator: Threads| {
-            let place = place();
+            let place = place(communicator.rank());
             let gpus = match (peers, place.gpu()) {
                 (Some(peers), Some(gpu)) => {
                     peers.bring(gpu, communicator.rank())?;
@@ -137,7 +137,7 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
         let golden = Golden::load(&name).expect("a golden result");
         let alone = Rank::load(&golden, Arc::new(Single), &Place::Cpu).expect("a model").run(&golden);
         let errors = [2, 4].map(|ranks| {
-            let split = match on_ranks(&golden, ranks, &|| Place::Cpu, None) {
+            let split = match on_ranks(&golden, ranks, &|_| Place::Cpu, None) {
                 // Two heads can not be split among four ranks.
                 Err(LayerError::CanNotSplit { valid, .. }) if name == "llama-linear-tiny" && ranks == 4 => {
                     assert_eq!(valid, [1, 2]);
@@ -164,7 +164,8 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
 /// Ranks with a device each, whose numbers pass through the host on their way to the others, or go there directly.
 #[test]
 fn ranks_on_devices_give_what_one_rank_on_the_cpu_gives() {
-    let place = || Place::Gpu { gpu: gpu::test_device(0).expect("a device"), dtype: DType::F32 };
+    let place =
+        |rank| Place::Gpu { gpu: gpu::test_device_of_rank(rank).expect("a device"), dtype: DType::F32 };
     for name in ["llama-tiny", "qwen3-moe-tiny"] {
         let mut golden = Golden::load(name).expect("a golden result");
         golden.prompts = golden.prompts.split_off(3);

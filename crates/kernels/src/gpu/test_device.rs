@@ -4,7 +4,7 @@ use vlinders_device::{DeviceError, EmulationOptions, Gpu};
 
 use super::{code, emulated};
 
-/// `cuda` for the first device of the machine; `emulated`, or nothing, for the host.
+/// `cuda` for the devices of the machine, the first unless a test needs several; `emulated`, or nothing, for the host.
 const VARIABLE: &str = "VLINDERS_TEST_DEVICE";
 
 /// Whether tests run on a CUDA device.
@@ -29,4 +29,23 @@ pub fn test_device(order: u64) -> Result<Gpu, DeviceError> {
         return Gpu::open(0, code());
     }
     Ok(emulated(EmulationOptions { order, ..EmulationOptions::default() }))
+}
+
+/// The device of a rank of a test: on a machine with several another one for each, as far as they suffice.
+///
+/// # Errors
+/// As above.
+pub fn test_device_of_rank(rank: usize) -> Result<Gpu, DeviceError> {
+    if tests_run_on_cuda()? {
+        return Gpu::open(rank % Gpu::count()?.max(1), code());
+    }
+    test_device(0)
+}
+
+/// Whether so many ranks of a test have a device each.
+///
+/// # Errors
+/// As above.
+pub fn test_devices_suffice(ranks: usize) -> Result<bool, DeviceError> {
+    Ok(!tests_run_on_cuda()? || Gpu::count()? >= ranks)
 }
