@@ -17,6 +17,9 @@
 // the host says of the step.
 #define EAGER_KERNEL(name, Params, threads) \
   extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
+// The same for blocks that have a multiprocessor for themselves, so that warps may give registers to each other.
+#define LONE_KERNEL(name, Params, threads) \
+  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params p)
 #else
 #include "emulation/emu.h"
 #define SHARED_BYTES(name) unsigned char* const name = emu::shared_memory
@@ -26,6 +29,7 @@
   static emu::Register register_##name(#name, sizeof(Params), threads,                       \
                                        [](const void* p) { name(*(const Params*)p); });      \
   extern "C" void name(const Params& p)
+#define LONE_KERNEL EAGER_KERNEL
 #endif
 // A kernel that follows others as a whole.
 #define KERNEL(name, Params, threads)                                   \

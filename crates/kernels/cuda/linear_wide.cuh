@@ -1,8 +1,13 @@
 // Products with many tokens on warpgroups, for weights whose sums need no scales on the way.
 //
 // A block has 64 rows of w for each of its warpgroups, and all of them the same tokens. Steps of both come to shared memory by copies that
-// no thread has to look after: a tile of weights is one, and so is a step of tokens, which are arranged (arranged.cuh). Products take
+// no thread has to look after: a tile of weights is one, and so are 64 tokens of a step, which are arranged (arranged.cuh). Products take
 // weights from registers, and tokens from where they lie.
+//
+// No barrier holds warpgroups together: what they do between two steps takes as long as the products of one, so each begins when the
+// one before it has given its first products, and goes on at its own pace while the others multiply. The place of a step is filled
+// again when all warps have said that they need it no more. Where blocks are many or small, their warps ask for copies themselves;
+// a large one that has a multiprocessor for itself has one warp more, which does nothing else.
 #pragma once
 #include "group_mma.cuh"
 #include "linear_store.cuh"
@@ -10,16 +15,17 @@
 namespace vlinders {
 
 #ifdef HAS_GROUP_MMA
-template <class Format, class T, int kGroups, int kN, int kAhead>
+template <class Format, class T, int kGroups, int kN, int kStages, bool kFed>
 struct Wide {
-  static_assert(kAhead >= 1, "a step is asked for before its barrier");
-  static constexpr int kThreads = kGroups * kGroupThreads;
+  static_assert(kStages >= 3, "the step that is multiplied, the one before it, and one that is under way");
+  static constexpr int kWorkers = kGroups * kGroupThreads, kWorkingWarps = kWorkers / kWarp;
   static constexpr int kM = 64 * kGroups, kTiles = kM / kTileRows;
-  // Steps under way, the one that is multiplied, and the one before.
-  static constexpr int kStages = kAhead + 2;
-  // Asking for copies while products are under way takes no time, but registers, of which many threads have few.
-  static constexpr bool kCopyFirst = kThreads > 256;
+  static_assert(kTiles == kWorkingWarps, "a warp has a tile of weights");
+  // How many steps before their products warps ask for copies, where they do so themselves.
+  static constexpr int kAhead = kStages - 2;
   static constexpr int kTileBytes = Format::kPieces * kPieceBytes;
+  // Tokens of a copy.
+  static constexpr int kTogether = 64, kCopies = kN / kTogether;
   static constexpr int kTokensBytes = kN * kTokenBytes, kStageBytes = kTokensBytes + kTiles * kTileBytes;
   // Where arrivals are counted: behind steps and, later, sums.
   static constexpr int kSumBytes = kN * kStorePitch<kM> * 4;
@@ -32,7 +38,8 @@ struct Wide {
   const LinearParams& p;
   const int lane, warp, row_block, first_token;
   unsigned char* const stages;
-  uint64_t* const arrivals;
+  // Of copies to a place, of warps that have used it, of warpgroups that have begun, and of warps at the end.
+  uint64_t *const arrivals, *const releases, *const beginnings, *const endings;
 
   __device__ __forceinline__ Wide(const LinearParams& p, int row_block, int token_block, unsigned char* shared)
       : p(p),
@@ -41,31 +48,79 @@ struct Wide {
         row_block(row_block),
         first_token(token_block * kN),
         stages(shared),
-        arrivals(reinterpret_cast<uint64_t*>(shared + kArrivals)) {}
+        arrivals(reinterpret_cast<uint64_t*>(shared + kArrivals)),
+        releases(arrivals + kStages),
+        beginnings(releases + kStages),
+        endings(beginnings + kGroups) {}
 
   __device__ __forceinline__ unsigned char* stage_of(int step) const { return stages + step % kStages * kStageBytes; }
 
-  // By the first lane of each warp: the warp's rows. The first warp says how much will come. Addresses are made anew each time:
-  // there are no registers to keep them in.
+  // Tile `i` of a step. Addresses are made anew each time: there are no registers to keep them in.
+  __device__ __forceinline__ void copy_weights(int step, int i) const {
+    const int tile = tile_of_block<kTiles>(p, row_block, i);
+    copy_to_products(stage_of(step) + kTokensBytes + i * kTileBytes, step_of<Format>(p.codes, p.steps, tile, step), kTileBytes,
+                     arrivals + step % kStages);
+  }
+
+  // Tokens number `i` of a step.
+  __device__ __forceinline__ void copy_tokens(int step, int i) const {
+    const int token = first_token + i * kTogether;
+    const uint64_t from = p.x + ((uint64_t)(token / kArranged) * p.steps + step) * (kArranged * kTokenBytes) +
+                          token % kArranged * kTokenBytes;
+    copy_to_products(stage_of(step) + i * (kTogether * kTokenBytes), from, kTogether * kTokenBytes, arrivals + step % kStages);
+  }
+
+  // Wait until all warps have used what was in the place of a step.
+  __device__ __forceinline__ void await_place(int step) const {
+    if (step >= kStages) await_arrivals(releases + step % kStages, step / kStages - 1);
+  }
+
+  // By the first lane of each warp: the warp's rows, of which nobody else has anything. The first warp says how much will come.
   __device__ __forceinline__ void load_weights(int step) const {
     if (step >= p.steps) return;
-    uint64_t* counter = arrivals + step % kStages;
-    if (warp == 0) expect_arrivals(counter, kStageBytes);
-    const int tile = tile_of_block<kTiles>(p, row_block, warp);
-    copy_to_products(stage_of(step) + kTokensBytes + warp * kTileBytes, step_of<Format>(p.codes, p.steps, tile, step), kTileBytes, counter);
+    if (warp == 0) expect_arrivals(arrivals + step % kStages, kStageBytes);
+    copy_weights(step, warp);
   }
 
-  // By the first thread of the last warp.
+  // By the first lane of the last warp, whose group is the last to begin and so seldom waits for others.
   __device__ __forceinline__ void load_tokens(int step) const {
     if (step >= p.steps) return;
-    const uint64_t from = p.x + ((uint64_t)(first_token / kArranged) * p.steps + step) * (kArranged * kTokenBytes) +
-                          first_token % kArranged * kTokenBytes;
-    copy_to_products(stage_of(step), from, kTokensBytes, arrivals + step % kStages);
+    await_place(step);
+    for (int i = 0; i < kCopies; i++) copy_tokens(step, i);
   }
 
+  // The place was used two steps ago.
   __device__ __forceinline__ void load_next(int step) const {
+    __syncwarp();
     if (lane == 0) load_weights(step + kAhead);
-    if (threadIdx.x == kThreads - kWarp) load_tokens(step + kAhead);
+    if (threadIdx.x == kWorkers - kWarp) load_tokens(step + kAhead);
+  }
+
+  // All copies, by one warp: a lane has one of a step.
+  __device__ __forceinline__ void feed() const {
+    static_assert(kTiles + kCopies <= kWarp, "a lane for each copy");
+    const int first = min(kStages, p.steps);
+    for (int step = 0; step < first; step++) ask_for_weights(step);
+    follow_others();
+    for (int step = 0; step < first; step++) ask_for_tokens(step);
+    for (int step = first; step < p.steps; step++) {
+      await_place(step);
+      ask_for_weights(step);
+      ask_for_tokens(step);
+    }
+  }
+  __device__ __forceinline__ void ask_for_weights(int step) const {
+    if (lane == 0) expect_arrivals(arrivals + step % kStages, kStageBytes);
+    __syncwarp();
+    if (lane < kTiles) copy_weights(step, lane);
+  }
+  __device__ __forceinline__ void ask_for_tokens(int step) const {
+    if (lane >= kTiles && lane < kTiles + kCopies) copy_tokens(step, lane - kTiles);
+  }
+
+  // This warp needs the place of a step no more.
+  __device__ __forceinline__ void release(int step) const {
+    if (lane == 0) arrive(releases + step % kStages);
   }
 
   // Weights of a step, once all of the step is there.
@@ -89,30 +144,62 @@ struct Wide {
     commit_products();
   }
 
+  // Where all warps that multiply meet, for the time number `round`.
+  __device__ __forceinline__ void meet(int round) const {
+    if constexpr (kFed) {
+      __syncwarp();
+      if (lane == 0) arrive(endings);
+      await_arrivals(endings, round);
+    } else {
+      __syncthreads();
+    }
+  }
+
   __device__ void run() const {
-    if (threadIdx.x == 0) prepare_arrivals(arrivals, kStages);
+    if (threadIdx.x == 0) {
+      prepare_arrivals(arrivals, kStages, 1);
+      prepare_arrivals(releases, kStages, kWorkingWarps);
+      prepare_arrivals(beginnings, kGroups, 1);
+      prepare_arrivals(endings, 1, kWorkingWarps);
+    }
     __syncthreads();
-    if (lane == 0)
-      for (int step = 0; step < kAhead; step++) load_weights(step);
-    follow_others();
-    if (threadIdx.x == kThreads - kWarp)
-      for (int step = 0; step < kAhead; step++) load_tokens(step);
-    __syncthreads();
+    if constexpr (kFed) {
+      if (threadIdx.x >= kWorkers) {
+        give_registers<24>();
+        if (warp == kWorkingWarps) feed();
+        return;
+      }
+      take_registers<240>();
+      follow_others();
+    } else {
+      if (lane == 0)
+        for (int step = 0; step < kAhead; step++) load_weights(step);
+      follow_others();
+      if (threadIdx.x == kWorkers - kWarp)
+        for (int step = 0; step < kAhead; step++) load_tokens(step);
+    }
+    work();
+  }
+
+  __device__ __forceinline__ void work() const {
     float sums[kN / 8][4] = {}, totals[kN / 8][4] = {};
+    const int group = warp / 4;
+    if (group > 0) await_arrivals(beginnings + group - 1, 0);
     for (int first = 0; first < p.steps; first += kStepsOfChunk) {
 #pragma unroll
       for (int j = 0; j < kStepsOfChunk; j++) {
         const int step = first + j;
         if (step >= p.steps) break;
-        // All are done with the step before the last; another one takes its place while this one is multiplied.
-        __syncthreads();
-        if (kCopyFirst) load_next(step);
         multiply_step(fetch(step), step, j > 0, sums);
-        if (!kCopyFirst) load_next(step);
+        if constexpr (!kFed) load_next(step);
+        if (step == 0 && threadIdx.x % kGroupThreads == 0) arrive(beginnings + group);
+        if (j == 0) continue;
         // The step before is done, and its registers are free.
-        if (j < kStepsOfChunk - 1) wait_products<1>();
+        wait_products<1>();
+        release(step - 1);
       }
       wait_products<0>();
+      release(min(first + kStepsOfChunk, p.steps) - 1);
       hold(sums);
 #pragma unroll
       for (int n = 0; n < kN / 8; n++)
@@ -120,7 +207,7 @@ struct Wide {
         for (int i = 0; i < 4; i++) totals[n][i] += sums[n][i];
     }
     let_others_follow();
-    __syncthreads();
+    meet(0);
     store(totals);
   }
 
@@ -132,11 +219,11 @@ struct Wide {
 #pragma unroll
       for (int i = 0; i < 4; i++)
         tile[(8 * n + 2 * t + i % 2) * kStorePitch<kM> + warp * 16 + i / 2 * 8 + g] = totals[n][i];
-    __syncthreads();
+    meet(1);
     if (p.gated) {
-      store_gated_tile<Format, T, kM, kN, kThreads>(p, tile, row_block, first_token);
+      store_gated_tile<Format, T, kM, kN, kWorkers>(p, tile, row_block, first_token);
     } else {
-      store_tile<Format, T, kM, kN, kThreads>(p, tile, row_block * kM, first_token);
+      store_tile<Format, T, kM, kN, kWorkers>(p, tile, row_block * kM, first_token);
     }
   }
 };
@@ -145,11 +232,11 @@ struct Wide {
 // Token blocks that follow each other before the next rows: what runs at once shares rows and tokens alike.
 constexpr int kBand = 8;
 
-template <class Format, class T, int kGroups, int kN, int kAhead>
+template <class Format, class T, int kGroups, int kN, int kStages, bool kFed = false>
 __device__ __forceinline__ void linear_wide(const LinearParams& p) {
 #ifdef HAS_GROUP_MMA
   WIDE_SHARED_BYTES(shared);
-  using Kernel = Wide<Format, T, kGroups, kN, kAhead>;
+  using Kernel = Wide<Format, T, kGroups, kN, kStages, kFed>;
   const int row_blocks = (p.out + Kernel::kM - 1) / Kernel::kM, token_blocks = (p.tokens + kN - 1) / kN;
   const int band = blockIdx.x / (kBand * row_blocks), in_band = blockIdx.x % (kBand * row_blocks);
   const int width = min(kBand, token_blocks - band * kBand);

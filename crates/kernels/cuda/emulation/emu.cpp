@@ -50,7 +50,7 @@ std::map<std::string, Kernel>& kernels() {
   return all;
 }
 
-enum class Wait { kReady, kBlock, kWarp, kDone };
+enum class Wait { kReady, kBlock, kWarp, kCounter, kDone };
 
 struct Copy {
   void* to;
@@ -58,11 +58,26 @@ struct Copy {
   size_t bytes, zeros;
 };
 
+// What eight bytes of shared memory hold. Its count is not that of memory nobody has written.
+struct Counter {
+  int32_t bytes;
+  uint16_t rounds;
+  uint8_t count, missing;
+};
+static_assert(sizeof(Counter) == 8, "the size that devices give it");
+
+struct CountedCopy {
+  Copy copy;
+  Counter* counter;
+};
+
 struct Fiber {
   Thread thread;
   void* stack_pointer;
   Wait wait;
   unsigned mask;
+  const Counter* counter;
+  unsigned is_odd;
   // Groups of copies that were committed, and those that are not.
   std::vector<std::vector<Copy>> committed;
   std::vector<Copy> open;
@@ -81,6 +96,7 @@ struct Scheduler {
   std::vector<Warp> warps{kMaxThreads / kWarp};
   std::vector<unsigned> order;
   std::mt19937_64 random;
+  std::vector<CountedCopy> counted;
   unsigned char* stacks = nullptr;
   unsigned char* shared = nullptr;
   size_t shared_room = 0;
@@ -167,8 +183,48 @@ bool release_warps(Scheduler& s, unsigned threads) {
   return any;
 }
 
+bool is_over(const Counter& counter, unsigned is_odd) { return counter.rounds % 2 != is_odd; }
+
+void end_round_if_complete(Counter& counter) {
+  if (counter.missing > 0 || counter.bytes != 0) return;
+  counter.missing = counter.count;
+  counter.rounds++;
+}
+
+void bring(const CountedCopy& counted) {
+  memcpy(counted.copy.to, counted.copy.from, counted.copy.bytes);
+  counted.counter->bytes -= int32_t(counted.copy.bytes);
+  end_round_if_complete(*counted.counter);
+}
+
+// Copies arrive at once, as late as can be, or by chance. Says whether any did.
+bool bring_copies(Scheduler& s, uint64_t order, bool others_go_on) {
+  std::vector<CountedCopy> later;
+  const size_t before = s.counted.size();
+  for (const CountedCopy& counted : s.counted) {
+    const bool now = !others_go_on || order == 0 || (order > 1 && s.random() % 2 == 0);
+    if (now) bring(counted);
+    else later.push_back(counted);
+  }
+  s.counted = std::move(later);
+  return s.counted.size() < before;
+}
+
+// Let threads go on that wait for rounds that are over. Says whether any did.
+bool release_counters(Scheduler& s, unsigned threads) {
+  bool any = false;
+  for (unsigned i = 0; i < threads; i++) {
+    Fiber& fiber = s.fibers[i];
+    if (fiber.wait != Wait::kCounter || !is_over(*fiber.counter, fiber.is_odd)) continue;
+    fiber.wait = Wait::kReady;
+    any = true;
+  }
+  return any;
+}
+
 void run_block(Scheduler& s, unsigned threads, uint64_t order, size_t shared_bytes) {
   memset(shared_memory, 0xff, shared_bytes);
+  s.counted.clear();
   for (unsigned i = 0; i < threads; i++) prepare(s, i, block_size);
   for (;;) {
     if (order > 1) std::shuffle(s.order.begin(), s.order.end(), s.random);
@@ -184,19 +240,26 @@ void run_block(Scheduler& s, unsigned threads, uint64_t order, size_t shared_byt
     }
     any = release_warps(s, threads) || any;
     if (!s.error.empty()) return;
-    unsigned ended = 0, waiting = 0;
+    any = bring_copies(s, order, any) || any;
+    any = release_counters(s, threads) || any;
+    unsigned ended = 0, waiting = 0, counting = 0;
     for (unsigned i = 0; i < threads; i++) {
       ended += s.fibers[i].wait == Wait::kDone;
       waiting += s.fibers[i].wait == Wait::kBlock;
+      counting += s.fibers[i].wait == Wait::kCounter;
     }
-    if (ended == threads) return;
+    if (ended == threads) {
+      if (!s.counted.empty()) s.error = "a block ends with copies that are still under way";
+      return;
+    }
     if (waiting == threads) {
       for (unsigned i = 0; i < threads; i++) s.fibers[i].wait = Wait::kReady;
       continue;
     }
     if (!any) {
       s.error = "threads wait for each other: " + std::to_string(waiting) + " of " + std::to_string(threads) +
-                " at a barrier of the block, " + std::to_string(ended) + " have ended";
+                " at a barrier of the block, " + std::to_string(counting) + " for counters, " + std::to_string(ended) +
+                " have ended";
       return;
     }
   }
@@ -256,6 +319,32 @@ void wait_copies(unsigned pending) {
     }
     groups.erase(groups.begin());
   }
+}
+
+void prepare_counter(uint64_t* counter, unsigned arrivals) {
+  const Counter fresh{0, 0, uint8_t(arrivals), uint8_t(arrivals)};
+  memcpy(counter, &fresh, sizeof fresh);
+}
+
+void arrive(uint64_t* counter, unsigned bytes) {
+  Counter& of = *reinterpret_cast<Counter*>(counter);
+  if (of.missing == 0) fail("more threads arrive at a counter than it was told of");
+  of.missing--;
+  of.bytes += int32_t(bytes);
+  end_round_if_complete(of);
+}
+
+void copy_counted(void* to, const void* from, size_t bytes, uint64_t* counter) {
+  scheduler->counted.push_back({{to, from, bytes, 0}, reinterpret_cast<Counter*>(counter)});
+}
+
+void await_round(const uint64_t* counter, unsigned is_odd) {
+  Fiber& fiber = *scheduler->running;
+  fiber.counter = reinterpret_cast<const Counter*>(counter);
+  fiber.is_odd = is_odd;
+  if (is_over(*fiber.counter, is_odd)) return;
+  fiber.wait = Wait::kCounter;
+  yield();
 }
 
 Register::Register(const char* name, size_t bytes, unsigned threads, void (*run)(const void*)) {

@@ -83,6 +83,14 @@ void copy_later(void* to, const void* from, size_t bytes, size_t zeros);
 void commit_copies();
 void wait_copies(unsigned pending);
 
+// Counters in shared memory of arrivals and of bytes that copies bring: a round is over when as many threads have arrived as
+// were named at the beginning, and all bytes they said would come are there. Who waits for a round knows whether its number is
+// odd, no more.
+void prepare_counter(uint64_t* counter, unsigned arrivals);
+void arrive(uint64_t* counter, unsigned bytes);
+void copy_counted(void* to, const void* from, size_t bytes, uint64_t* counter);
+void await_round(const uint64_t* counter, unsigned is_odd);
+
 struct Register {
   Register(const char* name, size_t bytes, unsigned threads, void (*run)(const void*));
 };

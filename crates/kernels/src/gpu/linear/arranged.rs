@@ -30,7 +30,7 @@ unsafe impl Params for ArrangeParams {}
 /// two-byte numbers, its rows aligned to sixteen bytes.
 pub(super) fn arranged(x: &GpuTensor, tokens: usize, steps: usize) -> Result<GpuTensor> {
     let [n, width] = [x.dims()[0], x.dims()[1]];
-    let rows = n.next_multiple_of(TOGETHER);
+    let rows = n.next_multiple_of(tokens).next_multiple_of(TOGETHER);
     let y = x.gpu().empty(&[rows, steps * TOKEN_BYTES / x.dtype().size_in_bytes()], x.dtype())?;
     let pieces = n.next_multiple_of(tokens) * steps * TOKEN_BYTES / PIECE_BYTES;
     let params = ArrangeParams {

@@ -22,7 +22,7 @@ const VARIANTS: [(Variant, usize); 11] = [
     (Variant::Wide64x64, usize::MAX),
     (Variant::Wide128x64, usize::MAX),
     (Variant::Wide128x128, usize::MAX),
-    (Variant::Wide192x128, usize::MAX),
+    (Variant::Wide128x192, usize::MAX),
 ];
 
 /// Formats that activations of this type are multiplied with.
@@ -141,7 +141,7 @@ fn gates_are_applied_with_the_bits_of_two_kernels() {
                 (Variant::Wide64x64, 65),
                 (Variant::Wide128x64, 3),
                 (Variant::Wide128x128, 130),
-                (Variant::Wide192x128, 9),
+                (Variant::Wide128x192, 9),
             ] {
                 if variant.takes(format) {
                     let x = on_gpu(&gpu, &activations(dtype, n, inn), &[n, inn], dtype);

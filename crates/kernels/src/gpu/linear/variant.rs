@@ -40,8 +40,8 @@ pub enum Variant {
     Wide128x64,
     /// 128 by 128.
     Wide128x128,
-    /// 192 by 128, for weights of the type of activations.
-    Wide192x128,
+    /// 128 by 192, with a warp that does nothing but ask for copies.
+    Wide128x192,
 }
 
 /// The capability whose code has instructions of warpgroups.
@@ -68,8 +68,9 @@ pub fn ask_ahead(asks: bool) {
 
 /// Bytes of a step of a token.
 pub(super) const TOKEN_BYTES: usize = 128;
-/// Wide kernels count arrivals, and their shared memory begins at a multiple of this; an emulation has it end at a page.
-const COUNTER_BYTES: usize = 64;
+/// Wide kernels count arrivals and releases of steps, and beginnings of groups. Their shared memory begins at a multiple of this;
+/// an emulation has it end at a page.
+const COUNTER_BYTES: usize = 128;
 const WIDE_ALIGNED: usize = 1024;
 
 /// By type of activations and [`kind`] of format.
@@ -121,9 +122,9 @@ impl Variant {
         Self::Wide64x64,
         Self::Wide128x64,
         Self::Wide128x128,
-        Self::Wide192x128,
+        Self::Wide128x192,
     ];
-    const WIDE: [Self; 4] = [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide192x128];
+    const WIDE: [Self; 4] = [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide128x192];
 
     /// Whether it can multiply so many tokens with these weights, where they are.
     #[must_use]
@@ -154,14 +155,15 @@ impl Variant {
         wide.min_by_key(|wide| wide.cost(tokens, w)).unwrap_or_else(|| Self::choose_narrow(tokens, w))
     }
 
-    /// What a wide kernel takes for a step of all its blocks, in units of ten nanoseconds: measured on an H200.
+    /// What a wide kernel takes for a step of all its blocks, in units of ten nanoseconds: measured on an H200 while barriers held
+    /// warpgroups together, but for the largest, which is reckoned.
     fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
         // By how many blocks a multiprocessor has at once.
         let of_blocks: &[usize] = match self {
             Self::Wide64x64 => &[40, 47, 54],
             Self::Wide128x64 => &[46, 60],
             Self::Wide128x128 => &[52],
-            _ => &[70],
+            _ => &[48],
         };
         let each = self.blocks(tokens, w).div_ceil((w.gpu().properties().multiprocessors as usize).max(1));
         let last = each % of_blocks.len();
@@ -200,8 +202,7 @@ impl Variant {
     /// Whether there is such a kernel.
     pub(super) fn takes(self, format: GpuFormat) -> bool {
         match self {
-            Self::Wide192x128 => !matches!(format, GpuFormat::Fp8 | GpuFormat::Q8 | GpuFormat::Q4),
-            Self::Tile128 | Self::Wide64x64 | Self::Wide128x64 | Self::Wide128x128 => {
+            Self::Tile128 | Self::Wide64x64 | Self::Wide128x64 | Self::Wide128x128 | Self::Wide128x192 => {
                 !matches!(format, GpuFormat::Q8 | GpuFormat::Q4)
             }
             _ => true,
@@ -221,7 +222,7 @@ impl Variant {
             Self::Wide64x64 => kernels!("linear_wide64x64"),
             Self::Wide128x64 => kernels!("linear_wide128x64"),
             Self::Wide128x128 => kernels!("linear_wide128x128"),
-            Self::Wide192x128 => kernels!("linear_wide192x128"),
+            Self::Wide128x192 => kernels!("linear_wide128x192"),
         };
         kernels[half as usize][kind(format)]
     }
@@ -239,7 +240,7 @@ impl Variant {
             Self::Wide64x64 => (64, 64),
             Self::Wide128x64 => (128, 64),
             Self::Tile128 | Self::Wide128x128 => (128, 128),
-            Self::Wide192x128 => (192, 128),
+            Self::Wide128x192 => (128, 192),
         }
     }
 
@@ -295,7 +296,7 @@ impl Variant {
     pub(super) fn threads(self) -> u32 {
         match self {
             Self::Small64 | Self::Wide64x64 => 128,
-            Self::Wide192x128 => 384,
+            Self::Wide128x192 => 384,
             _ => 256,
         }
     }
@@ -305,10 +306,10 @@ impl Variant {
         if self.streams() {
             return self.slots(w.steps()) * self.sum_bytes();
         }
-        // Of wide kernels two more than are under way in cuda/linear_wide.cu.
+        // As in cuda/linear_wide.cu and cuda/linear_kernels.cuh.
         let stages = match self {
             Self::Tile128 => 3,
-            Self::Wide128x128 | Self::Wide192x128 => 5,
+            Self::Wide128x128 | Self::Wide128x192 => 5,
             _ => 4,
         };
         let (rows, tokens) = self.shape();
