@@ -7,7 +7,7 @@
 // No barrier holds warpgroups together: what they do between two steps takes as long as the products of one, so each begins when the
 // one before it has given its first products, and goes on at its own pace while the others multiply. The place of a step is filled
 // again when all warps have said that they need it no more. Where blocks are many or small, their warps ask for copies themselves;
-// a large one that has a multiprocessor for itself has one warp more, which does nothing else.
+// a large one that has a multiprocessor for itself has four warps more, which do nothing else.
 #pragma once
 #include "group_mma.cuh"
 #include "linear_store.cuh"
@@ -21,12 +21,14 @@ struct Wide {
   static constexpr int kWorkers = kGroups * kGroupThreads, kWorkingWarps = kWorkers / kWarp;
   static constexpr int kM = 64 * kGroups, kTiles = kM / kTileRows;
   static_assert(kTiles == kWorkingWarps, "a warp has a tile of weights");
+  static constexpr int kFeeders = kGroupThreads / kWarp;
   // How many steps before their products warps ask for copies, where they do so themselves.
   static constexpr int kAhead = kStages - 2;
   static constexpr int kTileBytes = Format::kPieces * kPieceBytes;
   // Tokens of a copy.
   static constexpr int kTogether = 64, kCopies = kN / kTogether;
   static constexpr int kTokensBytes = kN * kTokenBytes, kStageBytes = kTokensBytes + kTiles * kTileBytes;
+  static_assert(!kFed || (kTiles % kFeeders == 0 && kCopies <= kFeeders), "each feeder has its share of a step");
   // Where arrivals are counted: behind steps and, later, sums.
   static constexpr int kSumBytes = kN * kStorePitch<kM> * 4;
   static constexpr int kArrivals = kStages * kStageBytes > kSumBytes ? kStages * kStageBytes : kSumBytes;
@@ -96,26 +98,25 @@ struct Wide {
     if (threadIdx.x == kWorkers - kWarp) load_tokens(step + kAhead);
   }
 
-  // All copies, by one warp: a lane has one of a step.
-  __device__ __forceinline__ void feed() const {
-    static_assert(kTiles + kCopies <= kWarp, "a lane for each copy");
+  // All copies, by the first lanes of four warps, since each is asked for by itself.
+  __device__ __forceinline__ void feed(int feeder) const {
     const int first = min(kStages, p.steps);
-    for (int step = 0; step < first; step++) ask_for_weights(step);
+    for (int step = 0; step < first; step++) ask_for_weights(step, feeder);
     follow_others();
-    for (int step = 0; step < first; step++) ask_for_tokens(step);
+    for (int step = 0; step < first; step++) ask_for_tokens(step, feeder);
     for (int step = first; step < p.steps; step++) {
       await_place(step);
-      ask_for_weights(step);
-      ask_for_tokens(step);
+      ask_for_weights(step, feeder);
+      ask_for_tokens(step, feeder);
     }
   }
-  __device__ __forceinline__ void ask_for_weights(int step) const {
-    if (lane == 0) expect_arrivals(arrivals + step % kStages, kStageBytes);
-    __syncwarp();
-    if (lane < kTiles) copy_weights(step, lane);
+  __device__ __forceinline__ void ask_for_weights(int step, int feeder) const {
+    if (feeder == 0) expect_arrivals(arrivals + step % kStages, kStageBytes);
+#pragma unroll
+    for (int i = 0; i < kTiles; i += kFeeders) copy_weights(step, i + feeder);
   }
-  __device__ __forceinline__ void ask_for_tokens(int step) const {
-    if (lane >= kTiles && lane < kTiles + kCopies) copy_tokens(step, lane - kTiles);
+  __device__ __forceinline__ void ask_for_tokens(int step, int feeder) const {
+    if (feeder < kCopies) copy_tokens(step, feeder);
   }
 
   // This warp needs the place of a step no more.
@@ -166,7 +167,7 @@ struct Wide {
     if constexpr (kFed) {
       if (threadIdx.x >= kWorkers) {
         give_registers<24>();
-        if (warp == kWorkingWarps) feed();
+        if (lane == 0) feed(warp - kWorkingWarps);
         return;
       }
       take_registers<240>();

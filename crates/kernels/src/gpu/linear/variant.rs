@@ -40,7 +40,7 @@ pub enum Variant {
     Wide128x64,
     /// 128 by 128.
     Wide128x128,
-    /// 128 by 192, with a warp that does nothing but ask for copies.
+    /// 128 by 192, with warps that do nothing but ask for copies.
     Wide128x192,
 }
 
