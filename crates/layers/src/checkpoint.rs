@@ -20,7 +20,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use vlinders_kernels::{Format, Stored};
 
-pub use self::gguf::{Gguf, Metadata};
+pub use self::gguf::{Gguf, GgufExperts, GgufLayout, Metadata};
 pub use self::load::{LoadStats, LoadedTensors};
 pub use self::pack::PackStats;
 use self::packed::PackedNote;
@@ -31,6 +31,8 @@ use crate::{LayerError, LoadPlan, MatrixSpec, Precision};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const PACKED: &str = "packed.safetensors";
+/// Problems of one matrix that are told: those of hundreds of experts are all the same.
+const TOLD: usize = 3;
 
 /// The tensors of a model, by name, and where they lie.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ pub struct TensorInfo {
     shape: Vec<usize>,
     stored: Option<Stored>,
     dtype_name: String,
-    /// The size of a head, when the rows of each head are interleaved; see [`Checkpoint::gguf`].
+    /// The size of a head, when the rows of each head are interleaved; see [`GgufLayout`].
     interleaved_head: Option<usize>,
     /// What the bytes are, where they are a matrix as it lies in memory; then `stored` is `None`.
     packed: Option<PackedNote>,
@@ -230,8 +232,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Everything that keeps `plan` from being loaded: missing tensors, wrong shapes, wrong types, and for a packed file
-    /// another `precision` than it was packed with.
+    /// What keeps `plan` from being loaded: missing tensors, wrong shapes, wrong types, and for a packed file another
+    /// `precision` than it was packed with. Of a matrix of many parts, such as experts, the first few.
     #[must_use]
     pub fn problems(&self, plan: &LoadPlan, precision: Precision) -> Vec<LayerError> {
         if self.container == Container::Packed && !plan.matrices().iter().all(MatrixSpec::is_whole) {
@@ -252,6 +254,7 @@ impl Checkpoint {
         let parts = spec.parts.iter();
         parts
             .filter_map(|part| self.check(&part.tensor, &[part.rows.size(), spec.cols.size()]).err())
+            .take(TOLD)
             .collect()
     }
 

@@ -31,7 +31,8 @@ pub use self::{
     attention::{Attention, AttentionConfig},
     batch::{Batch, GpuBatch, GpuBatchLimits, LogitRows},
     checkpoint::{
-        Checkpoint, Gguf, LoadStats, LoadedTensors, Metadata, PackStats, QuantizeStats, TensorInfo,
+        Checkpoint, Gguf, GgufExperts, GgufLayout, LoadStats, LoadedTensors, Metadata, PackStats,
+        QuantizeStats, TensorInfo,
     },
     config::{check_activation, parse_config},
     decoder::{Decoder, DecoderConfig},
@@ -41,7 +42,7 @@ pub use self::{
     kv_store::{KvShape, KvStore},
     linear::{Linear, RowParallel},
     mlp::Mlp,
-    moe::{ExpertNames, Moe, MoeConfig},
+    moe::{ExpertNames, MAX_EXPERTS, MAX_TOP_K, Moe, MoeConfig},
     norm::RmsNorm,
     place::Place,
     precision::{Activations, Precision, Quantization},

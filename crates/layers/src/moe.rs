@@ -5,10 +5,10 @@ use vlinders_kernels::ops::{self, Experts, Matrix};
 
 use crate::{LayerError, Ranks, Weights};
 
-/// More experts than kernels can choose among.
-const MAX_EXPERTS: usize = 512;
-/// More experts of a token than kernels can take.
-const MAX_TOP_K: usize = 32;
+/// The most experts that kernels can choose among.
+pub const MAX_EXPERTS: usize = 512;
+/// The most experts of a token.
+pub const MAX_TOP_K: usize = 32;
 /// Outputs of an expert lie in tiles of so many, and so do those of the share that a rank has.
 const TILE: usize = 16;
 

@@ -2,20 +2,24 @@
 //!
 //! Keys are those of llama.cpp (`class Keys` in its `gguf-py/gguf/constants.py`), meanings those of its loader.
 
+mod experts;
+
 use serde_json::{Map, Value, json};
-use vlinders_layers::{Gguf, LayerError};
+use vlinders_layers::{Gguf, GgufExperts, GgufLayout, LayerError};
+
+use crate::{mixtral, qwen3_moe};
 
 /// A GGUF file as a model of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GgufModel {
     /// Its config.json.
     pub config: Vec<u8>,
-    /// The size of a head, when rows of q and k have to be put back; see [`vlinders_layers::Checkpoint::gguf`].
-    pub interleaved_head: Option<usize>,
+    /// How its tensors lie; for [`vlinders_layers::Checkpoint::gguf`].
+    pub layout: GgufLayout,
 }
 
-/// The architectures of GGUF that are known; Mistral models call themselves `llama`.
-const KNOWN: &str = "llama (also Mistral), qwen2, qwen3";
+/// The architectures of GGUF that are known; Mistral and Mixtral models call themselves `llama`.
+const KNOWN: &str = "llama (also Mistral and Mixtral), qwen2, qwen3, qwen3moe";
 
 /// Reads keys of one architecture.
 struct Keys<'a> {
@@ -35,19 +39,28 @@ impl GgufModel {
         let architecture = architecture
             .ok_or_else(|| gguf.error("it has no general.architecture; is it the first of several files?"))?;
         let keys = Keys { gguf, architecture };
+        if !["llama", "qwen2", "qwen3", "qwen3moe"].contains(&architecture) {
+            let also = if keys.shared_expert().is_some() { " (nor are shared experts)" } else { "" };
+            let reason =
+                format!("the architecture {architecture:?} is not supported{also}; supported are {KNOWN}");
+            return Err(gguf.error(reason));
+        }
+        keys.reject_unavailable()?;
+        keys.reject_other_experts()?;
         let window = keys.optional("attention.sliding_window")?.filter(|window| *window > 0);
-        let name = match architecture {
-            "llama" if window.is_some() => "MistralForCausalLM",
-            "llama" => "LlamaForCausalLM",
-            "qwen2" => "Qwen2ForCausalLM",
-            "qwen3" => "Qwen3ForCausalLM",
-            _ => {
-                let reason =
-                    format!("the architecture {architecture:?} is not supported; supported are {KNOWN}");
-                return Err(gguf.error(reason));
+        let experts = keys.experts()?;
+        let name = match (architecture, &experts) {
+            ("llama", Some(_)) => "MixtralForCausalLM",
+            ("llama", None) if window.is_some() => "MistralForCausalLM",
+            ("llama", None) => "LlamaForCausalLM",
+            ("qwen2", None) => "Qwen2ForCausalLM",
+            ("qwen3", None) => "Qwen3ForCausalLM",
+            ("qwen3moe", Some(_)) => "Qwen3MoeForCausalLM",
+            (_, None) => return Err(keys.missing("expert_count")),
+            (_, Some(_)) => {
+                return Err(gguf.error(format!("experts in a model of {architecture} are not supported")));
             }
         };
-        keys.reject_unavailable()?;
         let heads = keys.each_layer_the_same("attention.head_count")?;
         let hidden = keys.required("embedding_length")?;
         let head_dim = match keys.optional("attention.key_length")? {
@@ -57,11 +70,11 @@ impl GgufModel {
         keys.expect("attention.value_length", head_dim)?;
         keys.expect("rope.dimension_count", head_dim)?;
         let has = |tensor: &str| gguf.shape(tensor).is_some();
-        let config = json!({
+        let mut config = json!({
             "architectures": [name],
             "vocab_size": keys.vocab_size()?,
             "hidden_size": hidden,
-            "intermediate_size": keys.each_layer_the_same("feed_forward_length")?,
+            "intermediate_size": keys.intermediate_size()?,
             "num_hidden_layers": keys.required("block_count")?,
             "num_attention_heads": heads,
             "num_key_value_heads": match gguf.metadata().has(&keys.name("attention.head_count_kv")) {
@@ -80,7 +93,15 @@ impl GgufModel {
             "sliding_window": window,
         });
         let interleaved_head = (architecture == "llama").then_some(head_dim as usize);
-        Ok(Self { config: config.to_string().into_bytes(), interleaved_head })
+        let mut layout = GgufLayout { interleaved_head, experts: None };
+        if let Some(experts) = experts {
+            let names = if architecture == "llama" { mixtral::NAMES } else { qwen3_moe::NAMES };
+            layout.experts = Some(GgufExperts { count: experts.count as usize, names });
+            for (field, value) in keys.expert_fields(&experts)? {
+                config[field] = value;
+            }
+        }
+        Ok(Self { config: config.to_string().into_bytes(), layout })
     }
 }
 
@@ -139,14 +160,12 @@ impl Keys<'_> {
 
     /// Settings without which the model would answer, but wrongly.
     fn reject_unavailable(&self) -> Result<(), LayerError> {
-        if self.optional("expert_count")?.unwrap_or(0) > 0 {
-            return Err(self.gguf.error("it is a mixture of experts; these are not supported yet"));
-        }
         let scales = [
             "logit_scale",
             "residual_scale",
             "embedding_scale",
             "attention.scale",
+            "expert_weights_scale",
             "rope.scaling.attn_factor",
             "rope.scaling.yarn_log_multiplier",
         ];
@@ -156,6 +175,16 @@ impl Keys<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The size inside of a feed-forward network, or of an expert where all layers have experts and nothing else is said.
+    fn intermediate_size(&self) -> Result<u64, LayerError> {
+        match self.architecture {
+            "qwen3moe" if !self.gguf.metadata().has(&self.name("feed_forward_length")) => {
+                self.required("expert_feed_forward_length")
+            }
+            _ => self.each_layer_the_same("feed_forward_length"),
+        }
     }
 
     fn vocab_size(&self) -> Result<u64, LayerError> {
@@ -216,3 +245,6 @@ impl Keys<'_> {
         Ok(Value::Object(scaling))
     }
 }
+
+#[cfg(test)]
+mod tests;

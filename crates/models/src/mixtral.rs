@@ -5,7 +5,9 @@ use vlinders_layers::{Decoder, DecoderConfig, ExpertNames, LayerError, MoeConfig
 
 use crate::shared::plain_decoder;
 
-const NAMES: ExpertNames = ExpertNames { layer: "block_sparse_moe", gate: "w1", up: "w3", down: "w2" };
+/// What its tensors of experts are called.
+pub(crate) const NAMES: ExpertNames =
+    ExpertNames { layer: "block_sparse_moe", gate: "w1", up: "w3", down: "w2" };
 
 /// The fields of config.json beside those that all share.
 #[derive(Debug, Deserialize)]

@@ -5,7 +5,9 @@ use vlinders_layers::{Decoder, DecoderConfig, ExpertNames, LayerError, MoeConfig
 
 use crate::qwen3;
 
-const NAMES: ExpertNames = ExpertNames { layer: "mlp", gate: "gate_proj", up: "up_proj", down: "down_proj" };
+/// What its tensors of experts are called.
+pub(crate) const NAMES: ExpertNames =
+    ExpertNames { layer: "mlp", gate: "gate_proj", up: "up_proj", down: "down_proj" };
 
 /// The fields of config.json beside those of Qwen3.
 #[derive(Debug, Deserialize)]

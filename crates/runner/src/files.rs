@@ -89,7 +89,7 @@ impl ModelFiles {
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint, RunnerError> {
         Ok(match self {
             Self::Folder(folder) => Checkpoint::open(folder)?,
-            Self::Gguf(files) => Checkpoint::gguf(&files.gguf, files.model.interleaved_head)?,
+            Self::Gguf(files) => Checkpoint::gguf(&files.gguf, files.model.layout)?,
             Self::Embedded(files) => Checkpoint::embedded(files)?,
         })
     }

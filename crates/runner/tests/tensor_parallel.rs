@@ -1,6 +1,7 @@
 //! A model that is split among ranks gives what it gives on one: logits of every golden checkpoint within 1e-4, the same greedy
 //! tokens.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -8,11 +9,11 @@ use candle_core::DType;
 use vlinders_comm::{Communicator, Single, Threads};
 use vlinders_kernels::gpu::{self, GpuGroup, Peers};
 use vlinders_layers::{
-    Activations, Batch, Checkpoint, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LogitRows, Place,
-    Precision, Ranks, Weights,
+    Activations, Batch, Checkpoint, Gguf, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LogitRows,
+    Place, Precision, Ranks, Weights,
 };
-use vlinders_models::{CausalLm, ModelSpec};
-use vlinders_testkit::{Golden, golden_names};
+use vlinders_models::{CausalLm, GgufModel, ModelSpec};
+use vlinders_testkit::{Dtype, GgufFile, Golden, gguf_floats, golden_names};
 
 const BLOCK: usize = 4;
 const POSITIONS: usize = 128;
@@ -30,8 +31,7 @@ struct Rank {
 impl Rank {
     fn load(golden: &Golden, ranks: impl Into<Ranks>, place: &Place) -> Result<Self, LayerError> {
         let ranks = ranks.into();
-        let config = std::fs::read(golden.folder.join("config.json")).expect("a config");
-        let checkpoint = Checkpoint::open(&golden.folder)?;
+        let (config, checkpoint) = open(&golden.folder)?;
         let dtype = place.activations();
         let precision =
             Precision { activations: Activations::F32, dtype, on_gpu: dtype, ..Precision::default() };
@@ -81,6 +81,18 @@ impl Rank {
         }
         all
     }
+}
+
+/// The folder of a golden model, or model.gguf in it.
+fn open(folder: &Path) -> Result<(Vec<u8>, Checkpoint), LayerError> {
+    let file = folder.join("model.gguf");
+    if !file.is_file() {
+        let config = std::fs::read(folder.join("config.json")).expect("a config");
+        return Ok((config, Checkpoint::open(folder)?));
+    }
+    let gguf = Gguf::open(&file)?;
+    let model = GgufModel::read(&gguf)?;
+    Ok((model.config, Checkpoint::gguf(&gguf, model.layout)?))
 }
 
 fn layer_error(error: vlinders_models::ModelError) -> LayerError {
@@ -158,6 +170,21 @@ fn every_golden_model_gives_on_many_ranks_what_it_gives_on_one() {
         });
         let shown = errors.map(|error| error.map_or("-".to_owned(), |error| format!("{error:.1e}")));
         println!("{name:24} {:>12} {:>12}", shown[0], shown[1]);
+    }
+}
+
+/// Of experts that are stacked in a file each rank reads the same rows and columns as of a folder, so the bits are the same.
+#[test]
+fn ranks_share_the_experts_of_gguf_files() {
+    for name in ["mixtral-tiny", "qwen3-moe-tiny"] {
+        let golden = Golden::load(name).expect("a golden result");
+        let folder = tempfile::tempdir().expect("a folder");
+        let encode = |_: &str, shape: &[usize], numbers: &[f32]| gguf_floats(Dtype::F32, shape, numbers);
+        let file = GgufFile::from_folder(&golden.folder, &encode).expect("a GGUF file");
+        file.write(&folder.path().join("model.gguf")).expect("a file");
+        let filed = Golden { folder: folder.path().to_owned(), ..golden.clone() };
+        let split = on_ranks(&golden, 2, &|| Place::Cpu, None).expect("logits");
+        assert!(on_ranks(&filed, 2, &|| Place::Cpu, None).expect("logits") == split, "{name}");
     }
 }
 

@@ -1,11 +1,14 @@
 //! Writing GGUF files: from scratch, or what llama.cpp's converter would make of a Hugging Face folder.
 
+mod experts;
+
 use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
+use self::experts::Stacks;
 use crate::{Dtype, TestkitError};
 
 /// A GGUF file.
@@ -87,9 +90,10 @@ impl GgufFile {
             .ok_or_else(|| TestkitError::new(folder, "has no config.json"))?;
         let architecture = config["architectures"][0].as_str().unwrap_or_default();
         let name = match architecture {
-            "LlamaForCausalLM" | "MistralForCausalLM" => "llama",
+            "LlamaForCausalLM" | "MistralForCausalLM" | "MixtralForCausalLM" => "llama",
             "Qwen2ForCausalLM" => "qwen2",
             "Qwen3ForCausalLM" => "qwen3",
+            "Qwen3MoeForCausalLM" => "qwen3moe",
             other => return Err(TestkitError::new(folder, format!("{other} is not known"))),
         };
         let sizes = Sizes { config: &config, name };
@@ -100,6 +104,7 @@ impl GgufFile {
             metadata.extend(around(folder, &tokenizer)?);
         }
         let mut tensors = Vec::new();
+        let mut stacks = Stacks::default();
         tensors.extend(sizes.rope_factors().map(|factors| GgufTensor {
             name: "rope_freqs.weight".to_owned(),
             shape: vec![factors.len()],
@@ -109,6 +114,9 @@ impl GgufFile {
             let bytes = std::fs::read(&file).map_err(|e| TestkitError::new(&file, e))?;
             let held = SafeTensors::deserialize(&bytes).map_err(|e| TestkitError::new(&file, e))?;
             for (tensor, view) in held.tensors() {
+                if stacks.take(&tensor, view.shape(), || floats(view.dtype(), view.data())) {
+                    continue;
+                }
                 let own_name = gguf_name(&tensor)
                     .ok_or_else(|| TestkitError::new(&file, format!("{tensor} is not known")))?;
                 let mut numbers = floats(view.dtype(), view.data());
@@ -117,10 +125,15 @@ impl GgufFile {
                 if name == "llama" && (is_key || tensor.contains(".q_proj.")) {
                     numbers = interleave(&numbers, shape[0], sizes.head_dim());
                 }
-                let data = encode(&own_name, &shape, &numbers);
+                // Routers are never rounded.
+                let data = match own_name.ends_with(".ffn_gate_inp.weight") {
+                    true => gguf_floats(Dtype::F32, &shape, &numbers),
+                    false => encode(&own_name, &shape, &numbers),
+                };
                 tensors.push(GgufTensor { name: own_name, shape, data });
             }
         }
+        tensors.extend(stacks.tensors(encode));
         Ok(Self { version: 3, metadata, tensors })
     }
 
@@ -270,6 +283,10 @@ impl Sizes<'_> {
             ("feed_forward_length", "intermediate_size"),
             ("attention.head_count", "num_attention_heads"),
             ("attention.head_count_kv", "num_key_value_heads"),
+            ("expert_count", "num_local_experts"),
+            ("expert_count", "num_experts"),
+            ("expert_used_count", "num_experts_per_tok"),
+            ("expert_feed_forward_length", "moe_intermediate_size"),
         ];
         for (key, field) in sizes {
             out.extend(self.size(field).map(|size| (format!("{name}.{key}"), GgufValue::U32(size as u32))));
@@ -361,6 +378,7 @@ fn gguf_name(name: &str) -> Option<String> {
                 "self_attn.o_proj" => "attn_output",
                 "self_attn.q_norm" => "attn_q_norm",
                 "self_attn.k_norm" => "attn_k_norm",
+                "mlp.gate" | "block_sparse_moe.gate" => "ffn_gate_inp",
                 "mlp.gate_proj" => "ffn_gate",
                 "mlp.up_proj" => "ffn_up",
                 "mlp.down_proj" => "ffn_down",

@@ -126,6 +126,15 @@ impl Shape {
             extra: json!({"max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0}),
         }
     }
+
+    /// The same with two of four experts in each layer, as Mixtral has them.
+    #[must_use]
+    pub fn mixtral_tiny() -> Self {
+        let mut shape = Self { architecture: "MixtralForCausalLM", ..Self::llama_tiny() };
+        shape.extra["num_local_experts"] = json!(4);
+        shape.extra["num_experts_per_tok"] = json!(2);
+        shape
+    }
 }
 
 // === impl RandomModel ===
@@ -167,6 +176,18 @@ impl RandomModel {
             if self.shape.architecture == "Qwen3ForCausalLM" {
                 add(format!("{prefix}.self_attn.q_norm.weight"), vec![head_dim]);
                 add(format!("{prefix}.self_attn.k_norm.weight"), vec![head_dim]);
+            }
+            if self.shape.architecture == "MixtralForCausalLM" {
+                let layer = format!("{prefix}.block_sparse_moe");
+                let experts = self.shape.extra["num_local_experts"].as_u64().unwrap_or(0);
+                add(format!("{layer}.gate.weight"), vec![experts as usize, hidden]);
+                for expert in 0..experts {
+                    let name = |part: &str| format!("{layer}.experts.{expert}.{part}.weight");
+                    add(name("w1"), vec![intermediate_size, hidden]);
+                    add(name("w3"), vec![intermediate_size, hidden]);
+                    add(name("w2"), vec![hidden, intermediate_size]);
+                }
+                continue;
             }
             for (name, rows, cols) in [
                 ("gate_proj", intermediate_size, hidden),

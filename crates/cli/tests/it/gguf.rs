@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vlinders_testkit::{Dtype, GgufFile, GgufValue, gguf_floats};
+use vlinders_testkit::{Dtype, GgufFile, GgufValue, RandomModel, Shape, gguf_floats};
 
 use crate::process::{Server, output, vlinders};
 
@@ -53,4 +53,27 @@ fn a_file_is_checked_before_it_is_served() {
     assert!(!ok);
     let problem = found["problems"][0].as_str().unwrap();
     assert!(problem.contains("\"mamba\" is not supported; supported are llama"), "{problem}");
+}
+
+#[test]
+fn a_file_of_experts_is_checked_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    let model = RandomModel { shape: Shape::mixtral_tiny(), dtype: Dtype::F32, seed: 1, shards: 1 };
+    model.write(&source).unwrap();
+    let encode = |_: &str, shape: &[usize], numbers: &[f32]| gguf_floats(Dtype::F16, shape, numbers);
+    let mut file = GgufFile::from_folder(&source, &encode).unwrap();
+    let path = folder.path().join("experts.gguf");
+    file.write(&path).unwrap();
+    let (ok, found) = check(folder.path(), "experts.gguf");
+    assert!(ok, "{found}");
+    assert_eq!(found["model"]["architecture"], "MixtralForCausalLM");
+    assert!(found["model"]["unused_tensors"].as_array().unwrap().is_empty(), "{found}");
+
+    file.set("llama.expert_count", GgufValue::U32(8));
+    file.write(&path).unwrap();
+    let (ok, found) = check(folder.path(), "experts.gguf");
+    assert!(!ok);
+    let problem = found["problems"][0].as_str().unwrap();
+    assert!(problem.contains("has 4 experts, its metadata says that there are 8"), "{problem}");
 }

@@ -6,6 +6,7 @@
 //! counts, lengths, offsets and sizes are checked here against the file, so nothing behind this module can read out
 //! of bounds.
 
+mod experts;
 mod metadata;
 mod names;
 mod reader;
@@ -15,12 +16,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::experts::Census;
 pub use self::metadata::Metadata;
 use self::reader::Reader;
 use self::tensors::RawTensor;
 use super::shard::Shard;
 use super::{Checkpoint, Container, Header, TensorInfo};
-use crate::LayerError;
+use crate::{ExpertNames, LayerError};
 
 const MAGIC: [u8; 4] = *b"GGUF";
 /// Tensors come in the order of the model's layers; more than this are no model.
@@ -38,6 +40,26 @@ pub struct Gguf {
     version: u32,
     metadata: Metadata,
     parts: Vec<Part>,
+}
+
+/// How the tensors of a file differ from those of a Hugging Face folder, which depends on the architecture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GgufLayout {
+    /// The size of a head when the rows of q and k lie as llama.cpp wants them for the architecture `llama`: in each head, the
+    /// numbers that turn together are neighbours, while everywhere else they are half a head apart. They are put back
+    /// while loading.
+    pub interleaved_head: Option<usize>,
+    /// The experts, which lie in one tensor for each layer.
+    pub experts: Option<GgufExperts>,
+}
+
+/// The experts of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GgufExperts {
+    /// How many there are.
+    pub count: usize,
+    /// What the model calls them.
+    pub names: ExpertNames,
 }
 
 /// One file.
@@ -158,6 +180,11 @@ impl Gguf {
         &self.metadata
     }
 
+    /// GGUF names of all tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().flat_map(|part| &part.tensors).map(|tensor| tensor.name.as_str())
+    }
+
     /// The shape of a tensor by its GGUF name, `[rows, cols]` for a matrix.
     #[must_use]
     pub fn shape(&self, tensor: &str) -> Option<&[usize]> {
@@ -198,19 +225,16 @@ impl Gguf {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// The weights of a GGUF file under the names that Hugging Face gives them.
-    ///
-    /// `interleaved_head` is the size of a head when the rows of q and k lie as llama.cpp wants them for the architecture
-    /// `llama`: in each head, the numbers that turn together are neighbours, while everywhere else they are half a
-    /// head apart. They are put back while loading.
+    /// The weights of a GGUF file under the names that Hugging Face gives them, in the order in which models have them.
     ///
     /// # Errors
-    /// When q or k are not whole heads.
-    pub fn gguf(gguf: &Gguf, interleaved_head: Option<usize>) -> Result<Self, LayerError> {
+    /// When q or k are not whole heads, or experts are missing or of a type that can not be loaded.
+    pub fn gguf(gguf: &Gguf, layout: GgufLayout) -> Result<Self, LayerError> {
         let mut tensors = HashMap::new();
+        let mut census = layout.experts.map(|experts| Census::new(&gguf.file, experts));
         for (shard, part) in gguf.parts.iter().enumerate() {
             for tensor in part.tensors.iter().filter(|tensor| tensor.name != ROPE_FREQS) {
-                let interleaved_head = interleaved_head.filter(|_| names::is_rotated(&tensor.name));
+                let interleaved_head = layout.interleaved_head.filter(|_| names::is_rotated(&tensor.name));
                 if let Some(head) = interleaved_head {
                     check_heads(&part.shard.name, tensor, head)?;
                 }
@@ -224,12 +248,22 @@ impl Checkpoint {
                     interleaved_head,
                     packed: None,
                 };
-                let name = names::hugging_face(&tensor.name).unwrap_or_else(|| tensor.name.clone());
-                if tensors.insert(name, info).is_some() {
-                    return Err(bad(&part.shard.name, format!("the tensor {} is there twice", tensor.name)));
+                let experts = match &mut census {
+                    Some(census) => census.take(&part.shard.name, tensor, &info)?,
+                    None => None,
+                };
+                let name = || names::hugging_face(&tensor.name).unwrap_or_else(|| tensor.name.clone());
+                for (name, info) in experts.unwrap_or_else(|| vec![(name(), info)]) {
+                    if tensors.insert(name, info).is_some() {
+                        return Err(bad(
+                            &part.shard.name,
+                            format!("the tensor {} is there twice", tensor.name),
+                        ));
+                    }
                 }
             }
         }
+        census.map_or(Ok(()), Census::finish)?;
         Ok(Self {
             place: gguf.file.clone(),
             shards: gguf.parts.iter().map(|part| Arc::clone(&part.shard)).collect(),

@@ -1,14 +1,14 @@
 //! Folders: good, broken, unknown.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use vlinders_runner::{
     DType, KvDtype, LoadOptions, LoadPhase, LoadProgress, ModelFiles, NoProgress, Quantization, inspect, load,
 };
-use vlinders_testkit::{Dtype, RandomModel, Shape, golden_root};
+use vlinders_testkit::{Dtype, GgufFile, GgufValue, RandomModel, Shape, gguf_floats, golden_root};
 
 use crate::support::{load_folder, options};
 
@@ -75,6 +75,56 @@ fn an_inspection_agrees_with_the_load() {
             assert_eq!((fit.num_blocks, fit.kv_bytes), (loaded.num_blocks, loaded.kv_bytes));
         }
     }
+}
+
+/// What llama.cpp's converter makes of a golden model, with a change.
+fn filed(golden: &str, folder: &Path, change: impl FnOnce(&mut GgufFile)) -> PathBuf {
+    let encode = |_: &str, shape: &[usize], numbers: &[f32]| gguf_floats(Dtype::F32, shape, numbers);
+    let mut file = GgufFile::from_folder(&golden_root().join(golden), &encode).unwrap();
+    change(&mut file);
+    let path = folder.join("model.gguf");
+    file.write(&path).unwrap();
+    path
+}
+
+#[test]
+fn an_inspection_of_a_gguf_file_of_experts_agrees_with_the_load() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["mixtral-tiny", "qwen3-moe-tiny"] {
+        let files = ModelFiles::gguf(&filed(name, folder.path(), |_| {})).unwrap();
+        let seen = inspect(&files, &options(), None).unwrap();
+        let loaded = load(&files, &options(), &NoProgress).unwrap();
+        let of_folder = load_folder(&golden_root().join(name), &options());
+        assert_eq!((seen.problems, seen.unused), (Vec::new(), Vec::new()), "{name}");
+        assert_eq!(seen.stored, [("F32".to_owned(), loaded.report.bytes)]);
+        assert_eq!(
+            (seen.weight_bytes, seen.num_parameters),
+            (loaded.info.weight_bytes, loaded.info.num_parameters)
+        );
+        assert_eq!(loaded.info.architecture, of_folder.info.architecture);
+        assert_eq!(loaded.info.num_parameters, of_folder.info.num_parameters);
+        assert_eq!(
+            (loaded.report.bytes, loaded.info.weight_bytes),
+            (of_folder.report.bytes, of_folder.info.weight_bytes)
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_gguf_file_of_experts_is_told_briefly() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "qwen3moe.expert_feed_forward_length";
+    let wrong = filed("qwen3-moe-tiny", folder.path(), |file| file.set(key, GgufValue::U32(48)));
+    let files = ModelFiles::gguf(&wrong).unwrap();
+    let seen = inspect(&files, &options(), None).unwrap();
+    // gates and ups, and downs, of the two layers with six experts
+    assert_eq!(seen.problems.len(), 2 * (3 + 3), "{:#?}", seen.problems);
+    assert!(seen.problems.iter().any(|p| p.contains("has shape [32, 32], its metadata implies [48, 32]")));
+    let lost = filed("mixtral-tiny", folder.path(), |file| {
+        file.tensors.retain(|t| t.name != "blk.1.ffn_up_exps.weight")
+    });
+    let told = inspect(&ModelFiles::gguf(&lost).unwrap(), &options(), None).unwrap_err().to_string();
+    assert!(told.contains("of 5 experts it has 0 in blk.1.ffn_up_exps.weight"), "{told}");
 }
 
 #[test]

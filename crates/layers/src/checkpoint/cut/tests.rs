@@ -10,7 +10,7 @@ use vlinders_comm::{Communicator, Outline, Single};
 use vlinders_kernels::Format;
 use vlinders_testkit::{Dtype, GgufData, GgufFile, RandomModel, Shape, gguf_floats};
 
-use crate::checkpoint::{Checkpoint, Gguf};
+use crate::checkpoint::{Checkpoint, Gguf, GgufLayout};
 use crate::{Heads, LoadStats, LoadedTensors, Precision, Weights};
 
 const HIDDEN: usize = 64;
@@ -147,7 +147,8 @@ fn blocks_that_are_cut_are_rounded_again_to_more_bits() {
         let file = folder.path().join("model.gguf");
         GgufFile::from_folder(&model, &encode).unwrap().write(&file).unwrap();
         let gguf = Gguf::open(&file).unwrap();
-        let checkpoint = Checkpoint::gguf(&gguf, Some(16)).unwrap();
+        let checkpoint =
+            Checkpoint::gguf(&gguf, GgufLayout { interleaved_head: Some(16), experts: None }).unwrap();
         let shares = check(&checkpoint, &shape, 2);
         let name = format!("{MLP}.down_proj.weight");
         let whole = rows(&load(&checkpoint, &shape, Single).0, &name).concat();

@@ -10,8 +10,8 @@ use vlinders_comm::Single;
 use vlinders_kernels::Stored;
 use vlinders_testkit::{Dtype, GgufData, GgufFile, GgufTensor, GgufValue, gguf_floats};
 
-use super::{Checkpoint, Gguf, ROPE_FREQS};
-use crate::{LayerError, LoadPlan, LoadedTensors, Precision, Weights};
+use super::{Checkpoint, Gguf, GgufExperts, GgufLayout, ROPE_FREQS};
+use crate::{ExpertNames, LayerError, LoadPlan, LoadedTensors, Place, Precision, Span, Weights};
 
 /// Numbers that are exact in every float type.
 fn counting(len: usize) -> Vec<f32> {
@@ -84,8 +84,17 @@ fn plan(matrices: &[(&str, usize, usize)], vectors: &[(&str, usize)]) -> LoadPla
     weights.plan()
 }
 
+fn heads_of(interleaved_head: Option<usize>) -> GgufLayout {
+    GgufLayout { interleaved_head, experts: None }
+}
+
+fn experts_of(count: usize) -> GgufExperts {
+    let names = ExpertNames { layer: "moe", gate: "g", up: "u", down: "d" };
+    GgufExperts { count, names }
+}
+
 fn load(gguf: &Gguf, head: Option<usize>, plan: &LoadPlan) -> Result<LoadedTensors, LayerError> {
-    Ok(Checkpoint::gguf(gguf, head)?.load(plan, Precision::default(), &|_, _| {})?.0)
+    Ok(Checkpoint::gguf(gguf, heads_of(head))?.load(plan, Precision::default(), &|_, _| {})?.0)
 }
 
 #[test]
@@ -198,7 +207,8 @@ fn an_encoding_that_is_not_known_is_refused_when_the_tensor_is_needed() {
         &[("model.layers.0.self_attn.q_proj.weight", 8, 4)],
         &[("model.layers.0.self_attn.q_proj.bias", 8)],
     );
-    let problems = Checkpoint::gguf(&gguf, None).unwrap().problems(&plan, Precision::default());
+    let problems =
+        Checkpoint::gguf(&gguf, GgufLayout::default()).unwrap().problems(&plan, Precision::default());
     assert_eq!(problems.len(), 1);
     assert!(problems[0].to_string().contains("is stored as IQ4_XS; F32, F16, BF16, Q8_0"), "{}", problems[0]);
 }
@@ -271,7 +281,9 @@ fn rotary_factors_are_read_apart() {
     file.tensors.push(tensor(ROPE_FREQS, &[3]));
     let gguf = open(&file.to_bytes()).unwrap();
     assert_eq!(gguf.rope_factors().unwrap(), Some(vec![0.0, 1.0, 2.0]));
-    assert!(Checkpoint::gguf(&gguf, None).unwrap().tensors().all(|(name, _)| name != ROPE_FREQS));
+    assert!(
+        Checkpoint::gguf(&gguf, GgufLayout::default()).unwrap().tensors().all(|(name, _)| name != ROPE_FREQS)
+    );
     assert_eq!(open(&small().to_bytes()).unwrap().rope_factors().unwrap(), None);
 }
 
@@ -315,6 +327,102 @@ fn a_model_may_come_in_several_files() {
     );
 }
 
+/// A layer of three experts of `[4, 2]`, stacked; the numbers of each tensor begin with 0.
+fn with_experts() -> GgufFile {
+    let tensors = vec![
+        tensor("blk.2.ffn_gate_inp.weight", &[3, 2]),
+        tensor("blk.2.ffn_gate_exps.weight", &[3, 4, 2]),
+        tensor("blk.2.ffn_up_exps.weight", &[3, 4, 2]),
+        tensor("blk.2.ffn_down_exps.weight", &[3, 2, 4]),
+    ];
+    GgufFile { tensors, ..small() }
+}
+
+fn checkpoint_of(file: &GgufFile) -> Result<Checkpoint, String> {
+    let layout = GgufLayout { experts: Some(experts_of(3)), interleaved_head: None };
+    Checkpoint::gguf(&open(&file.to_bytes()).unwrap(), layout).map_err(|error| error.to_string())
+}
+
+/// Each expert is found alone, and loading reads it and nothing else, whether it is stacked or apart.
+#[test]
+fn experts_are_read_one_by_one() {
+    let stacked = with_experts();
+    for file in [stacked.with_experts_apart(), stacked] {
+        let checkpoint = checkpoint_of(&file).unwrap();
+        let mut names: Vec<_> = checkpoint.tensors().map(|(name, _)| name.to_owned()).collect();
+        names.sort_unstable();
+        let all = (0..3).flat_map(|e| {
+            ["d", "g", "u"].map(|part| format!("model.layers.2.moe.experts.{e}.{part}.weight"))
+        });
+        assert_eq!(names, all.chain(["model.layers.2.moe.gate.weight".to_owned()]).collect::<Vec<_>>());
+        let weights = Weights::planning(Arc::new(Single)).pp("model.layers.2.moe");
+        let (rows, cols) = (Span::of(4, 2, 2), Span::of(4, 1, 2));
+        weights.stacked_matrix(&[("experts.2.g.weight", rows), ("experts.1.u.weight", rows)], 2).unwrap();
+        weights.matrix("experts.1.d.weight", 2, cols).unwrap();
+        let (loaded, stats) =
+            checkpoint.stream(&weights.plan(), Precision::default(), &Place::Cpu, &|_, _| {}).unwrap();
+        let numbers =
+            |name: &str| loaded.matrices[&format!("model.layers.2.moe.{name}")].cpu().unwrap().dequantize();
+        assert_eq!(numbers("experts.2.g.weight"), [20.0, 21.0, 22.0, 23.0, 12.0, 13.0, 14.0, 15.0]);
+        assert_eq!(numbers("experts.1.d.weight"), [9.0, 10.0, 13.0, 14.0]);
+        assert_eq!(stats.bytes, 12 * 4, "no other numbers are read");
+    }
+}
+
+#[test]
+fn experts_that_are_missing_or_too_many_are_refused() {
+    let with = |change: &dyn Fn(&mut GgufFile)| {
+        let mut file = with_experts();
+        change(&mut file);
+        checkpoint_of(&file).unwrap_err()
+    };
+    let apart = |file: &mut GgufFile| *file = file.with_experts_apart();
+    let says = |message: String, part: &str| assert!(message.contains(part), "{message}");
+    says(
+        with(&|f| drop(f.tensors.remove(2))),
+        "of 3 experts it has 0 in blk.2.ffn_up_exps.weight (or blk.2.ffn_up.E.weight)",
+    );
+    says(
+        with(&|f| {
+            apart(f);
+            f.tensors.remove(2);
+        }),
+        "of 3 experts it has 2 in blk.2.ffn_gate_exps.weight",
+    );
+    says(
+        with(&|f| f.tensors[1] = tensor("blk.2.ffn_gate_exps.weight", &[4, 4, 2])),
+        "blk.2.ffn_gate_exps.weight has 4 experts, its metadata says that there are 3",
+    );
+    says(
+        with(&|f| f.tensors.push(tensor("blk.2.ffn_up.3.weight", &[4, 2]))),
+        "blk.2.ffn_up.3.weight is of expert 3, counted from 0, its metadata says that there are 3",
+    );
+    says(
+        with(&|f| f.tensors.push(tensor("blk.2.ffn_up.1.weight", &[4, 2]))),
+        "the tensor blk.2.ffn_up.1.weight is there twice",
+    );
+    says(
+        with(&|f| f.tensors[3].shape = vec![6, 4]),
+        "blk.2.ffn_down_exps.weight has shape [6, 4], not [experts, out, in]",
+    );
+    says(with(&|f| f.tensors[3].data.dtype = 23), "/model.gguf is stored as IQ4_XS; F32, F16, BF16, Q8_0");
+}
+
+/// A matrix of many experts of a wrong shape is one mistake.
+#[test]
+fn few_of_the_experts_of_a_matrix_are_told() {
+    let checkpoint = checkpoint_of(&with_experts()).unwrap();
+    let weights = Weights::planning(Arc::new(Single)).pp("model.layers.2.moe");
+    let parts: Vec<_> =
+        (0..3).flat_map(|e| ["g", "u"].map(|part| format!("experts.{e}.{part}.weight"))).collect();
+    let parts: Vec<_> = parts.iter().map(|name| (name.as_str(), 5)).collect();
+    weights.stacked_matrix(&parts, 2).unwrap();
+    let problems = checkpoint.problems(&weights.plan(), Precision::default());
+    let shapes =
+        problems.iter().filter(|p| p.to_string().contains("has shape [4, 2], its metadata implies [5, 2]"));
+    assert_eq!(shapes.count(), 3, "{problems:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -324,8 +432,11 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in prop::option::of(any::<prop::sample::Index>()),
         head in prop::option::of(0usize..9),
+        experts in prop::option::of(0usize..5),
     ) {
-        let mut bytes = small().to_bytes();
+        let mut file = small();
+        file.tensors.extend(with_experts().tensors);
+        let mut bytes = file.to_bytes();
         let len = bytes.len();
         for (at, value) in flips {
             bytes[at.index(len)] = value;
@@ -340,7 +451,7 @@ proptest! {
                 let _ = (metadata.text(key), metadata.texts(key), metadata.count(key), metadata.number(key));
                 let _ = (metadata.flag(key), metadata.integers(key), metadata.numbers(key));
             }
-            if let Ok(checkpoint) = Checkpoint::gguf(&gguf, head) {
+            if let Ok(checkpoint) = Checkpoint::gguf(&gguf, GgufLayout { experts: experts.map(experts_of), ..heads_of(head) }) {
                 let shapes: Vec<_> = checkpoint.tensors().map(|(n, i)| (n.to_owned(), i.shape().to_vec(), i.stored())).collect();
                 let weights = Weights::planning(Arc::new(Single));
                 for (name, shape, stored) in &shapes {
