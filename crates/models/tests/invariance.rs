@@ -62,6 +62,21 @@ fn qwen3() {
     check_golden("qwen3-tiny", KvDtype::F16, 7);
 }
 
+/// With experts, also in the formats that GGUF files come in.
+#[test]
+fn experts() {
+    check_golden("qwen3-moe-tiny", KvDtype::F32, 12);
+    check_golden("mixtral-tiny", KvDtype::F16, 13);
+    let shape =
+        Shape { hidden_size: 256, intermediate_size: 512, heads: 8, head_dim: 32, ..Shape::mixtral_tiny() };
+    let folder = tempfile::tempdir().unwrap();
+    RandomModel { shape, dtype: Dtype::Bf16, seed: 6, shards: 1 }.write_weights(folder.path()).unwrap();
+    for quantization in [None, Some(Quantization::Q8), Some(Quantization::Q4)] {
+        let precision = Precision { quantization, ..Precision::default() };
+        Load::new(folder.path(), KvDtype::BF16, precision, &Place::Cpu, 14).run(STEPS / 2);
+    }
+}
+
 /// Sizes at which kernels take other paths than in the tiny checkpoints.
 #[test]
 fn wide_llama() {

@@ -1,12 +1,16 @@
 //! What is said of files of experts: which config stands for them, and which are refused.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
-use vlinders_layers::Gguf;
+use vlinders_comm::Single;
+use vlinders_layers::{Checkpoint, Gguf, Precision, Weights};
 use vlinders_testkit::{Dtype, GgufFile, GgufTensor, GgufValue, gguf_floats, golden_root};
 
 use super::GgufModel;
+use crate::ModelSpec;
 
 fn file_of(golden: &str) -> GgufFile {
     let encode = |_: &str, shape: &[usize], numbers: &[f32]| gguf_floats(Dtype::F32, shape, numbers);
@@ -149,4 +153,31 @@ fn experts_of_other_kinds_are_refused() {
     usual.set("qwen3moe.expert_weights_norm", GgufValue::Bool(true));
     usual.set("qwen3moe.expert_weights_scale", GgufValue::F32(1.0));
     assert!(read(&usual).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever is damaged in metadata and table of a file of experts, it is refused or its problems are told.
+    #[test]
+    fn damaged_files_of_experts_never_panic(
+        mixtral in any::<bool>(),
+        flips in prop::collection::vec((0usize..4096, any::<u8>()), 1..5),
+    ) {
+        let mut bytes = file_of(if mixtral { "mixtral-tiny" } else { "qwen3-moe-tiny" }).to_bytes();
+        for (at, value) in flips {
+            bytes[at] = value;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        std::fs::write(&path, &bytes).unwrap();
+        let Ok(gguf) = Gguf::open(&path) else { return Ok(()) };
+        let Ok(model) = GgufModel::read(&gguf) else { return Ok(()) };
+        let Ok(checkpoint) = Checkpoint::gguf(&gguf, model.layout) else { return Ok(()) };
+        let Ok(spec) = ModelSpec::parse(&model.config) else { return Ok(()) };
+        let weights = Weights::planning(Arc::new(Single));
+        if spec.build(&weights).is_ok() && checkpoint.problems(&weights.plan(), Precision::default()).is_empty() {
+            checkpoint.load(&weights.plan(), Precision::default(), &|_, _| {}).unwrap();
+        }
+    }
 }
