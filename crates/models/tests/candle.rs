@@ -6,15 +6,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::{llama, mistral, qwen2, qwen3};
+use candle_transformers::models::{llama, mistral, quantized_llama, qwen2, qwen3};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vlinders_comm::Single;
-use vlinders_layers::{Batch, Checkpoint, KvDtype, KvStore, LogitRows, Place, Precision, Weights};
-use vlinders_models::ModelSpec;
-use vlinders_testkit::{Dtype, RandomModel, Shape};
+use vlinders_layers::{Batch, Checkpoint, Gguf, KvDtype, KvStore, LogitRows, Place, Precision, Weights};
+use vlinders_models::{GgufModel, ModelSpec};
+use vlinders_testkit::{Dtype, GgufFile, RandomModel, Shape, gguf_floats};
 
 const BLOCK: usize = 4;
 const MAX_LEN: usize = 64;
@@ -95,7 +96,8 @@ impl Case {
         let input = Tensor::new(&tokens[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
         let expected = theirs(&config, their_weights(folder.path()), &input).unwrap();
         let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let ours = our_logits(folder.path(), &config, &tokens, self.cut);
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let ours = our_logits(&checkpoint, &config, &tokens, self.cut);
         prop_assert_eq!(ours.len(), expected.len());
         for (id, (ours, theirs)) in ours.iter().zip(&expected).enumerate() {
             prop_assert!((ours - theirs).abs() <= 1e-4, "logit {id}: {ours} against {theirs}");
@@ -104,12 +106,11 @@ impl Case {
     }
 }
 
-fn our_logits(folder: &Path, config: &[u8], tokens: &[u32], cut: usize) -> Vec<f32> {
+fn our_logits(checkpoint: &Checkpoint, config: &[u8], tokens: &[u32], cut: usize) -> Vec<f32> {
     let spec = ModelSpec::parse(config).unwrap();
     let planning = Weights::planning(Arc::new(Single));
     spec.build(&planning).unwrap();
-    let (tensors, _) =
-        Checkpoint::open(folder).unwrap().load(&planning.plan(), Precision::default(), &|_, _| {}).unwrap();
+    let (tensors, _) = checkpoint.load(&planning.plan(), Precision::default(), &|_, _| {}).unwrap();
     let model = spec.build(&Weights::loaded(tensors, MAX_LEN, Arc::new(Single))).unwrap();
     let mut kv = KvStore::new(model.kv_shape(), KvDtype::F32, 2 * MAX_LEN, BLOCK, &Place::Cpu).unwrap();
     let table: Vec<u32> = (0..(MAX_LEN / BLOCK) as u32).map(|i| i * 37 % 128).collect();
@@ -144,6 +145,38 @@ fn their_llama(config: &[u8], weights: VarBuilder<'static>, input: &Tensor) -> c
     let config = config.into_config(false);
     let mut cache = llama::Cache::new(true, DType::F32, &config, &Device::Cpu)?;
     llama::Llama::load(weights, &config)?.forward(input, 0, &mut cache)
+}
+
+/// The file of a Mixtral model as others read it, each expert in a tensor of its own, and as we read it, stacked.
+#[test]
+fn gguf_files_of_experts_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    RandomModel { shape: Shape::mixtral_tiny(), dtype: Dtype::F32, seed: 7, shards: 2 }
+        .write_weights(folder.path())
+        .unwrap();
+    let encode = |_: &str, shape: &[usize], numbers: &[f32]| gguf_floats(Dtype::F32, shape, numbers);
+    let stacked = GgufFile::from_folder(folder.path(), &encode).unwrap();
+    let path = |name: &str| folder.path().join(name);
+    stacked.write(&path("stacked.gguf")).unwrap();
+    stacked.with_experts_apart().write(&path("apart.gguf")).unwrap();
+    let tokens: Vec<u32> = (0..40).map(|i| i * 37 % 320).collect();
+
+    let mut file = std::fs::File::open(path("apart.gguf")).unwrap();
+    let content = gguf_file::Content::read(&mut file).unwrap();
+    let mut theirs = quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).unwrap();
+    let input = Tensor::new(&tokens[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let expected = theirs.forward(&input, 0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+
+    for name in ["stacked.gguf", "apart.gguf"] {
+        let gguf = Gguf::open(&path(name)).unwrap();
+        let model = GgufModel::read(&gguf).unwrap();
+        let checkpoint = Checkpoint::gguf(&gguf, model.layout).unwrap();
+        let ours = our_logits(&checkpoint, &model.config, &tokens, 17);
+        assert_eq!(ours.len(), expected.len());
+        for (id, (ours, theirs)) in ours.iter().zip(&expected).enumerate() {
+            assert!((ours - theirs).abs() <= 1e-4, "{name}, logit {id}: {ours} against {theirs}");
+        }
+    }
 }
 
 proptest! {

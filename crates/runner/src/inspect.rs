@@ -21,7 +21,7 @@ pub struct Inspection {
     pub max_position_embeddings: usize,
     /// Tensors that the model needs.
     pub num_tensors: usize,
-    /// Everything that keeps the weights from being loaded: missing tensors, wrong shapes, wrong types.
+    /// What keeps the weights from being loaded: missing tensors, wrong shapes, wrong types; of experts a few of each layer.
     pub problems: Vec<String>,
     /// Tensors in the files that the model does not use, sorted.
     pub unused: Vec<String>,
