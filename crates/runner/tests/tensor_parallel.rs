@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use candle_core::DType;
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Tensor};
 use vlinders_comm::{Communicator, Single, Threads};
 use vlinders_kernels::gpu::{self, GpuGroup, Peers};
 use vlinders_layers::{
@@ -13,7 +14,9 @@ use vlinders_layers::{
     Place, Precision, Ranks, Weights,
 };
 use vlinders_models::{CausalLm, GgufModel, ModelSpec};
-use vlinders_testkit::{Dtype, GgufFile, Golden, gguf_floats, golden_names};
+use vlinders_testkit::{
+    Dtype, GgufData, GgufFile, Golden, GoldenPrompt, RandomModel, Shape, gguf_floats, golden_names,
+};
 
 const BLOCK: usize = 4;
 const POSITIONS: usize = 128;
@@ -185,6 +188,49 @@ fn ranks_share_the_experts_of_gguf_files() {
         let filed = Golden { folder: folder.path().to_owned(), ..golden.clone() };
         let split = on_ranks(&golden, 2, &|| Place::Cpu, None).expect("logits");
         assert!(on_ranks(&filed, 2, &|| Place::Cpu, None).expect("logits") == split, "{name}");
+    }
+}
+
+/// Experts in blocks of 256 with common scales: cut where blocks end, ranks have them as they are; cut elsewhere, in eight bits.
+#[test]
+fn ranks_share_experts_in_blocks() {
+    for (intermediate_size, most) in [(512, 0.015), (768, 0.03)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sizes = Shape { hidden_size: 256, heads: 16, head_dim: 32, ..Shape::mixtral_tiny() };
+        let shape = Shape { intermediate_size, ..sizes };
+        let model = RandomModel { shape, dtype: Dtype::F32, seed: 8, shards: 1 };
+        model.write_weights(folder.path()).expect("a checkpoint");
+        let encode = |_: &str, shape: &[usize], numbers: &[f32]| match shape {
+            [_] => gguf_floats(Dtype::F32, shape, numbers),
+            _ => {
+                let tensor = Tensor::from_slice(numbers, shape, &Device::Cpu).expect("a tensor");
+                let blocks = QTensor::quantize(&tensor, GgmlDType::Q4K).expect("blocks");
+                GgufData { dtype: 12, bytes: blocks.data().expect("bytes").into_owned() }
+            }
+        };
+        let file = GgufFile::from_folder(folder.path(), &encode).expect("a GGUF file");
+        file.write(&folder.path().join("model.gguf")).expect("a file");
+        let prompt = GoldenPrompt {
+            input_ids: (0..40).map(|i| i * 37 % 320).collect(),
+            greedy: Vec::new(),
+            greedy_logprobs: Vec::new(),
+            logits: Vec::new(),
+        };
+        let golden = Golden {
+            folder: folder.path().to_owned(),
+            architecture: "MixtralForCausalLM".to_owned(),
+            tolerance: TOLERANCE,
+            prompts: vec![prompt],
+        };
+        let alone = Rank::load(&golden, Arc::new(Single), &Place::Cpu).expect("a model").run(&golden);
+        let split = on_ranks(&golden, 2, &|| Place::Cpu, None).expect("logits");
+        assert_eq!(split.len(), alone.len());
+        let pairs = split.iter().flatten().zip(alone.iter().flatten());
+        let (off, all) =
+            pairs.fold((0.0f32, 0.0f32), |(off, all), (a, b)| (off + (a - b).powi(2), all + b.powi(2)));
+        let share = (off / all).sqrt();
+        println!("Q4_K, {intermediate_size} inside of experts: error of logits on two ranks {share:.4}");
+        assert!(share < most, "{intermediate_size}: {share}");
     }
 }
 
