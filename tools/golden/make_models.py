@@ -48,8 +48,12 @@ def make(tiny: Tiny) -> None:
     folder.mkdir(parents=True)
     write_json(folder / "config.json", tiny.config)
     weights = make_weights(tiny)
-    write_weights(folder, weights, tiny.shards)
-    golden, tensors = reference(tiny, folder, weights)
+    stored, numbers = rounded_to_fp8(tiny, weights) if tiny.fp8 else (weights, None)
+    write_weights(folder, stored, tiny.shards)
+    with tempfile.TemporaryDirectory() as other:
+        # what is in eight bits is given to the reference as the numbers that it stands for
+        source = folder if numbers is None else plain_copy(pathlib.Path(other), tiny, numbers)
+        golden, tensors = reference(tiny, source)
     write_json(folder / "golden.json", golden)
     save_file(tensors, folder / "golden.safetensors", metadata={"format": "pt"})
     for file in folder.iterdir():
@@ -70,7 +74,8 @@ def make_weights(tiny: Tiny) -> dict[str, torch.Tensor]:
     """Random weights under the names and shapes that transformers gives this config."""
     source = next(m for m in MODELS if m.name == (tiny.weights_of or tiny.name))
     with tempfile.TemporaryDirectory() as empty:
-        write_json(pathlib.Path(empty) / "config.json", source.config)
+        plain = {key: value for key, value in source.config.items() if key != "quantization_config"}
+        write_json(pathlib.Path(empty) / "config.json", plain)
         config = AutoConfig.from_pretrained(empty)
     with torch.device("meta"):
         shapes = AutoModelForCausalLM.from_config(config).state_dict()
@@ -124,6 +129,56 @@ def spread(name: str, shape: tuple, config) -> float:
     if "q_proj" in name or "k_proj" in name:
         return 1.4 * fan_in
     return 1.2 * fan_in
+
+
+def rounded_to_fp8(tiny: Tiny, weights: dict) -> tuple[dict, dict]:
+    """Tensors as files have them, linear maps in eight bits with their scales; and the numbers of all in float32."""
+    block = tiny.config["quantization_config"].get("weight_block_size")
+    stored, numbers = {}, {}
+    for name, weight in weights.items():
+        kept = name.startswith(("lm_head", "model.embed_tokens")) or name.endswith(".gate.weight")
+        if kept or weight.dim() == 1:
+            stored[name], numbers[name] = weight, weight.float()
+            continue
+        weight = weight.float()
+        scale = (greatest(weight, tiny.fp8, block) / 448.0).to(
+            torch.bfloat16 if tiny.fp8 == "channel" else torch.float32
+        )
+        of_each = spread_out(scale.float(), weight.shape, block) if tiny.fp8 == "block" else scale.float()
+        codes = (weight / of_each).clamp(-448.0, 448.0).to(torch.float8_e4m3fn)
+        stored[name] = codes
+        stored[name + ("_scale_inv" if tiny.fp8 == "block" else "_scale")] = scale
+        if tiny.fp8 == "tensor":
+            stored[name.removesuffix("weight") + "input_scale"] = torch.tensor(0.02)
+        numbers[name] = codes.float() * of_each
+    return stored, numbers
+
+
+def greatest(weight: torch.Tensor, strategy: str, block: list | None) -> torch.Tensor:
+    """The greatest magnitude of a matrix, of each row, or of each block; the last blocks may be short."""
+    size = weight.abs()
+    if strategy == "tensor":
+        return size.max()
+    if strategy == "channel":
+        return size.max(dim=1, keepdim=True).values
+    rows, columns = block
+    return torch.stack(
+        [torch.stack([part.max() for part in band.split(columns, dim=1)]) for band in size.split(rows)]
+    )
+
+
+def spread_out(scale: torch.Tensor, shape: tuple, block: list) -> torch.Tensor:
+    """The scale of every number."""
+    of_each = scale.repeat_interleave(block[0], dim=0).repeat_interleave(block[1], dim=1)
+    return of_each[: shape[0], : shape[1]]
+
+
+def plain_copy(folder: pathlib.Path, tiny: Tiny, numbers: dict) -> pathlib.Path:
+    """A checkpoint in float32 without a word of eight bits."""
+    config = {key: value for key, value in tiny.config.items() if key != "quantization_config"}
+    write_json(folder / "config.json", config)
+    write_weights(folder, numbers, 1)
+    return folder
 
 
 def write_weights(folder: pathlib.Path, weights: dict, shards: int) -> None:
@@ -228,7 +283,7 @@ def robust_prompt(tiny: Tiny, model, length: int, forward, random) -> dict:
     raise SystemExit(f"{tiny.name}: no robust prompt of length {length}")
 
 
-def reference(tiny: Tiny, folder: pathlib.Path, weights: dict):
+def reference(tiny: Tiny, folder: pathlib.Path):
     model = load(folder, torch.float32)
     dynamic = is_dynamic(tiny.config)
     forward = stepwise if dynamic else oneshot
@@ -263,7 +318,7 @@ def reference(tiny: Tiny, folder: pathlib.Path, weights: dict):
             "numpy": np.__version__,
         },
         "seed": tiny.seed,
-        "weights_dtype": tiny.dtype,
+        "weights_dtype": "float8_e4m3fn" if tiny.fp8 else tiny.dtype,
         "logits_dtype": "float32",
         "logits_from": "stepwise" if dynamic else "oneshot",
         "tolerance": TOLERANCE,
@@ -272,7 +327,7 @@ def reference(tiny: Tiny, folder: pathlib.Path, weights: dict):
         "sensitivity": sensitivity(tiny, folder, model, prompts),
         "prompts": prompts,
     }
-    if tiny.dtype != "float32":
+    if tiny.dtype != "float32" and not tiny.fp8:
         native = load(folder, getattr(torch, tiny.dtype))
         gap = 0.0
         for i, prompt in enumerate(prompts):

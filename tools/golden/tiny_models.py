@@ -24,6 +24,8 @@ class Tiny:
     must_not_matter: dict = field(default_factory=dict)
     # take the weights of this other checkpoint
     weights_of: str | None = None
+    # scales of linear maps that are stored in eight-bit floats: "tensor", "channel" or "block"
+    fp8: str | None = None
 
 
 def llama(**changes) -> dict:
@@ -345,6 +347,83 @@ MODELS = [
             "window": {"use_sliding_window": False},
             "first windowed layer": {"max_window_layers": 2},
         },
+    ),
+    Tiny(
+        # as llm-compressor writes it
+        "llama-fp8-channel-tiny",
+        llama(
+            torch_dtype="bfloat16",
+            quantization_config={
+                "config_groups": {
+                    "group_0": {
+                        "format": "float-quantized",
+                        "input_activations": {
+                            "dynamic": True,
+                            "num_bits": 8,
+                            "strategy": "token",
+                            "symmetric": True,
+                            "type": "float",
+                        },
+                        "output_activations": None,
+                        "targets": ["Linear"],
+                        "weights": {
+                            "block_structure": None,
+                            "dynamic": False,
+                            "group_size": None,
+                            "num_bits": 8,
+                            "strategy": "channel",
+                            "symmetric": True,
+                            "type": "float",
+                        },
+                    }
+                },
+                "format": "float-quantized",
+                "ignore": ["lm_head"],
+                "kv_cache_scheme": None,
+                "quant_method": "compressed-tensors",
+                "quantization_status": "compressed",
+            },
+        ),
+        seed=41,
+        dtype="bfloat16",
+        fp8="channel",
+    ),
+    Tiny(
+        # as Qwen publishes it; blocks are ragged in rows (160, 136) and in columns (160, 136)
+        "qwen3-fp8-block-tiny",
+        qwen3(
+            head_dim=40,
+            hidden_size=48,
+            intermediate_size=136,
+            num_hidden_layers=1,
+            torch_dtype="bfloat16",
+            vocab_size=96,
+            quantization_config={
+                "activation_scheme": "dynamic",
+                "fmt": "e4m3",
+                "modules_to_not_convert": ["lm_head", "model.embed_tokens"],
+                "quant_method": "fp8",
+                "weight_block_size": [128, 128],
+            },
+        ),
+        seed=42,
+        dtype="bfloat16",
+        fp8="block",
+    ),
+    Tiny(
+        # one scale for each matrix, and one for activations, which is left aside
+        "mixtral-fp8-tensor-tiny",
+        mixtral(
+            torch_dtype="bfloat16",
+            quantization_config={
+                "activation_scheme": "static",
+                "ignored_layers": ["lm_head"],
+                "quant_method": "fp8",
+            },
+        ),
+        seed=43,
+        dtype="bfloat16",
+        fp8="tensor",
     ),
     Tiny("llama-sharded-tiny", llama(), seed=12, shards=3),
     Tiny(

@@ -19,6 +19,8 @@ pub enum Stored {
     F16,
     /// The upper half of an f32.
     BF16,
+    /// Floats of eight bits, four of them exponent; what scales they have stands elsewhere, see [`Stored::decode`].
+    F8_E4M3,
     /// 32 signed bytes and a scale.
     Q8_0,
     /// 32 nibbles and a scale.
@@ -44,7 +46,7 @@ impl Stored {
     #[must_use]
     pub const fn block_len(self) -> usize {
         match self {
-            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::F32 | Self::F16 | Self::BF16 | Self::F8_E4M3 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
             Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
         }
@@ -56,6 +58,7 @@ impl Stored {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+            Self::F8_E4M3 => 1,
             Self::Q8_0 => 34,
             Self::Q4_0 => 18,
             Self::Q4_1 => 20,
@@ -75,12 +78,14 @@ impl Stored {
             .flatten()
     }
 
-    /// The numbers that `bytes` encode, into `numbers`; what does not fill a block on either side is left alone.
+    /// The numbers that `bytes` encode, into `numbers`; what does not fill a block on either side is left alone. Numbers of
+    /// [`F8_E4M3`](Self::F8_E4M3) are those of the codes, before any scale.
     pub fn decode(self, bytes: &[u8], numbers: &mut [f32]) {
         match self {
             Self::F32 => each(bytes, numbers, |b: [u8; 4]| [f32::from_le_bytes(b)]),
             Self::F16 => each(bytes, numbers, |b: [u8; 2]| [f16::from_le_bytes(b).to_f32()]),
             Self::BF16 => each(bytes, numbers, |b: [u8; 2]| [bf16::from_le_bytes(b).to_f32()]),
+            Self::F8_E4M3 => each(bytes, numbers, |[code]: [u8; 1]| [blocks::e4m3(code)]),
             Self::Q8_0 => each(bytes, numbers, blocks::q8_0),
             Self::Q4_0 => each(bytes, numbers, blocks::q4_0),
             Self::Q4_1 => each(bytes, numbers, blocks::q4_1),

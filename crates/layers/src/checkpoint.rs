@@ -8,12 +8,15 @@ mod gguf;
 mod header;
 mod load;
 mod map;
+mod method;
 mod pack;
 mod packed;
 mod quantize;
+mod scales;
 mod shard;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,12 +25,15 @@ use vlinders_kernels::{Format, Stored};
 
 pub use self::gguf::{Gguf, GgufExperts, GgufLayout, Metadata};
 pub use self::load::{LoadStats, LoadedTensors};
+use self::method::Method;
+pub use self::method::linear_encoding;
 pub use self::pack::PackStats;
 use self::packed::PackedNote;
 pub use self::quantize::QuantizeStats;
 use self::shard::Shard;
 use crate::{LayerError, LoadPlan, MatrixSpec, Precision};
 
+const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const PACKED: &str = "packed.safetensors";
@@ -42,6 +48,7 @@ pub struct Checkpoint {
     tensors: HashMap<String, TensorInfo>,
     headers: Vec<Header>,
     container: Container,
+    method: Method,
 }
 
 /// What kind of files the tensors are in.
@@ -86,11 +93,23 @@ struct Index {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Open the weights of a Hugging Face folder: packed.safetensors, model.safetensors, or the shards its index names.
+    /// Open the weights of a Hugging Face folder: packed.safetensors, model.safetensors, or the shards its index names. Where there
+    /// is a config.json, its `quantization_config` says how they are quantised.
     ///
     /// # Errors
-    /// When there are none, one is missing, truncated or has a header that makes no sense.
+    /// When there are none, one is missing, truncated or has a header that makes no sense, or they are quantised in a way that
+    /// is not supported.
     pub fn open(folder: &Path) -> Result<Self, LayerError> {
+        let config = folder.join(CONFIG);
+        let method = match std::fs::read(&config) {
+            Ok(config) => Method::parse(&config)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Method::Plain,
+            Err(source) => return Err(LayerError::Io { file: config.display().to_string(), source }),
+        };
+        Ok(Self { method, ..Self::open_files(folder)? })
+    }
+
+    fn open_files(folder: &Path) -> Result<Self, LayerError> {
         let place = folder.display().to_string();
         let packed = folder.join(PACKED);
         if packed.is_file() {
@@ -188,7 +207,7 @@ impl Checkpoint {
             headers.push(Header { data_start: header::LENGTH_BYTES + length, bytes: json });
         }
         let shards = shards.into_iter().map(Arc::new).collect();
-        Ok(Self { place, shards, tensors, headers, container: Container::Safetensors })
+        Ok(Self { place, shards, tensors, headers, container: Container::Safetensors, method: Method::Plain })
     }
 
     /// Names and places of all tensors.
@@ -292,6 +311,7 @@ impl Checkpoint {
             found: info.dtype_name.clone(),
             supported: self.container.types(),
         })?;
+        self.scales(tensor, info)?;
         Ok((info, stored))
     }
 }

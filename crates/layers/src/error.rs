@@ -188,6 +188,34 @@ pub enum LayerError {
         /// The types that can be loaded.
         supported: &'static str,
     },
+    /// A matrix of codes that nothing says the size of.
+    #[error(
+        "{tensor} in {file} is stored as F8_E4M3 and lacks its scales: {tensor}_scale_inv or {tensor}_scale"
+    )]
+    MissingScales {
+        /// The matrix.
+        tensor: String,
+        /// Its file.
+        file: String,
+    },
+    /// Scales that can not be those of their matrix.
+    #[error("the scales {tensor} in {file} {reason}")]
+    BadScales {
+        /// The scales.
+        tensor: String,
+        /// Their file.
+        file: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A matrix of eight-bit floats that holds a code that is no number.
+    #[error("{tensor} in {file} holds a NaN (code 0x7f or 0xff): the file is damaged; download it again")]
+    NotANumber {
+        /// The matrix.
+        tensor: String,
+        /// Its file.
+        file: String,
+    },
     /// A GGUF file that makes no sense.
     #[error("{file} is not a GGUF file that can be loaded: {reason}")]
     BadGguf {

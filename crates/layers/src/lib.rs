@@ -32,7 +32,7 @@ pub use self::{
     batch::{Batch, GpuBatch, GpuBatchLimits, LogitRows},
     checkpoint::{
         Checkpoint, Gguf, GgufExperts, GgufLayout, LoadStats, LoadedTensors, Metadata, PackStats,
-        QuantizeStats, TensorInfo,
+        QuantizeStats, TensorInfo, linear_encoding,
     },
     config::{check_activation, parse_config},
     decoder::{Decoder, DecoderConfig},

@@ -78,6 +78,10 @@ impl Precision {
             return format;
         }
         let format = parts.iter().map(|stored| natural(*stored)).reduce(room_for_both).unwrap_or(Format::F32);
+        if format == Format::Fp8 {
+            // No kernel of the CPU reads it.
+            return Format::Q8;
+        }
         // A rank may have a part of each row that no longer is whole blocks; short ones are filled up.
         if fits(format) || format.stored().block_len() <= SHORT_BLOCK { format } else { Format::Q8 }
     }
@@ -97,9 +101,9 @@ impl Precision {
         }
         match parts.iter().map(|stored| natural(*stored)).reduce(room_for_both) {
             None | Some(Format::F32 | Format::F16 | Format::BF16) => plain,
-            Some(format @ (Format::Q8 | Format::Q4)) => format,
+            Some(format @ (Format::Q8 | Format::Q4 | Format::Fp8)) => format,
             // Codes with common scales are rounded again, to eight bits.
-            Some(Format::Q4K | Format::Q5K | Format::Q6K | Format::Fp8) => Format::Q8,
+            Some(Format::Q4K | Format::Q5K | Format::Q6K) => Format::Q8,
         }
     }
 
@@ -120,6 +124,7 @@ fn natural(stored: Stored) -> Format {
         Stored::F32 => Format::F32,
         Stored::F16 => Format::F16,
         Stored::BF16 => Format::BF16,
+        Stored::F8_E4M3 => Format::Fp8,
         Stored::Q4_0 => Format::Q4,
         Stored::Q4_K => Format::Q4K,
         Stored::Q5_K => Format::Q5K,
@@ -176,6 +181,24 @@ mod tests {
                 assert_eq!(format, Format::BF16, "{precision:?}");
             }
         }
+    }
+
+    #[test]
+    fn floats_of_eight_bits_stay_so_on_gpus_and_keep_eight_bits_elsewhere() {
+        let fp8 = [Stored::F8_E4M3; 3];
+        check(None, None, 56, &fp8, [Format::Q8; 2]);
+        check(Some(DType::BF16), None, 512, &fp8, [Format::BF16; 2]);
+        check(None, Some(Quantization::Q4), 512, &fp8, [Format::Q4K, Format::Q6K]);
+        check(None, None, 512, &[Stored::F8_E4M3, Stored::BF16], [Format::BF16; 2]);
+        check(None, None, 512, &[Stored::F8_E4M3, Stored::Q8_0], [Format::Q8; 2]);
+        let on_gpu = |dtype, parts: &[Stored]| {
+            let precision = Precision { dtype, on_gpu: Some(DType::F16), ..Precision::default() };
+            precision.format(MatrixKind::Linear, 512, parts)
+        };
+        assert_eq!(on_gpu(None, &fp8), Format::Fp8);
+        assert_eq!(on_gpu(None, &[Stored::F8_E4M3, Stored::Q8_0]), Format::Q8);
+        assert_eq!(on_gpu(None, &[Stored::F8_E4M3, Stored::BF16]), Format::F16);
+        assert_eq!(on_gpu(Some(DType::F16), &fp8), Format::F16);
     }
 
     #[test]

@@ -7,26 +7,29 @@ use vlinders_kernels::Stored;
 use vlinders_kernels::gpu::GpuMatrix;
 use vlinders_kernels::ops::Matrix;
 
-use crate::{LayerError, LoadPlan, LoadedTensors, Place, Precision, VectorSpec};
+use crate::{LayerError, LoadPlan, LoadedTensors, MatrixKind, Place, Precision, VectorSpec};
 
 // === impl LoadedTensors ===
 
 impl LoadedTensors {
-    /// What `plan` asks for, as if a checkpoint of bf16 held it: matrices of random numbers around zero, norms of ones, biases
-    /// of zeros. The same seed gives the same numbers.
+    /// What `plan` asks for, as if a checkpoint held it whose linear maps are encoded as `linear` and all else as bf16: matrices of
+    /// random numbers around zero, norms of ones, biases of zeros. The same seed gives the same numbers.
+    /// [`linear_encoding`](crate::linear_encoding) tells the encoding of a config.json.
     ///
     /// # Errors
     /// When `place` is the CPU, or its device fails or has no memory for them.
     pub fn random(
         plan: &LoadPlan,
         precision: Precision,
+        linear: Stored,
         place: &Place,
         seed: u64,
     ) -> Result<Self, LayerError> {
         let Place::Gpu { gpu, .. } = place else { return Err(LayerError::RandomOnCpu) };
         let mut loaded = Self { place: place.clone(), ..Self::default() };
         for (i, spec) in plan.matrices().iter().enumerate() {
-            let encodings = vec![Stored::BF16; spec.parts.len()];
+            let stored = if spec.kind == MatrixKind::Linear { linear } else { Stored::BF16 };
+            let encodings = vec![stored; spec.parts.len()];
             let (rows, cols) = (spec.rows(), spec.cols.len());
             let format = precision.format(spec.kind, cols, &encodings).try_into()?;
             let matrix = GpuMatrix::random(gpu, format, rows, cols, seed.wrapping_add(i as u64))?;
@@ -65,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_cpu_has_no_random_weights() {
-        let made = LoadedTensors::random(&LoadPlan::default(), Precision::default(), &Place::Cpu, 1);
+        let made =
+            LoadedTensors::random(&LoadPlan::default(), Precision::default(), Stored::BF16, &Place::Cpu, 1);
         assert!(matches!(made, Err(LayerError::RandomOnCpu)));
     }
 }

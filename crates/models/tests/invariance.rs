@@ -77,6 +77,11 @@ fn experts() {
     }
 }
 
+#[test]
+fn fp8_with_blocks() {
+    check_golden("qwen3-fp8-block-tiny", KvDtype::BF16, 10);
+}
+
 /// Sizes at which kernels take other paths than in the tiny checkpoints.
 #[test]
 fn wide_llama() {
@@ -132,6 +137,9 @@ fn on_a_gpu() {
         ..Precision::default()
     };
     Load::new(wide().path(), KvDtype::Int8, precision, &place, 30).run(STEPS / 8);
+    let as_it_is = Precision { on_gpu: Some(DType::BF16), ..Precision::default() };
+    let folder = golden_root().join("llama-fp8-channel-tiny");
+    Load::new(&folder, KvDtype::BF16, as_it_is, &place, 31).run(STEPS / 8);
 }
 
 /// A model under a random load.

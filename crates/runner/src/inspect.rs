@@ -23,9 +23,9 @@ pub struct Inspection {
     pub num_tensors: usize,
     /// What keeps the weights from being loaded: missing tensors, wrong shapes, wrong types; of experts a few of each layer.
     pub problems: Vec<String>,
-    /// Tensors in the files that the model does not use, sorted.
+    /// Tensors in the files that the model does not use, such as scales of activations, sorted.
     pub unused: Vec<String>,
-    /// How the files encode the tensors that are needed, and the bytes of each encoding, the largest share first.
+    /// How the files encode the tensors that are needed, their scales among them, and the bytes of each encoding, the largest share first.
     pub stored: Vec<(String, u64)>,
     /// How most weights lie in memory once loaded.
     pub format: Format,
@@ -93,15 +93,17 @@ pub fn inspect(
     }
     let Share { outline, plan } = first;
     let wanted: HashSet<&str> = plan.tensors().collect();
+    let scales: HashSet<String> = wanted.iter().filter_map(|name| checkpoint.scales_of(name)).collect();
     let mut unused: Vec<String> = checkpoint
         .tensors()
         .map(|(name, _)| name)
-        .filter(|n| !wanted.contains(n))
+        .filter(|name| !wanted.contains(name) && !scales.contains(*name))
         .map(str::to_owned)
         .collect();
     unused.sort_unstable();
     let mut stored = HashMap::<&str, u64>::new();
-    for (_, info) in checkpoint.tensors().filter(|(name, _)| wanted.contains(name)) {
+    let is_read = |name: &str| wanted.contains(name) || scales.contains(name);
+    for (_, info) in checkpoint.tensors().filter(|(name, _)| is_read(name)) {
         *stored.entry(info.dtype_name()).or_default() += info.num_bytes();
     }
     let mut stored: Vec<_> = stored.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();

@@ -11,6 +11,7 @@ use vlinders_kernels::gpu::{GpuGroup, Peers};
 use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{
     Checkpoint, GpuBatch, KvStore, LoadStats, LoadedTensors, Place, Precision, Quantization, Ranks, Weights,
+    linear_encoding,
 };
 use vlinders_models::{CausalLm, ModelSpec};
 
@@ -183,7 +184,10 @@ impl Rank {
         let bytes = |done, total| progress.bytes(done, total);
         let (tensors, stats) = match &checkpoint {
             Some(files) => files.load_to(&plan, precision, &place, &bytes)?,
-            None => (LoadedTensors::random(&plan, precision, &place, SEED)?, LoadStats::default()),
+            None => {
+                let linear = linear_encoding(&config)?;
+                (LoadedTensors::random(&plan, precision, linear, &place, SEED)?, LoadStats::default())
+            }
         };
         let gpus = match place.gpu() {
             Some(gpu) => gpu::join(gpu, &*communicator, self.peers.as_deref())?,

@@ -104,10 +104,19 @@ fn exact() -> Precision {
     Precision { activations: Activations::F32, ..Precision::default() }
 }
 
+/// The same for a golden checkpoint: floats of eight bits and their scales are widened to what holds their products.
+fn exact_for(name: &str) -> Precision {
+    Precision { dtype: is_fp8(name).then_some(DType::F32), ..exact() }
+}
+
+fn is_fp8(name: &str) -> bool {
+    name.contains("fp8")
+}
+
 /// The largest error over all prompts, each once whole and once in chunks; the chunked bits must be the whole ones.
 fn check(name: &str) -> f32 {
     let golden = Golden::load(name).expect("a golden result");
-    let mut model = Reference::load(&golden, exact(), KvDtype::F32);
+    let mut model = Reference::load(&golden, exact_for(name), KvDtype::F32);
     check_model(name, &golden, &mut model)
 }
 
@@ -156,15 +165,21 @@ fn share_off(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
 
 /// The same for a golden checkpoint that is rounded while it is loaded, or whose keys and values are.
 fn share_of_error(name: &str, precision: Precision, kv: KvDtype) -> f32 {
+    share_of_error_on(name, precision, kv, &Place::Cpu)
+}
+
+fn share_of_error_on(name: &str, precision: Precision, kv: KvDtype, place: &Place) -> f32 {
     let golden = Golden::load(name).expect("a golden result");
-    let mut model = Reference::load(&golden, precision, kv);
+    let mut model = Reference::load_to(&golden, precision, kv, place);
     let (mut found, mut expected) = (Vec::new(), Vec::new());
     for prompt in &golden.prompts {
         found.extend(model.feed(&prompt.input_ids, 0));
         expected.extend(prompt.logits.clone());
     }
     let share = share_off(&found, &expected);
-    println!("{name:24} {:?}, {kv} cache: error of logits {share:.4}", precision.quantization);
+    let kept =
+        precision.quantization.map_or("as it is kept".to_owned(), |quantization| format!("{quantization:?}"));
+    println!("{name:24} {kept}, {kv} cache: error of logits {share:.4}");
     share
 }
 
@@ -196,11 +211,27 @@ fn quantised_models_stay_close() {
     }
 }
 
+/// Checkpoints in floats of eight bits, as they are kept by default: on a GPU codes and scales of rows as they are, so that what
+/// is left are the sums of f32; elsewhere eight bits with a scale for each 32.
+#[test]
+fn floats_of_eight_bits_stay_close() {
+    for name in golden_names().expect("a folder").iter().filter(|name| is_fp8(name)) {
+        let on_gpu_in_f32 = Precision { on_gpu: Some(DType::F32), ..Precision::default() };
+        let gpu = share_of_error_on(name, on_gpu_in_f32, KvDtype::F32, &on_gpu(DType::F32));
+        let cpu = share_of_error(name, Precision::default(), KvDtype::F32);
+        let most = if has_experts(name) { 0.2 } else { 0.04 };
+        assert!(cpu > 1e-3 && cpu < most, "{name}: {cpu}");
+        // Scales of blocks are no scales of rows.
+        let most = if name.contains("block") { 0.04 } else { 1e-4 };
+        assert!(gpu < most, "{name}: {gpu}");
+    }
+}
+
 /// Keys and values in eight bits, everything else as it is: logits are off by less than by weights in eight bits.
 #[test]
 fn a_cache_of_eight_bits_stays_close() {
     for name in golden_names().expect("a folder") {
-        let share = share_of_error(&name, exact(), KvDtype::Int8);
+        let share = share_of_error(&name, exact_for(&name), KvDtype::Int8);
         let most = if has_experts(&name) { 0.08 } else { 0.02 };
         assert!(share > 0.0 && share < most, "{name}: {share}");
     }
@@ -212,7 +243,7 @@ fn rounded_activations_stay_close() {
     assert!(share_of_error("llama-bf16-tiny", Precision::default(), KvDtype::F32) < 0.01);
 }
 
-/// What GGUF has no keys for: rotary kinds, and windows in some layers only.
+/// What GGUF has no keys for: rotary kinds, and windows in some layers only; or no encoding.
 const NOT_IN_GGUF: [&str; 3] = ["llama-dynamic-tiny", "llama-yarn-mscale-tiny", "qwen2-window-tiny"];
 
 /// Rounding sends some tokens to other experts, and is not small for them.
@@ -222,8 +253,8 @@ fn has_experts(name: &str) -> bool {
 
 #[test]
 fn gguf_files_give_the_same_logits() {
-    for name in golden_names().expect("a folder").iter().filter(|name| !NOT_IN_GGUF.contains(&name.as_str()))
-    {
+    let is_left_out = |name: &String| NOT_IN_GGUF.contains(&name.as_str()) || is_fp8(name);
+    for name in golden_names().expect("a folder").iter().filter(|name| !is_left_out(name)) {
         let golden = Golden::load(name).expect("a golden result");
         let dtype = match name.as_str() {
             "llama-bf16-tiny" => Dtype::Bf16,
@@ -400,4 +431,7 @@ golden! {
     qwen3 => "qwen3-tiny",
     qwen3_with_experts => "qwen3-moe-tiny",
     mixtral => "mixtral-tiny",
+    llama_fp8_with_scales_of_rows => "llama-fp8-channel-tiny",
+    qwen3_fp8_with_scales_of_blocks => "qwen3-fp8-block-tiny",
+    mixtral_fp8_with_scales_of_matrices => "mixtral-fp8-tensor-tiny",
 }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use vlinders_device::{DeviceBuffer, Gpu, Grid, Params};
 
-use self::encode::{encode, same};
+use self::encode::{encode, put_scaled, same};
 pub use self::staging::RowStaging;
 use super::format::{GpuFormat, STEP};
 use crate::error::{KernelError, Result};
@@ -240,6 +240,12 @@ impl GpuMatrixBuilder {
         staging.send(&self.matrix, first_row, count)
     }
 
+    /// How its numbers will lie in memory.
+    #[must_use]
+    pub fn format(&self) -> GpuFormat {
+        self.matrix.format
+    }
+
     /// Whether rows that are encoded as `stored` are what the matrix holds, so that they may be read to [`stage`](Self::stage).
     #[must_use]
     pub fn holds(&self, stored: Stored) -> bool {
@@ -271,6 +277,33 @@ impl GpuMatrixBuilder {
             return Err(KernelError::shape(OP, problem));
         }
         let count = self.claim(first_row, stored, bytes)?;
+        staging.send(&self.matrix, first_row, count)
+    }
+
+    /// Fill rows `first_row..` of a matrix in fp8 with `codes` of e4m3, `[rows, in]`, none of which is a NaN, and the scale of each
+    /// row. Nothing is rounded.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows), and when the matrix has another format, or there is not one scale for each row.
+    pub fn scaled_rows(
+        &self,
+        staging: &mut RowStaging,
+        first_row: usize,
+        codes: &[u8],
+        scales: &[f32],
+    ) -> Result<()> {
+        let inn = self.matrix.inn;
+        if self.matrix.format != GpuFormat::Fp8 || codes.len() != scales.len().saturating_mul(inn) {
+            let (codes, scales) = (codes.len(), scales.len());
+            let problem =
+                format!("{codes} codes of fp8 and {scales} scales are no rows of {:?}", self.matrix);
+            return Err(KernelError::shape(OP, problem));
+        }
+        let count = self.claim(first_row, Stored::F8_E4M3, codes.len())?;
+        let (row, scale) = self.matrix.row_bytes();
+        let room = staging.bytes_mut(self.matrix.gpu(), count * (row + scale))?;
+        let (to_codes, to_scales) = room.split_at_mut(count * row);
+        put_scaled(codes, scales, inn, to_codes, to_scales);
         staging.send(&self.matrix, first_row, count)
     }
 

@@ -19,6 +19,14 @@ fn nibble(bytes: &[u8], at: usize, i: usize) -> u8 {
     if i < 16 { bytes[at + i] & 0x0f } else { bytes[at + i - 16] >> 4 }
 }
 
+/// Sign, four bits of exponent, three of mantissa; no infinities, and one NaN of each sign (the e4m3fn of OCP's OFP8).
+pub(super) fn e4m3(code: u8) -> f32 {
+    let magnitude = u32::from(code & 0x7f);
+    // In the places of an f32 the exponent is 120 less; numbers below its least one stay right, since f32 has such numbers too.
+    let number = f32::from_bits(magnitude << 20 | u32::from(code & 0x80) << 24) * 2f32.powi(120);
+    if magnitude == 0x7f { f32::NAN } else { number }
+}
+
 /// Scale, 32 signed bytes.
 pub(super) fn q8_0(b: [u8; 34]) -> [f32; 32] {
     let scale = half_at(&b, 0);

@@ -1,7 +1,7 @@
 //! Every encoding against another implementation of it, number by number.
 
-use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::*;
 use crate::testing::{noise, tensor};
@@ -41,6 +41,19 @@ fn blocks_mean_what_they_mean_elsewhere() {
                 "{stored:?}: number {i} is {found}, not {expect}"
             );
         }
+    }
+}
+
+#[test]
+fn eight_bits_of_a_float_mean_what_they_mean_elsewhere() {
+    let codes: Vec<u8> = (0..=255).collect();
+    let mut found = vec![0.0; 256];
+    Stored::F8_E4M3.decode(&codes, &mut found);
+    let theirs = Tensor::from_raw_buffer(&codes, DType::F8E4M3, &[256], &Device::Cpu).unwrap();
+    let theirs: Vec<f32> = theirs.to_dtype(DType::F32).unwrap().to_vec1().unwrap();
+    for ((code, found), expected) in codes.iter().zip(found).zip(theirs) {
+        let same = if code & 0x7f == 0x7f { found.is_nan() } else { found.to_bits() == expected.to_bits() };
+        assert!(same, "{code:#x} is {found}, not {expected}");
     }
 }
 

@@ -20,6 +20,7 @@ use self::experts::Census;
 pub use self::metadata::Metadata;
 use self::reader::Reader;
 use self::tensors::RawTensor;
+use super::method::Method;
 use super::shard::Shard;
 use super::{Checkpoint, Container, Header, TensorInfo};
 use crate::{ExpertNames, LayerError};
@@ -270,6 +271,7 @@ impl Checkpoint {
             tensors,
             headers: gguf.parts.iter().map(|part| part.header.clone()).collect(),
             container: Container::Gguf,
+            method: Method::Plain,
         })
     }
 }

@@ -94,6 +94,8 @@ pub(super) fn parse(
             "F32" => Some(Stored::F32),
             "F16" => Some(Stored::F16),
             "BF16" => Some(Stored::BF16),
+            // Its scales stand in another tensor: see `scales.rs`.
+            "F8_E4M3" => Some(Stored::F8_E4M3),
             _ => None,
         };
         let offset = data_start

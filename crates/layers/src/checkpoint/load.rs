@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use vlinders_device::Tensor;
-use vlinders_kernels::gpu::{GpuMatrixBuilder, RowStaging};
+use vlinders_kernels::gpu::{GpuFormat, GpuMatrixBuilder, RowStaging};
 use vlinders_kernels::ops::Matrix;
 use vlinders_kernels::{Format, PackedWeight, PackedWeightBuilder, Stored};
 
 use super::cut::Cut;
+use super::scales::Scales;
 use super::shard::Shard;
 use super::{Checkpoint, Container, TensorInfo};
-use crate::{LayerError, LoadPlan, MatrixSpec, Part, Place, Precision};
+use crate::{LayerError, LoadPlan, MatrixSpec, Place, Precision};
 
 /// Bytes of one read.
 pub(super) const RUN_BYTES: usize = 8 << 20;
@@ -62,7 +63,16 @@ struct Run {
     interleaved_head: Option<usize>,
     /// The part of each row that is taken, unless that is all of it.
     cut: Option<Cut>,
+    /// Where numbers are multiplied with others.
+    scaled: Option<Scaled>,
     target: Target,
+}
+
+/// What is to be known of a run of rows that have scales.
+struct Scaled {
+    scales: Scales,
+    rows: Range<usize>,
+    cols: Range<usize>,
 }
 
 /// Where a run goes.
@@ -157,7 +167,7 @@ impl Checkpoint {
                 if let Some(ahead) = runs.get(i + workers) {
                     ahead.prefetch(&self.shards[ahead.shard]);
                 }
-                let (read, convert) = worker.load(run, &self.shards[run.shard], &filling)?;
+                let (read, convert) = worker.load(run, &self.shards, &filling)?;
                 read_ns.fetch_add(read.as_nanos() as u64, Ordering::Relaxed);
                 convert_ns.fetch_add(convert.as_nanos() as u64, Ordering::Relaxed);
                 let len = run.num_bytes();
@@ -211,8 +221,7 @@ impl Checkpoint {
     pub(super) fn format(&self, spec: &MatrixSpec, precision: Precision) -> Format {
         let packed = self.tensors.get(spec.key()).and_then(TensorInfo::packed);
         packed.unwrap_or_else(|| {
-            let stored = |part: &Part| spec.kept(self.stored(&part.tensor).unwrap_or(Stored::F32));
-            let encodings: Vec<_> = spec.parts.iter().map(stored).collect();
+            let encodings: Vec<_> = spec.parts.iter().map(|part| self.kept(spec, part)).collect();
             precision.format(spec.kind, spec.cols.len(), &encodings)
         })
     }
@@ -231,13 +240,16 @@ impl Checkpoint {
             let mut first_row = 0;
             for part in &spec.parts {
                 let (info, stored) = self.check(&part.tensor, &[part.rows.size(), spec.cols.size()])?;
-                encodings.push(spec.kept(stored));
+                let scales = self.scales(&part.tensor, info)?;
+                encodings.push(self.kept(spec, part));
                 // The file was opened, so its tensors are whole rows of whole blocks.
                 let row_bytes = (info.bytes / part.rows.size().max(1) as u64) as usize;
                 let cut = (!spec.cols.is_all()).then(|| Cut::new(spec.cols, stored));
                 let read_bytes = cut.as_ref().map_or(row_bytes, |cut| cut.bytes.len());
                 let unit = info.interleaved_head.unwrap_or(16);
-                let rows_per_run = (RUN_BYTES / read_bytes.max(1)).max(unit) / unit * unit;
+                // Numbers with scales become f32 on the way.
+                let run_bytes = if scales.is_some() { RUN_BYTES / size_of::<f32>() } else { RUN_BYTES };
+                let rows_per_run = (run_bytes / read_bytes.max(1)).max(unit) / unit * unit;
                 for start in part.rows.range().step_by(rows_per_run) {
                     let rows = rows_per_run.min(part.rows.range().end - start);
                     runs.push(Run {
@@ -248,6 +260,11 @@ impl Checkpoint {
                         stored,
                         interleaved_head: info.interleaved_head,
                         cut: cut.clone(),
+                        scaled: scales.as_ref().map(|scales| Scaled {
+                            scales: scales.clone(),
+                            rows: start..start + rows,
+                            cols: spec.cols.range(),
+                        }),
                         target: Target::Matrix { matrix, first_row: first_row + start - part.rows.start() },
                     });
                 }
@@ -268,6 +285,7 @@ impl Checkpoint {
                     stored,
                     interleaved_head: info.interleaved_head,
                     cut: None,
+                    scaled: None,
                     target: Target::Vector { vector, first, take: part.rows.range() },
                 });
                 first += part.rows.len();
@@ -361,10 +379,27 @@ impl Worker {
     fn load(
         &mut self,
         run: &Run,
-        shard: &Shard,
+        shards: &[Arc<Shard>],
         filling: &Filling,
     ) -> Result<(Duration, Duration), LayerError> {
         let before = Instant::now();
+        let shard = &*shards[run.shard];
+        if let Some(Scaled { scales, rows, cols }) = &run.scaled {
+            let codes = run.read(shard, &mut self.buffer)?;
+            let of_run = scales.read(&shards[scales.shard], rows.clone())?;
+            let between = Instant::now();
+            scales.check_codes(shard, &codes)?;
+            match (filling.takes_scales(run), of_run.of_rows(rows.len())) {
+                (Some((builder, first)), Some(of_rows)) => {
+                    builder.scaled_rows(&mut self.staging, first, &codes, &of_rows)?;
+                }
+                _ => {
+                    let numbers = of_run.numbers(&codes, cols.clone());
+                    filling.put_rows(run, Stored::F32, &numbers, &mut self.staging)?;
+                }
+            }
+            return Ok((between - before, between.elapsed()));
+        }
         if let Some((builder, first)) = filling.as_it_is(run) {
             let bytes = run.num_bytes() as usize;
             run.read_to(shard, builder.stage(&mut self.staging, bytes)?)?;
@@ -399,19 +434,42 @@ impl Filling {
         }
     }
 
+    /// The matrix of a GPU that holds codes of fp8 and scales of rows, and the first row.
+    fn takes_scales(&self, run: &Run) -> Option<(&GpuMatrixBuilder, usize)> {
+        match run.target {
+            Target::Matrix { matrix, first_row } => match &self.matrices[matrix] {
+                Builder::Gpu(builder) if builder.format() == GpuFormat::Fp8 => Some((builder, first_row)),
+                _ => None,
+            },
+            Target::Vector { .. } => None,
+        }
+    }
+
+    /// Whole rows of the matrix that is the target of `run`, encoded as `stored`.
+    fn put_rows(
+        &self,
+        run: &Run,
+        stored: Stored,
+        bytes: &[u8],
+        staging: &mut RowStaging,
+    ) -> Result<(), LayerError> {
+        let Target::Matrix { matrix, first_row } = run.target else { return Ok(()) };
+        match &self.matrices[matrix] {
+            Builder::Cpu(builder) => {
+                let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(builder.rows(first_row, stored, bytes)?)
+            }
+            Builder::Gpu(builder) => Ok(builder.rows_through(staging, first_row, stored, bytes)?),
+        }
+    }
+
     fn put(&self, run: &Run, bytes: &[u8], staging: &mut RowStaging) -> Result<(), LayerError> {
         match run.target {
-            Target::Matrix { matrix, first_row } => {
+            Target::Matrix { .. } => {
                 let numbers = run.cut.as_ref().and_then(|cut| cut.numbers(run.stored, bytes));
                 let (stored, bytes) =
                     numbers.as_deref().map_or((run.stored, bytes), |all| (Stored::F32, all));
-                match &self.matrices[matrix] {
-                    Builder::Cpu(builder) => {
-                        let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
-                        builder.rows(first_row, stored, bytes)?;
-                    }
-                    Builder::Gpu(builder) => builder.rows_through(staging, first_row, stored, bytes)?,
-                }
+                self.put_rows(run, stored, bytes, staging)?;
             }
             Target::Vector { vector, first, ref take } => {
                 let mut numbers = vec![0.0; bytes.len() / run.row_bytes.max(1) * run.stored.block_len()];

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use vlinders_kernels::{Format, Stored, round_rows};
 
 use super::load::RUN_BYTES;
+use super::scales::Scales;
 use super::{Checkpoint, INDEX, SINGLE, TensorInfo, header};
 use crate::{LayerError, LoadPlan, Precision, Quantization};
 
@@ -19,7 +20,8 @@ struct Output<'a> {
     name: &'a str,
     source: &'a TensorInfo,
     stored: Stored,
-    /// What it is rounded to; as it is when `None`.
+    scales: Option<Scales>,
+    /// What it is rounded to; its numbers stay as they are when `None`.
     format: Option<Format>,
     /// As the header has it.
     shape: Vec<usize>,
@@ -103,20 +105,23 @@ impl Checkpoint {
             for part in &spec.parts {
                 let rows = part.rows.size();
                 let (source, stored) = self.check(&part.tensor, &[rows, cols])?;
-                let format = precision.format(spec.kind, cols, &[stored]);
+                let format = precision.format(spec.kind, cols, &[self.kept(spec, part)]);
+                let scales = self.scales(&part.tensor, source)?;
+                let name = part.tensor.as_str();
+                if format.dtype().is_some() {
+                    // What chooses experts: as it is, or without its scales.
+                    let bytes = if scales.is_some() { 4 * source.bytes } else { source.bytes };
+                    let shape = vec![rows, cols];
+                    outputs.push(Output { name, source, stored, scales, format: None, shape, bytes });
+                    continue;
+                }
                 let row_bytes = format.stored().row_bytes(cols).ok_or_else(|| LayerError::NoWholeBlocks {
                     tensor: part.tensor.clone(),
                     cols,
                     block: format.stored().block_len(),
                 })?;
-                outputs.push(Output {
-                    name: &part.tensor,
-                    source,
-                    stored,
-                    format: Some(format),
-                    shape: vec![rows, row_bytes],
-                    bytes: (rows * row_bytes) as u64,
-                });
+                let (shape, bytes) = (vec![rows, row_bytes], (rows * row_bytes) as u64);
+                outputs.push(Output { name, source, stored, scales, format: Some(format), shape, bytes });
             }
         }
         for part in plan.vectors().iter().flat_map(|spec| &spec.parts) {
@@ -126,6 +131,7 @@ impl Checkpoint {
                 name: &part.tensor,
                 source,
                 stored,
+                scales: None,
                 format: None,
                 shape,
                 bytes: source.bytes,
@@ -143,15 +149,30 @@ impl Checkpoint {
     ) -> Result<(), LayerError> {
         let source = output.source;
         let row_bytes = source.bytes / source.shape[0].max(1) as u64;
-        let run = (RUN_BYTES as u64 / row_bytes.max(1)).max(1) * row_bytes;
+        // Numbers with scales become f32 on the way.
+        let run_bytes = if output.scales.is_some() { RUN_BYTES / size_of::<f32>() } else { RUN_BYTES };
+        let run = (run_bytes as u64 / row_bytes.max(1)).max(1) * row_bytes;
         let mut buffer = Vec::new();
         let mut at = 0;
         while at < source.bytes {
             let len = run.min(source.bytes - at);
             let rows = self.shards[source.shard].read(source.offset + at, len as usize, &mut buffer)?;
+            let cols = source.shape.last().copied().unwrap_or(1).max(1);
+            let numbers = match &output.scales {
+                None => None,
+                Some(scales) => {
+                    let first = (at / row_bytes.max(1)) as usize;
+                    scales.check_codes(&self.shards[source.shard], &rows)?;
+                    let of_rows =
+                        scales.read(&self.shards[scales.shard], first..first + rows.len() / cols)?;
+                    Some(of_rows.numbers(&rows, 0..cols))
+                }
+            };
+            let (stored, rows) =
+                numbers.as_deref().map_or((output.stored, &*rows), |numbers| (Stored::F32, numbers));
             match output.format {
-                Some(format) => write(&round_rows(format, output.stored, source.shape[1], &rows)?)?,
-                None => write(&rows)?,
+                Some(format) => write(&round_rows(format, stored, cols, rows)?)?,
+                None => write(rows)?,
             }
             progress(len);
             at += len;
@@ -189,6 +210,7 @@ fn write_header(out: &mut impl Write, tensors: &[Output<'_>]) -> io::Result<()> 
                 metadata.insert(format!("{}{}", header::ENCODING, output.name), json!(encoding));
                 "U8"
             }
+            None if output.scales.is_some() => "F32",
             None => output.source.dtype_name(),
         };
         let entry = json!({"dtype": dtype, "shape": output.shape, "data_offsets": [begin, end]});

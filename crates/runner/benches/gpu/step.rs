@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use vlinders_comm::Single;
 use vlinders_device::DeviceError;
+use vlinders_kernels::Stored;
 use vlinders_kernels::gpu::{Draw, SampleRow, TokenStates, ask_ahead, sample};
 use vlinders_layers::{
     Batch, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LoadedTensors, LogitRows, Place,
@@ -36,7 +37,8 @@ fn step(setting: Setting, sequences: usize, context: usize, how: &str) {
     let planning = Weights::planning(Arc::new(Single));
     spec.build(&planning).expect("an outline");
     let precision = Precision { on_gpu: Some(DType::BF16), ..Precision::default() };
-    let tensors = LoadedTensors::random(&planning.plan(), precision, &place, 1).expect("memory for weights");
+    let tensors = LoadedTensors::random(&planning.plan(), precision, Stored::BF16, &place, 1)
+        .expect("memory for weights");
     let decoder = spec.build(&Weights::loaded(tensors, context, Arc::new(Single))).expect("a model");
     let of_each = context.div_ceil(BLOCK);
     let blocks = sequences * of_each;

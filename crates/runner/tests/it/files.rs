@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use vlinders_runner::{
-    DType, KvDtype, LoadOptions, LoadPhase, LoadProgress, ModelFiles, NoProgress, Quantization, inspect, load,
+    DType, KvDtype, LoadOptions, LoadPhase, LoadProgress, ModelFiles, NoProgress, Quantization, inspect,
+    load, quantize,
 };
 use vlinders_testkit::{Dtype, GgufFile, GgufValue, RandomModel, Shape, gguf_floats, golden_root};
 
@@ -53,7 +54,8 @@ fn a_loaded_model_knows_its_sizes() {
 
 #[test]
 fn an_inspection_agrees_with_the_load() {
-    for name in ["llama-sharded-tiny", "qwen2-tiny", "qwen3-tiny", "mistral-tiny", "llama-bf16-tiny"] {
+    let plain = ["llama-sharded-tiny", "qwen2-tiny", "qwen3-tiny", "mistral-tiny", "llama-bf16-tiny"];
+    for name in plain.into_iter().chain(["llama-fp8-channel-tiny", "qwen3-fp8-block-tiny"]) {
         let folder = golden_root().join(name);
         let files = ModelFiles::Folder(folder.clone());
         let wanted = [
@@ -67,7 +69,7 @@ fn an_inspection_agrees_with_the_load() {
             let seen = inspect(&files, &options, None).unwrap();
             let loaded = load_folder(&folder, &options).info;
             assert_eq!(seen.problems, Vec::<String>::new());
-            assert_eq!(seen.unused, Vec::<String>::new());
+            assert_eq!(seen.unused, Vec::<String>::new(), "scales are used");
             assert_eq!(seen.weight_bytes, loaded.weight_bytes, "{name}");
             assert_eq!((seen.format, seen.kv_cache_dtype), (loaded.format, loaded.kv_cache_dtype));
             assert_eq!(seen.num_parameters, loaded.num_parameters);
@@ -125,6 +127,44 @@ fn what_is_wrong_with_a_gguf_file_of_experts_is_told_briefly() {
     });
     let told = inspect(&ModelFiles::gguf(&lost).unwrap(), &options(), None).unwrap_err().to_string();
     assert!(told.contains("of 5 experts it has 0 in blk.1.ffn_up_exps.weight"), "{told}");
+}
+
+/// Loading says so, and so does a look, before anything is said of tensors that are missing.
+#[test]
+fn weights_quantised_in_other_ways_are_refused() {
+    let folder = tiny();
+    for (config, what) in [
+        (
+            json!({"quant_method": "gptq", "bits": 4, "group_size": 128}),
+            "quant_method \"gptq\" is not supported",
+        ),
+        (json!({"quant_method": "fp8", "fmt": "e5m2"}), "fmt \"e5m2\" is not supported"),
+    ] {
+        edit_config(folder.path(), |fields| fields["quantization_config"] = config);
+        let looked = inspect(&ModelFiles::Folder(folder.path().to_owned()), &options(), None);
+        for error in [error(folder.path()), looked.map(|_| ()).unwrap_err().to_string()] {
+            assert!(error.starts_with(&format!("config.json: quantization_config: {what}")), "{error}");
+        }
+    }
+}
+
+/// What one program rounded is rounded once more, and the folder says nothing of its method afterwards.
+#[test]
+fn models_in_eight_bit_floats_are_quantised_again() {
+    for name in ["qwen3-fp8-block-tiny", "mixtral-fp8-tensor-tiny"] {
+        let files = ModelFiles::Folder(golden_root().join(name));
+        let out = tempfile::tempdir().unwrap();
+        let done = quantize(&files, out.path(), Quantization::Q8, &NoProgress);
+        if name.contains("block") {
+            // Its rows have 48 numbers.
+            assert!(done.unwrap_err().to_string().contains("no whole blocks of 32"));
+            continue;
+        }
+        done.unwrap();
+        let seen = inspect(&ModelFiles::Folder(out.path().to_owned()), &options(), None).unwrap();
+        assert_eq!((seen.problems.len(), seen.format.as_str()), (0, "q8"));
+        assert_eq!(load_folder(out.path(), &options()).info.format.as_str(), "q8");
+    }
 }
 
 #[test]

@@ -256,6 +256,38 @@ fn weights_are_quantised_while_they_are_loaded() {
     }
 }
 
+/// Codes of fp8 with scales of rows are kept, those with scales of blocks become others of eight bits; and an inspection knows.
+#[test]
+fn floats_of_eight_bits_take_a_byte_on_a_device() {
+    for (name, format) in [
+        // Most of its bytes are tables.
+        ("llama-fp8-channel-tiny", "bfloat16"),
+        ("mixtral-fp8-tensor-tiny", "fp8"),
+        ("qwen3-fp8-block-tiny", "q8"),
+    ] {
+        for dtype in [None, Some(DType::BF16)] {
+            let options =
+                LoadOptions { dtype, kv_cache_dtype: None, warm_up: false, ..options(support::gpu()) };
+            let loaded = load(&files(name), &options, &NoProgress).unwrap().info;
+            let inspected = inspect(&files(name), &options, None).unwrap();
+            assert_eq!((inspected.format, inspected.weight_bytes), (loaded.format, loaded.weight_bytes));
+            let expected = if dtype.is_some() { "bfloat16" } else { format };
+            assert_eq!((loaded.format.as_str(), loaded.kv_cache_dtype), (expected, KvDtype::BF16), "{name}");
+        }
+        // As many bytes of random numbers.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(golden_root().join(name).join("config.json"), folder.path().join("config.json"))
+            .unwrap();
+        let config = ModelFiles::Folder(folder.path().to_owned());
+        let of_files =
+            LoadOptions { dtype: None, kv_cache_dtype: None, warm_up: false, ..options(support::gpu()) };
+        let random = LoadOptions { random_weights: true, ..of_files.clone() };
+        let info = |files, options| load(files, options, &NoProgress).unwrap().info;
+        let (files, random) = (info(&files(name), &of_files), info(&config, &random));
+        assert_eq!((random.format, random.weight_bytes), (files.format, files.weight_bytes), "{name}");
+    }
+}
+
 #[test]
 fn random_weights_are_made_of_a_config_alone() {
     let folder = tempfile::tempdir().unwrap();

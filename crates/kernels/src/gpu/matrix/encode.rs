@@ -68,6 +68,23 @@ pub(super) fn encode(
     }
 }
 
+/// Rows of `inn` codes of fp8, and the scale of each, to rows of codes in whole steps, and of scales.
+pub(super) fn put_scaled(
+    codes: &[u8],
+    scales: &[f32],
+    inn: usize,
+    to_codes: &mut [u8],
+    to_scales: &mut [u8],
+) {
+    let row_bytes = to_codes.len() / scales.len().max(1);
+    for (row, to) in codes.chunks_exact(inn).zip(to_codes.chunks_exact_mut(row_bytes.max(1))) {
+        let (codes, padding) = to.split_at_mut(inn);
+        codes.copy_from_slice(row);
+        padding.fill(0);
+    }
+    put(scales, to_scales, f32::to_le_bytes);
+}
+
 // === impl Encoded ===
 
 impl Encoded<'_> {

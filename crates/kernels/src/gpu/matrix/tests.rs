@@ -97,6 +97,34 @@ fn rows_of_fp8_hold_the_nearest_numbers() {
 }
 
 #[test]
+fn codes_of_fp8_and_scales_are_taken_as_they_are() {
+    for inn in [5, 64, 200] {
+        let codes: Vec<u8> =
+            (0..4 * inn).map(|i| (i * 89 % 256) as u8).map(|c| if c & 127 == 127 { 1 } else { c }).collect();
+        let scales = [0.5, 3.0e-3, 0.0, -7.25];
+        let builder = GpuMatrixBuilder::new(&device(), GpuFormat::Fp8, 4, inn).unwrap();
+        let mut staging = RowStaging::default();
+        // Something is left of other rows in that memory.
+        builder.stage(&mut staging, 4 * 256).unwrap().fill(0x7f);
+        builder.scaled_rows(&mut staging, 1, &codes[inn..], &scales[1..]).unwrap();
+        assert!(builder.scaled_rows(&mut staging, 1, &codes[..inn], &scales[..1]).is_err(), "twice");
+        assert!(
+            builder.scaled_rows(&mut staging, 0, &codes[..inn], &scales[..2]).is_err(),
+            "a scale too many"
+        );
+        builder.scaled_rows(&mut staging, 0, &codes[..inn], &scales[..1]).unwrap();
+        let mut expected = vec![0.0; 4 * inn];
+        Stored::F8_E4M3.decode(&codes, &mut expected);
+        for (row, scale) in expected.chunks_mut(inn).zip(scales) {
+            row.iter_mut().for_each(|number| *number *= scale);
+        }
+        assert_eq!(numbers_of(&builder.finish().unwrap()), expected, "{inn}");
+    }
+    let other = GpuMatrixBuilder::new(&device(), GpuFormat::Q8, 1, 8).unwrap();
+    assert!(other.scaled_rows(&mut RowStaging::default(), 0, &[0; 8], &[1.0]).is_err(), "another format");
+}
+
+#[test]
 fn rows_come_once_and_all_of_them() {
     let gpu = device();
     let row = stored(DType::F32, &noise(5, 8));
