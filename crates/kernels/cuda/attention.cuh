@@ -30,6 +30,8 @@ struct AttentionParams {
   uint32_t group;   // heads / kv_heads
   float inner;      // with a soft cap (inner not 0), scores are tanh(q k * inner) * outer, else q k * outer: in powers of two
   float outer;
+  uint32_t early;   // whether the kernel behind this one may start at once: few blocks have anything to do
+  uint32_t unused;
 };
 
 // A plan begins with these words: how many units there are, and where things begin, in words.
@@ -67,6 +69,18 @@ __device__ __forceinline__ uint32_t cache_row(const AttentionParams& p, const ui
                                               uint32_t kv_head) {
   const uint32_t block = table[position / (uint32_t)p.block_size], offset = position % (uint32_t)p.block_size;
   return (block * (uint32_t)p.kv_heads + kv_head) * (uint32_t)p.block_size + offset;
+}
+
+// Row `row` of `bytes` behind `base`: one instruction, where the compiler would add the parts of `base` anew.
+template <uint32_t bytes>
+__device__ __forceinline__ const unsigned char* row_at(const unsigned char* base, uint32_t row) {
+#ifdef __CUDACC__
+  const unsigned char* at;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(at) : "r"(row), "n"(bytes), "l"(base));
+  return at;
+#else
+  return base + (uint64_t)row * bytes;
+#endif
 }
 
 // 2^x.

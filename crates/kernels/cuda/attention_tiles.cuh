@@ -15,7 +15,7 @@
 // tokens of the same sequence in the same step, at most kTile - 1 positions before; they would have been finite in a step of
 // their own. Finite values have no such effect, nor have keys of any kind.
 #pragma once
-#include "attention.cuh"
+#include "attention_scores.cuh"
 
 namespace vlinders {
 
@@ -90,7 +90,7 @@ struct Attention {
     plan = at<const uint32_t>(p.plan);
     header = header_of(plan);
     block_shift = __popc((unsigned)p.block_size) == 1 ? __ffs(p.block_size) - 1 : -1;
-    factor = p.inner == 0.0f && p.outer > 0.0f ? p.outer : 1.0f;
+    factor = factor_of(p);
     rows = reinterpret_cast<uint32_t*>(shared);
     stages = shared + 2 * kSpan * sizeof(uint32_t);
     unsigned char* own = stages + (is_doubled() ? 2 : 1) * kStageBytes + warp * kWarpBytes;
@@ -205,17 +205,6 @@ struct Attention {
     return block_shift >= 0 ? position >> block_shift : position / (uint32_t)p.block_size;
   }
 
-  // A row of the cache behind `base`, for whole rows: one instruction, where the compiler would add the parts of `base` anew.
-  static __device__ __forceinline__ const unsigned char* row_of(const unsigned char* base, uint32_t row) {
-#ifdef __CUDACC__
-    const unsigned char* from;
-    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(from) : "r"(row), "n"(kWholeRow), "l"(base));
-    return from;
-#else
-    return base + (uint64_t)row * kWholeRow;
-#endif
-  }
-
   // Start to copy the keys or values of a tile. What nobody sees is zeros: it may be anything, also NaNs, in the cache.
   template <bool values>
   __device__ __forceinline__ void load(uint32_t tile) {
@@ -250,7 +239,7 @@ struct Attention {
         }
 #pragma unroll
         for (int j = 0; j < kBatch; j++) {
-          const unsigned char* from = row_of(own, row[j]);
+          const unsigned char* from = row_at<kWholeRow>(own, row[j]);
 #pragma unroll
           for (int piece = 0; piece < kPieces; piece += kSharers)
             copy_async(own_to + j * kRowBytes + 16 * piece, from + 16 * piece);
@@ -321,30 +310,10 @@ struct Attention {
         for (int j = 0; j < 4; j++) scores[i][j] *= j % 2 ? scale.y : scale.x;
       }
     }
-    if (p.inner != 0.0f) {
-#pragma unroll
-      for (int i = 0; i < kTile / 8; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-          // tanh, from one power of two.
-          const float power = exp2_of(scores[i][j] * p.inner * 2.885390082f);
-          scores[i][j] = (1.0f - 2.0f * inverse_of(power + 1.0f)) * p.outer;
-        }
-    } else if (!(p.outer > 0.0f)) {
-#pragma unroll
-      for (int i = 0; i < kTile / 8; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) scores[i][j] *= p.outer;
-    }
+    finish_scores(p, scores);
     const uint32_t first = tile * kTile;
     if (first >= max(from[0], from[1]) && first + kTile <= min(to[0], to[1])) return;
-#pragma unroll
-    for (int i = 0; i < kTile / 8; i++)
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
-        const uint32_t position = first + 8 * i + 2 * (lane % 4) + j % 2;
-        if (position < from[j / 2] || position >= to[j / 2]) scores[i][j] = -INFINITY;
-      }
+    hide_scores(scores, first, from, to);
   }
 
   // Turn scores into weights, and add weighted values to the sums.
@@ -354,20 +323,7 @@ struct Attention {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       if (r == 1 && !upper) break;  // these rows may become anything
-      float max = -INFINITY;
-#pragma unroll
-      for (int i = 0; i < kTile / 8; i++) max = fmaxf(max, fmaxf(scores[i][2 * r], scores[i][2 * r + 1]));
-      max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 1));
-      max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 2));
-      max = fmaxf(most[r], __fmul_rn(max, factor));
-      const float base = finite_max(max);
-      // Nothing times one, when there was nothing.
-      before[r] = most[r] == -INFINITY ? 1.0f : exp2_of(__fadd_rn(most[r], -base));
-      most[r] = max;
-#pragma unroll
-      for (int i = 0; i < kTile / 8; i++)
-#pragma unroll
-        for (int j = 0; j < 2; j++) scores[i][2 * r + j] = exp2_of(__fmaf_rn(scores[i][2 * r + j], factor, -base));
+      before[r] = weigh_scores(scores, r, most[r], factor);
     }
     // Times one is nothing to do, and the common case.
     if (__any_sync(kFullMask, before[0] != 1.0f || before[1] != 1.0f)) {
@@ -382,11 +338,7 @@ struct Attention {
 #pragma unroll
     for (int step = 0; step < kTile / 16; step++) {
       uint32_t a[4];
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const float* of = scores[2 * step + i / 2] + i % 2 * 2;
-        a[i] = pair_of<T>(of[0], of[1]);
-      }
+      pack_weights<T>(a, scores, step);
       mma<T>(totals, a, ones);
       if constexpr (kCodes) {
 #pragma unroll
@@ -585,5 +537,9 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
 
 }  // namespace vlinders
 
-#define ATTENTION(name, T, C, D) \
-  KERNEL(name, vlinders::AttentionParams, vlinders::kAttentionThreads) { vlinders::attention<T, C, D>(p); }
+#define ATTENTION(name, T, C, D)                                                   \
+  EAGER_KERNEL(name, vlinders::AttentionParams, vlinders::kAttentionThreads) {     \
+    if (p.early) vlinders::let_others_follow();                                    \
+    vlinders::follow_others();                                                     \
+    vlinders::attention<T, C, D>(p);                                               \
+  }

@@ -17,7 +17,7 @@
 // the host says of the step.
 #define EAGER_KERNEL(name, Params, threads) \
   extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
-// The same for blocks that have a multiprocessor for themselves, so that warps may give registers to each other.
+// The same for a block that has a multiprocessor to itself, so that warps may give registers to each other.
 #define LONE_KERNEL(name, Params, threads) \
   extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params p)
 #else

@@ -96,6 +96,9 @@ pub fn emulated_device() -> Result<Gpu, DeviceError> {
     }
 }
 
+/// The capability whose code has instructions of warpgroups.
+const WARPGROUPS: (u32, u32) = (9, 0);
+
 /// The one of three kernels that is made for activations of this type.
 ///
 /// # Errors

@@ -50,7 +50,7 @@ std::map<std::string, Kernel>& kernels() {
   return all;
 }
 
-enum class Wait { kReady, kBlock, kWarp, kCounter, kDone };
+enum class Wait { kReady, kBlock, kWarp, kArrivals, kDone };
 
 struct Copy {
   void* to;
@@ -58,17 +58,9 @@ struct Copy {
   size_t bytes, zeros;
 };
 
-// What eight bytes of shared memory hold. Its count is not that of memory nobody has written.
-struct Counter {
-  int32_t bytes;
-  uint16_t rounds;
-  uint8_t count, missing;
-};
-static_assert(sizeof(Counter) == 8, "the size that devices give it");
-
 struct CountedCopy {
   Copy copy;
-  Counter* counter;
+  Arrivals* counter;
 };
 
 struct Fiber {
@@ -76,11 +68,15 @@ struct Fiber {
   void* stack_pointer;
   Wait wait;
   unsigned mask;
-  const Counter* counter;
-  unsigned is_odd;
   // Groups of copies that were committed, and those that are not.
   std::vector<std::vector<Copy>> committed;
   std::vector<Copy> open;
+  // The same for products of warpgroups.
+  std::vector<std::vector<std::function<void()>>> committed_products;
+  std::vector<std::function<void()>> open_products;
+  // What it waits for, and for which rounds to be over.
+  const Arrivals* arrivals;
+  bool is_odd;
 };
 
 // Of all fibers, each with a page that nobody may touch.
@@ -121,6 +117,8 @@ extern "C" void emu_thread() {
   scheduler->kernel->run(scheduler->params);
   Fiber& fiber = *scheduler->running;
   if (!fiber.open.empty()) scheduler->error = "a thread ends with a copy that was never committed";
+  if (!fiber.open_products.empty() || !fiber.committed_products.empty())
+    scheduler->error = "a thread ends with products that it never waited for";
   fiber.wait = Wait::kDone;
   yield();
   __builtin_trap();
@@ -139,6 +137,8 @@ void prepare(Scheduler& s, unsigned number, dim3 size) {
   fiber.wait = Wait::kReady;
   fiber.committed.clear();
   fiber.open.clear();
+  fiber.committed_products.clear();
+  fiber.open_products.clear();
   unsigned char* top = s.stacks + (number + 1) * (kStack + kPage);
   auto** stack = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(top) & ~uintptr_t(15));
   *--stack = nullptr;
@@ -183,43 +183,28 @@ bool release_warps(Scheduler& s, unsigned threads) {
   return any;
 }
 
-bool is_over(const Counter& counter, unsigned is_odd) { return counter.rounds % 2 != is_odd; }
-
-void end_round_if_complete(Counter& counter) {
-  if (counter.missing > 0 || counter.bytes != 0) return;
-  counter.missing = counter.count;
-  counter.rounds++;
+// A round ends with the last of what was missing, and the next one begins.
+void end_round(Arrivals* counter) {
+  if (counter->missing != 0 || counter->bytes != 0) return;
+  counter->missing = counter->threads;
+  counter->is_odd ^= 1;
 }
 
-void bring(const CountedCopy& counted) {
-  memcpy(counted.copy.to, counted.copy.from, counted.copy.bytes);
-  counted.counter->bytes -= int32_t(counted.copy.bytes);
-  end_round_if_complete(*counted.counter);
-}
-
-// Copies arrive at once, as late as can be, or by chance. Says whether any did.
+// Copies that are counted arrive at once, as late as can be, or by chance. Says whether any did.
 bool bring_copies(Scheduler& s, uint64_t order, bool others_go_on) {
   std::vector<CountedCopy> later;
   const size_t before = s.counted.size();
   for (const CountedCopy& counted : s.counted) {
-    const bool now = !others_go_on || order == 0 || (order > 1 && s.random() % 2 == 0);
-    if (now) bring(counted);
-    else later.push_back(counted);
+    if (others_go_on && order != 0 && (order == 1 || s.random() % 2 == 0)) {
+      later.push_back(counted);
+      continue;
+    }
+    memcpy(counted.copy.to, counted.copy.from, counted.copy.bytes);
+    counted.counter->bytes -= int32_t(counted.copy.bytes);
+    end_round(counted.counter);
   }
   s.counted = std::move(later);
   return s.counted.size() < before;
-}
-
-// Let threads go on that wait for rounds that are over. Says whether any did.
-bool release_counters(Scheduler& s, unsigned threads) {
-  bool any = false;
-  for (unsigned i = 0; i < threads; i++) {
-    Fiber& fiber = s.fibers[i];
-    if (fiber.wait != Wait::kCounter || !is_over(*fiber.counter, fiber.is_odd)) continue;
-    fiber.wait = Wait::kReady;
-    any = true;
-  }
-  return any;
 }
 
 void run_block(Scheduler& s, unsigned threads, uint64_t order, size_t shared_bytes) {
@@ -231,6 +216,7 @@ void run_block(Scheduler& s, unsigned threads, uint64_t order, size_t shared_byt
     bool any = false;
     for (unsigned number : s.order) {
       Fiber& fiber = s.fibers[number];
+      if (fiber.wait == Wait::kArrivals && fiber.arrivals->is_odd != fiber.is_odd) fiber.wait = Wait::kReady;
       if (fiber.wait != Wait::kReady) continue;
       s.running = &fiber;
       current = &fiber.thread;
@@ -241,12 +227,11 @@ void run_block(Scheduler& s, unsigned threads, uint64_t order, size_t shared_byt
     any = release_warps(s, threads) || any;
     if (!s.error.empty()) return;
     any = bring_copies(s, order, any) || any;
-    any = release_counters(s, threads) || any;
-    unsigned ended = 0, waiting = 0, counting = 0;
+    unsigned ended = 0, waiting = 0, expecting = 0;
     for (unsigned i = 0; i < threads; i++) {
       ended += s.fibers[i].wait == Wait::kDone;
       waiting += s.fibers[i].wait == Wait::kBlock;
-      counting += s.fibers[i].wait == Wait::kCounter;
+      expecting += s.fibers[i].wait == Wait::kArrivals;
     }
     if (ended == threads) {
       if (!s.counted.empty()) s.error = "a block ends with copies that are still under way";
@@ -258,8 +243,7 @@ void run_block(Scheduler& s, unsigned threads, uint64_t order, size_t shared_byt
     }
     if (!any) {
       s.error = "threads wait for each other: " + std::to_string(waiting) + " of " + std::to_string(threads) +
-                " at a barrier of the block, " + std::to_string(counting) + " for counters, " + std::to_string(ended) +
-                " have ended";
+                " at a barrier of the block, " + std::to_string(expecting) + " for arrivals, " + std::to_string(ended) + " have ended";
       return;
     }
   }
@@ -321,29 +305,45 @@ void wait_copies(unsigned pending) {
   }
 }
 
-void prepare_counter(uint64_t* counter, unsigned arrivals) {
-  const Counter fresh{0, 0, uint8_t(arrivals), uint8_t(arrivals)};
-  memcpy(counter, &fresh, sizeof fresh);
-}
+void multiply_later(std::function<void()> product) { scheduler->running->open_products.push_back(std::move(product)); }
 
-void arrive(uint64_t* counter, unsigned bytes) {
-  Counter& of = *reinterpret_cast<Counter*>(counter);
-  if (of.missing == 0) fail("more threads arrive at a counter than it was told of");
-  of.missing--;
-  of.bytes += int32_t(bytes);
-  end_round_if_complete(of);
-}
-
-void copy_counted(void* to, const void* from, size_t bytes, uint64_t* counter) {
-  scheduler->counted.push_back({{to, from, bytes, 0}, reinterpret_cast<Counter*>(counter)});
-}
-
-void await_round(const uint64_t* counter, unsigned is_odd) {
+void commit_products() {
   Fiber& fiber = *scheduler->running;
-  fiber.counter = reinterpret_cast<const Counter*>(counter);
+  fiber.committed_products.push_back(std::move(fiber.open_products));
+  fiber.open_products.clear();
+}
+
+void wait_products(unsigned pending) {
+  auto& groups = scheduler->running->committed_products;
+  while (groups.size() > pending) {
+    const auto group = std::move(groups.front());
+    groups.erase(groups.begin());
+    for (const auto& product : group) product();
+  }
+}
+
+void prepare(Arrivals* counter, unsigned threads) { *counter = {threads, threads, 0, 0}; }
+
+void arrive(Arrivals* counter, int bytes_to_come) {
+  if (counter->threads > kMaxThreads) fail("a counter of arrivals is not prepared");
+  if (counter->missing == 0) fail("more threads arrive than a counter expects");
+  counter->bytes += bytes_to_come;
+  counter->missing--;
+  end_round(counter);
+}
+
+void copy_counted(void* to, const void* from, size_t bytes, Arrivals* counter) {
+  if (counter->threads > kMaxThreads) fail("a counter of arrivals is not prepared");
+  scheduler->counted.push_back({{to, from, bytes, 0}, counter});
+}
+
+void await(const Arrivals* counter, bool is_odd) {
+  if (counter->threads > kMaxThreads) fail("a counter of arrivals is not prepared");
+  if (counter->is_odd != is_odd) return;
+  Fiber& fiber = *scheduler->running;
+  fiber.arrivals = counter;
   fiber.is_odd = is_odd;
-  if (is_over(*fiber.counter, is_odd)) return;
-  fiber.wait = Wait::kCounter;
+  fiber.wait = Wait::kArrivals;
   yield();
 }
 

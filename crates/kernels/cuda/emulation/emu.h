@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #define __global__
@@ -83,13 +84,23 @@ void copy_later(void* to, const void* from, size_t bytes, size_t zeros);
 void commit_copies();
 void wait_copies(unsigned pending);
 
-// Counters in shared memory of arrivals and of bytes that copies bring: a round is over when as many threads have arrived as
-// were named at the beginning, and all bytes they said would come are there. Who waits for a round knows whether its number is
-// odd, no more.
-void prepare_counter(uint64_t* counter, unsigned arrivals);
-void arrive(uint64_t* counter, unsigned bytes);
-void copy_counted(void* to, const void* from, size_t bytes, uint64_t* counter);
-void await_round(const uint64_t* counter, unsigned is_odd);
+// Products of a warpgroup that this thread has asked for and does not wait for: they are done when it does.
+void multiply_later(std::function<void()> product);
+void commit_products();
+void wait_products(unsigned pending);
+
+// A counter of what arrives at a place in shared memory: a round is over when so many threads and all bytes have arrived.
+struct Arrivals {
+  uint64_t threads : 12, missing : 12, is_odd : 1;
+  int64_t bytes : 32;
+};
+static_assert(sizeof(Arrivals) == 8, "as a device has it");
+void prepare(Arrivals* counter, unsigned threads);
+void arrive(Arrivals* counter, int bytes_to_come);
+// Start to copy what is counted there, whether a thread waits for it or not.
+void copy_counted(void* to, const void* from, size_t bytes, Arrivals* counter);
+// Stop until a round is over, odd or even, and the other kind has begun.
+void await(const Arrivals* counter, bool is_odd);
 
 struct Register {
   Register(const char* name, size_t bytes, unsigned threads, void (*run)(const void*));

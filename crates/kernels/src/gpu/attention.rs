@@ -43,6 +43,8 @@ struct AttentionParams {
     group: u32,
     inner: f32,
     outer: f32,
+    early: u32,
+    unused: u32,
 }
 
 // SAFETY: the struct of cuda/attention.cuh, without padding.
@@ -103,15 +105,23 @@ pub fn paged_attention(
         // Weights are powers of two, which is what devices compute.
         inner: soft_cap.map_or(0.0, |cap| spec.scale / cap),
         outer: soft_cap.unwrap_or(spec.scale) * std::f32::consts::LOG2_E,
+        early: 0,
+        unused: 0,
     };
     let (width, heads) = (layer.dtype().width(), n * shape.kv_heads);
     // SAFETY: the shapes were checked, and the ids of the batch against the cache; the outputs are new.
     unsafe {
         let (grid, tiles) = batch.small().grid(width, heads);
-        gpu.launch(kernel, grid, &AttentionParams { tiles, ..params })?;
+        let early = batch.is_decode() && heads <= gpu.properties().multiprocessors as usize;
+        gpu.launch(kernel, grid, &AttentionParams { tiles, early: u32::from(early), ..params })?;
         if !batch.is_decode() {
-            let (grid, tiles) = batch.large().grid(width, heads);
-            gpu.launch(kernel, grid, &AttentionParams { large: 1, tiles, ..params })?;
+            let by_warpgroups = by_warpgroups(q.dtype(), layer.dtype(), shape.head_dim);
+            if let Some((kernel, grid)) = by_warpgroups.zip(batch.warpgroups()) {
+                gpu.launch(kernel, grid, &AttentionParams { large: 1, ..params })?;
+            } else {
+                let (grid, tiles) = batch.large().grid(width, heads);
+                gpu.launch(kernel, grid, &AttentionParams { large: 1, tiles, ..params })?;
+            }
         }
         gpu.launch(merge, Grid::of_two(n, shape.kv_heads, MERGE_THREADS), &params)?;
     }
@@ -151,6 +161,17 @@ fn kernel_for(activations: DType, cache: KvDtype, d: usize) -> Result<&'static s
         (DType::F32, KvDtype::F16) => "attention_f32_f16",
         (DType::F32, KvDtype::Int8) => "attention_f32_int8",
         _ => return Err(mismatch(OP, activations, cache)),
+    })
+}
+
+/// The one that takes large tiles by warpgroups, if there is one.
+fn by_warpgroups(activations: DType, cache: KvDtype, d: usize) -> Option<&'static str> {
+    Some(match (activations, cache, d) {
+        (DType::BF16, KvDtype::BF16, ..=64) => "attention_warpgroups_bf16_64",
+        (DType::BF16, KvDtype::BF16, 97..=128) => "attention_warpgroups_bf16_128",
+        (DType::F16, KvDtype::F16, ..=64) => "attention_warpgroups_f16_64",
+        (DType::F16, KvDtype::F16, 97..=128) => "attention_warpgroups_f16_128",
+        _ => return None,
     })
 }
 

@@ -26,10 +26,14 @@ pub(crate) fn run(setting: Setting) {
         let what = format!("attention decode {sequences} x {context}");
         report(&what, bytes as f64 / seconds / 1e9, "GB/s", "\"of\": \"copy\"");
     }
-    let case = Case::new(setting, &gpu, 1, model.prompt, model.prompt);
+    let mut case = Case::new(setting, &gpu, 1, model.prompt, model.prompt);
     let flops = model.attention_flops(model.prompt);
-    let what = format!("attention prefill {}", model.prompt);
-    report(&what, flops / case.seconds(setting) / 1e12, "TFLOP/s", "\"of\": \"product\"");
+    // Where there are no warpgroups, both are one kernel.
+    for (by, warpgroups) in [("", true), (" without warpgroups", false)] {
+        case.batch.use_warpgroups(warpgroups);
+        let what = format!("attention prefill {}{by}", model.prompt);
+        report(&what, flops / case.seconds(setting) / 1e12, "TFLOP/s", "\"of\": \"product\"");
+    }
 }
 
 /// The last `fed` tokens of each sequence look at all of it.

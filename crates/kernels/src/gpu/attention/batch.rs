@@ -1,6 +1,6 @@
 //! Which token belongs to which sequence, as kernels read it: a plan in device memory, made anew for each step.
 
-use vlinders_device::{DeviceBuffer, Gpu, Staging};
+use vlinders_device::{DeviceBuffer, Gpu, Grid, Staging};
 
 use super::OP;
 use super::plan::{Blocks, Planner};
@@ -46,6 +46,7 @@ pub struct GpuAttentionBatch {
     staging: Staging,
     num_tokens: usize,
     is_decode: bool,
+    uses_warpgroups: bool,
 }
 
 // === impl AttentionShape ===
@@ -96,6 +97,7 @@ impl GpuAttentionBatch {
             staging: Staging::new(gpu, bytes)?,
             num_tokens: 0,
             is_decode: true,
+            uses_warpgroups: true,
         };
         batch.update(&AttentionBatch { table_starts: vec![0], ..AttentionBatch::default() }, 0)?;
         Ok(batch)
@@ -146,6 +148,12 @@ impl GpuAttentionBatch {
         self.is_decode
     }
 
+    /// Whether warpgroups take tokens that are many, where there are such kernels: it is so from the beginning. The result is the
+    /// same; this is for comparisons.
+    pub fn use_warpgroups(&mut self, yes: bool) {
+        self.uses_warpgroups = yes;
+    }
+
     /// The sizes it was made for.
     #[must_use]
     pub fn shape(&self) -> AttentionShape {
@@ -166,6 +174,11 @@ impl GpuAttentionBatch {
 
     pub(super) fn large(&self) -> Blocks {
         self.planner.large
+    }
+
+    /// Blocks of warpgroups that take large tiles.
+    pub(super) fn warpgroups(&self) -> Option<Grid> {
+        self.planner.warpgroups.filter(|_| self.uses_warpgroups)
     }
 
     #[cfg(test)]

@@ -12,6 +12,7 @@ use super::OP;
 use super::batch::{AttentionLimits, AttentionShape};
 use crate::attention::AttentionBatch;
 use crate::error::{KernelError, Result};
+use crate::gpu::WARPGROUPS;
 
 /// Heads of up to so many numbers have a kernel of their own.
 pub(super) const WIDTHS: [usize; 4] = [64, 96, 128, 256];
@@ -26,6 +27,14 @@ const HELPED_WARPS: usize = 4;
 const WARP_THREADS: usize = 32;
 /// Wider heads keep queries in shared memory, and have fewer positions at a time.
 const WIDEST_IN_REGISTERS: usize = 128;
+
+/// Of cuda/attention_warpgroups.cuh: threads of a block that has the rows of a large tile; tiles of positions that it has room for;
+/// bytes of 64 numbers of 64 positions, and of counters; and where its shared memory begins, as an emulation has it end at a page.
+const GROUP_THREADS: u32 = 384;
+const GROUP_STAGES: usize = 4;
+const GROUP_HALF_BYTES: usize = 64 * 128;
+const GROUP_COUNTER_BYTES: usize = 144;
+const GROUP_ALIGNED: usize = 1024;
 
 /// No partial result.
 const NONE: u32 = u32::MAX;
@@ -74,6 +83,8 @@ pub(super) struct Planner {
     limits: AttentionLimits,
     pub(super) small: Blocks,
     pub(super) large: Blocks,
+    /// The same rows by warpgroups, where there can be such blocks.
+    pub(super) warpgroups: Option<Grid>,
     pub(super) splitting: Splitting,
     tiles: [Vec<Tile>; 2],
     units: Vec<[u32; UNIT]>,
@@ -146,6 +157,19 @@ impl Blocks {
         let grid = if number > 2 { grid } else { grid.with_shared(self.shared_bytes(number, tiles)) };
         (grid, tiles as u32)
     }
+
+    /// Blocks of warpgroups that take the same tiles, one for each multiprocessor, if there is a kernel of this width.
+    fn by_warpgroups(&self, device: &Properties) -> Option<Grid> {
+        let halves = self.width / 64;
+        let (queries, stage) = (2 * halves, 2 * halves + 1);
+        let bytes = (queries + GROUP_STAGES * stage) * GROUP_HALF_BYTES + GROUP_COUNTER_BYTES;
+        let bytes = bytes.next_multiple_of(GROUP_ALIGNED);
+        let can = device.capability == WARPGROUPS
+            && [64, 128].contains(&self.width)
+            && self.warps == WARPS
+            && bytes <= device.shared_bytes as usize;
+        can.then(|| Grid::of(self.multiprocessors, GROUP_THREADS).with_shared(bytes))
+    }
 }
 
 // === impl Planner ===
@@ -164,6 +188,7 @@ impl Planner {
             limits,
             small,
             large,
+            warpgroups: large.by_warpgroups(device),
             splitting: Splitting::Fair,
             tiles: Default::default(),
             units: Vec::new(),

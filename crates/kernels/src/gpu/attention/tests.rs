@@ -164,8 +164,19 @@ impl World {
     }
 
     fn attend(&self, tokens: &[(usize, usize)], rows: usize, splitting: Splitting) -> Vec<Vec<f32>> {
+        self.attend_by(true, tokens, rows, splitting)
+    }
+
+    fn attend_by(
+        &self,
+        warpgroups: bool,
+        tokens: &[(usize, usize)],
+        rows: usize,
+        splitting: Splitting,
+    ) -> Vec<Vec<f32>> {
         let mut batch = self.on_device();
         batch.set_splitting(splitting);
+        batch.use_warpgroups(warpgroups);
         batch.update(&self.batch(tokens), rows).unwrap();
         let out = paged_attention(&self.queries(tokens, rows), &self.layer, &batch, &self.spec).unwrap();
         values_of(&out).chunks(self.width()).map(<[f32]>::to_vec).collect()
@@ -298,6 +309,79 @@ fn a_token_has_the_same_bits_in_any_company() {
             &gpu,
             &Config { window, soft_cap, group, ..plain(dtype, cache, &lengths) },
         ));
+    }
+}
+
+/// Tokens by warpgroups have the bits that they have without.
+#[track_caller]
+fn check_warpgroups(world: &World, tokens: &[(usize, usize)], splitting: Splitting) {
+    let [with, without] = [true, false].map(|yes| world.attend_by(yes, tokens, tokens.len(), splitting));
+    assert!(with.iter().flatten().all(|v| v.is_finite()));
+    for ((token, with), without) in tokens.iter().zip(with).zip(without) {
+        assert_eq!(with, without, "{token:?}");
+    }
+}
+
+#[test]
+fn warpgroups_give_the_same_bits() {
+    let gpu = device();
+    for seed in 100..124 {
+        let mut dice = Dice(seed);
+        dice.roll(2);
+        let config = Config {
+            // What they are for: a cache of the type of activations.
+            dtype: PAIRS[seed as usize % 2].0,
+            cache: PAIRS[seed as usize % 2].1,
+            d: dice.choose(&[64, 128, 128, 40, 120]),
+            block_size: dice.choose(&[16, 32, 24, 1, 7]),
+            lengths: (0..1 + dice.roll(2)).map(|_| 1 + dice.roll(900)).collect(),
+            ..Config::random(seed)
+        };
+        println!("{config:?}");
+        let mut world = World::new(&gpu, &config);
+        if dice.roll(4) == 0 {
+            world.spec.scale = -world.spec.scale;
+        }
+        let tokens = world.last_tokens(&[1 + dice.roll(160), 40]);
+        let splitting =
+            dice.choose(&[Splitting::Never, Splitting::Always(1), Splitting::Always(2), Splitting::Fair]);
+        check_warpgroups(&world, &tokens, splitting);
+    }
+}
+
+#[test]
+fn warpgroups_give_the_same_bits_over_long_sequences() {
+    let gpu = device();
+    for (config, most) in [
+        (Config { d: 128, group: 8, ..plain(DType::BF16, KvDtype::BF16, &[2600, 190]) }, [33, 190]),
+        (Config { kv_heads: 2, window: Some(700), ..plain(DType::F16, KvDtype::F16, &[1800]) }, [64, 64]),
+    ] {
+        let world = World::new(&gpu, &config);
+        let tokens = world.last_tokens(&most);
+        check_warpgroups(&world, &tokens, Splitting::Never);
+        check_warpgroups(&world, &tokens, Splitting::Always(3));
+        // And as when decoding.
+        let found = world.attend(&tokens, tokens.len(), Splitting::Never);
+        for at in [0, tokens.len() / 2, tokens.len() - 1] {
+            assert_eq!(world.attend(&tokens[at..=at], 1, Splitting::Never)[0], found[at], "{:?}", tokens[at]);
+        }
+    }
+}
+
+#[test]
+fn tokens_that_are_many_go_to_warpgroups() {
+    let gpu = device();
+    let has = gpu.properties().capability == crate::gpu::WARPGROUPS;
+    for (d, yes) in [(64, true), (128, true), (120, true), (16, true), (80, false), (96, false), (256, false)]
+    {
+        for (dtype, cache) in PAIRS {
+            let shape = AttentionShape { heads: 4, kv_heads: 1, head_dim: d, block_size: 16, num_blocks: 3 };
+            let limits = AttentionLimits { tokens: 1, table_entries: 1, partial_rows: 1 };
+            let batch = GpuAttentionBatch::new(&gpu, shape, limits).unwrap();
+            let found = by_warpgroups(dtype, cache, d).zip(batch.warpgroups());
+            let same = matches!((dtype, cache), (DType::BF16, KvDtype::BF16) | (DType::F16, KvDtype::F16));
+            assert_eq!(found.is_some(), has && yes && same, "{dtype:?} {cache:?} {d}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use candle_core::DType;
 use vlinders_device::Grid;
 
 use crate::gpu::format::TILE;
-use crate::gpu::{GpuFormat, GpuMatrix};
+use crate::gpu::{GpuFormat, GpuMatrix, WARPGROUPS};
 
 /// Types of activations that tensor cores multiply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,8 +44,6 @@ pub enum Variant {
     Wide128x192,
 }
 
-/// The capability whose code has instructions of warpgroups.
-const WARPGROUPS: (u32, u32) = (9, 0);
 /// More tokens than this are worth arranging for warpgroups.
 const FEW: usize = 64;
 

@@ -149,3 +149,22 @@ fn blocks_fit_their_device() {
     let small = Properties { shared_bytes: 70_000, ..device() };
     assert!(Planner::new(&small, shape(32, 1, 256), limits).is_err(), "more heads than rows");
 }
+
+#[test]
+fn warpgroups_need_their_device() {
+    let bytes = |device: &Properties, head_dim: usize| {
+        let grid = Blocks::new(device, head_dim, WARPS, 2).by_warpgroups(device)?;
+        assert_eq!((grid.blocks, grid.threads[0]), ([132, 1, 1], 384));
+        Some(grid.shared_bytes)
+    };
+    let hopper = device();
+    let found = [64, 96, 112, 128, 256].map(|d| bytes(&hopper, d));
+    assert_eq!(found, [Some(115_712), None, Some(197_632), Some(197_632), None]);
+    for other in [
+        Properties { capability: (10, 0), ..device() },
+        Properties { capability: (8, 0), ..device() },
+        Properties { shared_bytes: 160 << 10, ..device() },
+    ] {
+        assert_eq!(bytes(&other, 128), None, "{other:?}");
+    }
+}
