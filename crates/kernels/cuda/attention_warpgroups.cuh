@@ -242,7 +242,8 @@ struct WarpgroupAttention {
   }
 
   __device__ __forceinline__ void load_queries(const Work& work) {
-    meet();  // products are done with those of the unit before
+    // Products are done with those of the unit before: those of other warps too, as nothing says which rows a warp reads.
+    meet();
     // Two threads have a row.
     const int number = threadIdx.x % kGroupThreads, row = number / 2, first = number % 2 * (kPieces / 2);
     const uint32_t local = group * kGroupRows + row;
