@@ -24,6 +24,12 @@ def targets(value, more):
     many, step, device = value("decode 256 streams"), value("step 256 streams"), value("device step 256 streams")
     ceiling = copy * 1e9 / read if copy and read else None
     host = ratio(step - device, step) if step and device else None
+    both, prefill = value("decode 1 stream fp8+fp8"), value("prefill 8192 fp8+fp8")
+    # Where the device multiplies numbers of eight bits.
+    eight_bits = [
+        ("fp8 with fp8 activations against bf16, 1 stream", ratio(both, single), 1.7, "x", False),
+        ("  the same, prefill 8192", ratio(prefill, value("prefill 8192")), 1, "x", False),
+    ]
 
     def against_peers(streams):
         """Ours of the length that the peer had time for, at what a token took on the way to our full length."""
@@ -45,7 +51,7 @@ def targets(value, more):
         ("fp8 against bf16, 1 stream", ratio(fp8, single), 1.7, "x", False),
         ("host time of a decode step, 256 streams", host, 0.05, "of step", True),
         ("process start to first token, 8B", value("start to first token"), 10, "s", True),
-    ]
+    ] + [row for row in eight_bits if row[1] is not None]
 
 
 def shown(number):
@@ -68,7 +74,7 @@ def details(measured, value):
 
 
 def line(what, value, target, share, ok):
-    print(f"{what:44} {value:>12} {target:>20} {share:>6}  {ok}")
+    print(f"{what:48} {value:>12} {target:>20} {share:>6}  {ok}")
 
 
 def main():

@@ -21,14 +21,18 @@ pub enum Quantization {
     Fp8,
 }
 
-/// How activations meet weights of bf16.
+/// How activations meet weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// Rounded to bf16 where the processor multiplies pairs of bf16, which doubles its speed; else as they are.
+    /// On the CPU rounded to bf16 where weights are bf16 and the processor multiplies pairs of them, which doubles its speed; else as
+    /// they are.
     #[default]
     Auto,
-    /// As they are, in f32.
+    /// As they are, on the CPU in f32.
     F32,
+    /// Rounded to floats of eight bits, with a scale for each token, where they meet matrices of [`Quantization::Fp8`] that are not those of
+    /// experts. On GPUs that multiply such numbers alone.
+    Fp8,
 }
 
 /// What was asked for; by default weights stay as the files have them.
@@ -51,6 +55,12 @@ impl Precision {
     #[must_use]
     pub fn rounds_activations(&self) -> bool {
         self.activations == Activations::Auto && has_bf16_products()
+    }
+
+    /// Whether activations are rounded to eight bits before they meet a matrix of this format on a GPU.
+    #[must_use]
+    pub fn rounds_to_eight_bits(&self, kind: MatrixKind, format: Format) -> bool {
+        self.activations == Activations::Fp8 && kind == MatrixKind::Linear && format == Format::Fp8
     }
 
     /// The format of a matrix with rows of `cols` numbers, whose parts are encoded as `parts` in the files.
@@ -199,6 +209,20 @@ mod tests {
         assert_eq!(on_gpu(None, &[Stored::F8_E4M3, Stored::Q8_0]), Format::Q8);
         assert_eq!(on_gpu(None, &[Stored::F8_E4M3, Stored::BF16]), Format::F16);
         assert_eq!(on_gpu(Some(DType::F16), &fp8), Format::F16);
+    }
+
+    #[test]
+    fn activations_are_rounded_to_eight_bits_where_it_was_asked_for_and_weights_are_fp8() {
+        let rounds = |activations, kind, format| {
+            Precision { activations, ..Precision::default() }.rounds_to_eight_bits(kind, format)
+        };
+        assert!(rounds(Activations::Fp8, MatrixKind::Linear, Format::Fp8));
+        assert!(!rounds(Activations::Fp8, MatrixKind::Linear, Format::BF16));
+        assert!(!rounds(Activations::Fp8, MatrixKind::Router, Format::Fp8));
+        assert!(!rounds(Activations::Fp8, MatrixKind::Table, Format::Fp8));
+        assert!(!rounds(Activations::Auto, MatrixKind::Linear, Format::Fp8));
+        let precision = Precision { activations: Activations::Fp8, ..Precision::default() };
+        assert!(!precision.rounds_activations(), "the CPU has no such numbers");
     }
 
     #[test]

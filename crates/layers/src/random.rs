@@ -31,8 +31,12 @@ impl LoadedTensors {
             let stored = if spec.kind == MatrixKind::Linear { linear } else { Stored::BF16 };
             let encodings = vec![stored; spec.parts.len()];
             let (rows, cols) = (spec.rows(), spec.cols.len());
-            let format = precision.format(spec.kind, cols, &encodings).try_into()?;
-            let matrix = GpuMatrix::random(gpu, format, rows, cols, seed.wrapping_add(i as u64))?;
+            let format = precision.format(spec.kind, cols, &encodings);
+            let mut matrix =
+                GpuMatrix::random(gpu, format.try_into()?, rows, cols, seed.wrapping_add(i as u64))?;
+            if precision.rounds_to_eight_bits(spec.kind, format) {
+                matrix.round_activations()?;
+            }
             loaded.matrices.insert(spec.key().to_owned(), Matrix::Gpu(Arc::new(matrix)));
         }
         for spec in plan.vectors() {

@@ -10,8 +10,8 @@ use candle_core::DType;
 use vlinders_comm::Single;
 use vlinders_kernels::gpu;
 use vlinders_layers::{
-    Batch, Checkpoint, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LogitRows, Place, Precision, Quantization,
-    Weights,
+    Activations, Batch, Checkpoint, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LogitRows, Place, Precision,
+    Quantization, Weights,
 };
 use vlinders_models::{CausalLm, ModelSpec};
 use vlinders_testkit::{Dtype, RandomModel, Shape, golden_root};
@@ -140,6 +140,23 @@ fn on_a_gpu() {
     let as_it_is = Precision { on_gpu: Some(DType::BF16), ..Precision::default() };
     let folder = golden_root().join("llama-fp8-channel-tiny");
     Load::new(&folder, KvDtype::BF16, as_it_is, &place, 31).run(STEPS / 8);
+}
+
+/// So they do where activations are rounded to eight bits, whose products are added up by tensor cores alone.
+#[test]
+fn on_a_gpu_in_eight_bits() {
+    let precision = Precision {
+        quantization: Some(Quantization::Fp8),
+        activations: Activations::Fp8,
+        on_gpu: Some(DType::BF16),
+        ..Precision::default()
+    };
+    let place = Place::Gpu { gpu: gpu::test_device(0).unwrap(), dtype: DType::BF16 };
+    Load::new(wide().path(), KvDtype::BF16, precision, &place, 31).run(STEPS / 8);
+    Load::new(&golden_root().join("qwen2-tiny"), KvDtype::BF16, precision, &place, 32).run(STEPS / 4);
+    let precision = Precision { on_gpu: Some(DType::F16), ..precision };
+    let place = Place::Gpu { gpu: gpu::test_device(0).unwrap(), dtype: DType::F16 };
+    Load::new(&golden_root().join("mixtral-tiny"), KvDtype::F16, precision, &place, 33).run(STEPS / 8);
 }
 
 /// A model under a random load.

@@ -83,6 +83,7 @@ pub fn inspect(
     let first = Share::plan(&spec, 0, ranks)?;
     let is_gpu = options.device.is_gpu();
     let on_gpu = is_gpu.then(|| checkpoint.activations_on_gpu(&first.plan, options.dtype));
+    options.check_activations(on_gpu, None)?;
     let (format, mut weight_bytes) = checkpoint.in_memory(&first.plan, options.precision(on_gpu));
     let kv_cache_dtype = options.kv_cache_dtype_for(format, on_gpu)?;
     let mut block_bytes = first.block_bytes(kv_cache_dtype, options.block_size, is_gpu)?;

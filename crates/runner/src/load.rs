@@ -10,8 +10,8 @@ use vlinders_engine::Executor;
 use vlinders_kernels::gpu::{GpuGroup, Peers};
 use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{
-    Checkpoint, GpuBatch, KvStore, LoadStats, LoadedTensors, Place, Precision, Quantization, Ranks, Weights,
-    linear_encoding,
+    Activations, Checkpoint, GpuBatch, KvStore, LoadStats, LoadedTensors, Place, Precision, Quantization,
+    Ranks, Weights, linear_encoding,
 };
 use vlinders_models::{CausalLm, ModelSpec};
 
@@ -176,6 +176,7 @@ impl Rank {
             let reason = "are made on GPUs, this model computes on the CPU".to_owned();
             return Err(RunnerError::Option { option: "random_weights", reason });
         }
+        options.check_activations(place.activations(), place.gpu())?;
         let precision = options.precision(place.activations());
         let open = started.elapsed();
 
@@ -294,7 +295,8 @@ fn settings_of(
         Place::Cpu => format!("{format} {kv_cache_dtype} {} {ranks}", precision.rounds_activations()),
         Place::Gpu { gpu, dtype } => {
             let (major, minor) = gpu.properties().capability;
-            format!("{format} {kv_cache_dtype} {dtype:?} {ranks} gpu {major}.{minor}")
+            let rounded = if precision.activations == Activations::Fp8 { " float8" } else { "" };
+            format!("{format} {kv_cache_dtype} {dtype:?}{rounded} {ranks} gpu {major}.{minor}")
         }
     }
 }

@@ -1,6 +1,8 @@
 //! How a model is loaded: types, lengths, memory.
 
 use candle_core::DType;
+use vlinders_device::Gpu;
+use vlinders_kernels::gpu::can_round_activations;
 use vlinders_kernels::{Format, KvDtype};
 use vlinders_layers::{Activations, Precision, Quantization};
 
@@ -17,7 +19,7 @@ pub struct LoadOptions {
     pub random_weights: bool,
     /// Quantise weights while loading; `None` keeps what the files have.
     pub quantization: Option<Quantization>,
-    /// How activations meet weights of bf16.
+    /// How activations meet weights.
     pub activations: Activations,
     /// Type of keys and values; `None` takes that of the weights, BF16 where these are quantised.
     pub kv_cache_dtype: Option<KvDtype>,
@@ -71,6 +73,38 @@ impl LoadOptions {
     pub(crate) fn precision(&self, on_gpu: Option<DType>) -> Precision {
         let Self { dtype, quantization, activations, .. } = *self;
         Precision { dtype, quantization, activations, on_gpu }
+    }
+
+    /// Whether activations can be rounded as was asked for, on the CPU or on a GPU with activations of this type, which is `gpu` where
+    /// that is known.
+    ///
+    /// # Errors
+    /// Eight bits without weights of eight bits, in f32, or where there are no kernels for them.
+    pub(crate) fn check_activations(
+        &self,
+        on_gpu: Option<DType>,
+        gpu: Option<&Gpu>,
+    ) -> Result<(), RunnerError> {
+        if self.activations != Activations::Fp8 {
+            return Ok(());
+        }
+        let reason = if self.quantization != Some(Quantization::Fp8) {
+            "float8 multiplies weights of eight bits: write quantization: fp8 too, or activation_dtype: auto"
+                .to_owned()
+        } else if on_gpu.is_none() {
+            "float8 is for GPUs, this model computes on the CPU: write auto".to_owned()
+        } else if on_gpu == Some(DType::F32) {
+            "float8 is not for a dtype of float32: write dtype: bfloat16, or activation_dtype: auto"
+                .to_owned()
+        } else if let Some(gpu) = gpu.filter(|gpu| !can_round_activations(gpu)) {
+            let (major, minor) = gpu.properties().capability;
+            format!(
+                "float8 needs a GPU of compute capability 9.0 (Hopper), this has {major}.{minor}: write auto"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(RunnerError::Option { option: "activation_dtype", reason })
     }
 
     /// The type of keys and values beside weights of this format.

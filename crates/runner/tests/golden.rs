@@ -200,6 +200,31 @@ fn kernels_of_gpus_agree_with_the_reference() {
     }
 }
 
+/// Weights of eight bits alone, and with activations of eight bits: both are e4m3, so that errors of the same size come twice, which
+/// is 1.4 times one of them.
+#[test]
+fn kernels_of_gpus_in_eight_bits_stay_close_to_the_reference() {
+    for name in ["llama-bf16-tiny", "qwen2-tiny", "qwen3-tiny"] {
+        let golden = Golden::load(name).expect("a golden result");
+        let share = |activations| {
+            let precision = Precision {
+                dtype: None,
+                quantization: Some(Quantization::Fp8),
+                activations,
+                on_gpu: Some(DType::BF16),
+            };
+            let mut model = Reference::load_to(&golden, precision, KvDtype::BF16, &on_gpu(DType::BF16));
+            let prompt = &golden.prompts[3];
+            let share = share_off(&model.feed(&prompt.input_ids, 0), &prompt.logits);
+            println!("{name:24} {activations:?}: error of logits {share:.4}");
+            share
+        };
+        let (weights, both) = (share(Activations::Auto), share(Activations::Fp8));
+        assert!(weights < 0.11, "{name}: {weights}");
+        assert!(both != weights && both < 1.6 * weights, "{name}: {both} and {weights}");
+    }
+}
+
 #[test]
 fn quantised_models_stay_close() {
     for name in golden_names().expect("a folder") {

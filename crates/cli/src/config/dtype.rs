@@ -60,13 +60,14 @@ pub(super) fn parse_quantization(name: &str) -> Option<Option<Quantization>> {
 }
 
 /// What can be written for `activation_dtype`, for error messages.
-pub(super) const VALID_ACTIVATIONS: &str = "auto or float32";
+pub(super) const VALID_ACTIVATIONS: &str = "auto, float32, or beside quantization: fp8 float8";
 
 /// `None` is a name nobody knows.
 pub(super) fn parse_activations(name: &str) -> Option<Activations> {
     match name {
         "auto" => Some(Activations::Auto),
         "float32" => Some(Activations::F32),
+        "float8" => Some(Activations::Fp8),
         _ => None,
     }
 }

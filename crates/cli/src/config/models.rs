@@ -275,7 +275,7 @@ impl Resolver<'_> {
             max_model_len: self.count(&raw.max_model_len),
             dtype: self.dtype(&raw.dtype),
             quantization: self.quantization(&raw.quantization),
-            activations: self.activations(&raw.activation_dtype),
+            activations: self.activations(&raw.activation_dtype, &raw.quantization),
             kv_cache_dtype: self.kv_cache_dtype(&raw.kv_cache_dtype),
             chat_template: self.file(&raw.chat_template, base),
             device: self.device(&raw.device),
@@ -369,8 +369,13 @@ impl Resolver<'_> {
         })
     }
 
-    fn activations(&mut self, field: &Field<String>) -> Activations {
+    fn activations(&mut self, field: &Field<String>, quantization: &Field<String>) -> Activations {
         let Some(field) = field.as_ref() else { return Activations::Auto };
+        let weights = quantization.as_ref().map_or("none", |quantization| quantization.value.as_str());
+        if field.value == "float8" && weights != "fp8" {
+            let found = format!("float8 multiplies weights of eight bits, and quantization is {weights}");
+            self.report(field, found, "write quantization: fp8 too, or activation_dtype: auto");
+        }
         dtype::parse_activations(&field.value).unwrap_or_else(|| {
             let found = format!("`{}` is no type of activations", field.value);
             self.report(field, found, format!("write {}", dtype::VALID_ACTIVATIONS));

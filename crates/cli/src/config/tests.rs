@@ -44,6 +44,7 @@ fn mistakes_in_models_yaml() {
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    enabled: false\n",
         "models:\n  - name: a\n    path: builtin:vlinders-demo\n    tensor_parallel_size: 0\n    quantization: int3\n    activation_dtype: int8\n    \
          device: gpu\n    tool_parser: pythonic\n",
+        "models:\n  - name: a\n    path: builtin:vlinders-demo\n    quantization: q8\n    activation_dtype: float8\n",
         "models:\n  - name: a\n    name: b\n    path: builtin:vlinders-demo\n",
         "models:\n  - name: a\n   path: builtin:vlinders-demo\n",
         "models:\n  name: a\n  path: builtin:vlinders-demo\n",

@@ -1,6 +1,7 @@
 //! Products with weight matrices: `cuda/linear*.cu`.
 //!
-//! All kernels add up in one order, which `cuda/linear.cuh` defines, so which of them is chosen changes no bit.
+//! All kernels add up in one order, which `cuda/linear.cuh` defines, so which of them is chosen changes no bit. Those for activations of
+//! eight bits are others, and have an instruction of their own.
 
 mod arranged;
 mod grouped;
@@ -8,6 +9,7 @@ mod grouped;
 #[cfg(feature = "emulation")]
 mod tests;
 mod variant;
+mod w8a8;
 
 use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
@@ -16,6 +18,8 @@ use self::arranged::arranged;
 pub use self::grouped::expert_linear;
 use self::variant::Half;
 pub use self::variant::{Variant, ask_ahead};
+use self::w8a8::Rounded;
+pub use self::w8a8::W8A8;
 use super::{GpuFormat, GpuMatrix, silu_mul};
 use crate::error::{KernelError, Result};
 
@@ -61,7 +65,7 @@ struct PadRowsParams {
 unsafe impl Params for PadRowsParams {}
 
 /// `x w^T + bias` `[n, out]` in the type `out`, which is that of `x` or f32. `x` is `[n, in]`, `bias` `[out]` of its type. Weights are
-/// quantised or of the type of `x`; when that is f32 they may be anything.
+/// quantised or of the type of `x`; when that is f32 they may be anything, and activations are not rounded.
 ///
 /// # Errors
 /// Shapes and types that do not fit, or a failing device.
@@ -86,7 +90,18 @@ pub fn linear_by(
     let (x, half) = readable(x)?;
     let params = LinearParams::new(&x, w, bias, &y);
     match half {
-        Some(half) => launch(variant.unwrap_or_else(|| Variant::choose(n, w)), half, &x, w, params)?,
+        Some(half) => {
+            let variant = variant.unwrap_or_else(|| Variant::choose(n, w));
+            if matches!(variant, Variant::W8A8(_)) && !variant.can(n, w)
+                || w.rounds_activations() && !matches!(variant, Variant::W8A8(_))
+            {
+                return Err(KernelError::shape(
+                    OP,
+                    format!("{variant:?} does not multiply {n} tokens with {w:?}"),
+                ));
+            }
+            launch(variant, half, &x, w, params)?;
+        }
         None => {
             let (rows, tokens) = (w.out_features().div_ceil(F32_ROWS), n.div_ceil(F32_TOKENS));
             let grid = Grid::of_two(rows, tokens, THREADS);
@@ -130,10 +145,19 @@ fn launch(
     let n = params.tokens as usize;
     params.slots = variant.slots(w.steps()) as i32;
     params.ahead = variant.ahead(w) as i32;
-    // It is given back when the kernel was launched: what comes later, comes later on the device too.
-    let own = if variant.is_wide() { Some(arranged(x, variant.shape().1, w.steps())?) } else { None };
-    if let Some(own) = &own {
-        params.x = own.address();
+    // They are given back when the kernel was launched: what comes later, comes later on the device too.
+    let rounded = match variant {
+        Variant::W8A8(kernel) => Some(kernel.rounded(x, half, w.steps())?),
+        _ => None,
+    };
+    let arranged = match variant.is_wide() {
+        true => Some(arranged(x, variant.shape().1, w.steps())?),
+        false => None,
+    };
+    if let Some(numbers) =
+        rounded.as_ref().map(Rounded::numbers).or(arranged.as_ref().map(GpuTensor::address))
+    {
+        params.x = numbers;
     }
     // SAFETY: the shapes were checked by the caller, rows of `x` are aligned, and the output is new.
     unsafe { x.gpu().launch(variant.kernel(half, w.format()), variant.grid(n, w), &params)? };

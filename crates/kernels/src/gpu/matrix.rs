@@ -12,6 +12,7 @@ use vlinders_device::{DeviceBuffer, Gpu, Grid, Params};
 
 use self::encode::{encode, put_scaled, same};
 pub use self::staging::RowStaging;
+use super::WARPGROUPS;
 use super::format::{GpuFormat, STEP};
 use crate::error::{KernelError, Result};
 use crate::stored::Stored;
@@ -25,6 +26,7 @@ pub struct GpuMatrix {
     codes: DeviceBuffer,
     scales: Option<DeviceBuffer>,
     format: GpuFormat,
+    rounds_activations: bool,
     out: usize,
     inn: usize,
 }
@@ -75,6 +77,7 @@ impl GpuMatrix {
             codes: gpu.allocate(bytes - scales)?,
             scales: if scales > 0 { Some(gpu.allocate(scales)?) } else { None },
             format,
+            rounds_activations: false,
             out,
             inn,
         })
@@ -107,6 +110,32 @@ impl GpuMatrix {
     fn settled(self) -> Result<Self> {
         self.gpu().wait()?;
         Ok(self)
+    }
+
+    /// Let products round activations of bf16 or f16 to e4m3, with a scale for each token, and multiply in eight bits. Products with
+    /// matrices of experts do not.
+    ///
+    /// # Errors
+    /// Weights of another format than [`GpuFormat::Fp8`], and a device without such kernels.
+    pub fn round_activations(&mut self) -> Result<()> {
+        if self.format != GpuFormat::Fp8 {
+            let problem =
+                format!("{self:?} is not multiplied with activations of eight bits: weights must be fp8");
+            return Err(KernelError::shape(OP, problem));
+        }
+        if !can_round_activations(self.gpu()) {
+            let problem =
+                "this device does not multiply activations of eight bits, compute capability 9.0 does";
+            return Err(KernelError::shape(OP, problem.to_owned()));
+        }
+        self.rounds_activations = true;
+        Ok(())
+    }
+
+    /// Whether products round activations.
+    #[must_use]
+    pub fn rounds_activations(&self) -> bool {
+        self.rounds_activations
     }
 
     /// The device.
@@ -185,8 +214,15 @@ impl GpuMatrix {
 
 impl std::fmt::Debug for GpuMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GpuMatrix([{}, {}] {})", self.out, self.inn, self.format)
+        let rounding = if self.rounds_activations { " by activations of eight bits" } else { "" };
+        write!(f, "GpuMatrix([{}, {}] {}{rounding})", self.out, self.inn, self.format)
     }
+}
+
+/// Whether there are kernels that multiply activations of eight bits on this device.
+#[must_use]
+pub fn can_round_activations(gpu: &Gpu) -> bool {
+    gpu.properties().capability == WARPGROUPS
 }
 
 /// Write every word of a buffer.

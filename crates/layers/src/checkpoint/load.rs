@@ -21,7 +21,7 @@ use super::cut::Cut;
 use super::scales::Scales;
 use super::shard::Shard;
 use super::{Checkpoint, Container, TensorInfo};
-use crate::{LayerError, LoadPlan, MatrixSpec, Place, Precision};
+use crate::{LayerError, LoadPlan, MatrixKind, MatrixSpec, Part, Place, Precision};
 
 /// Bytes of one read.
 pub(super) const RUN_BYTES: usize = 8 << 20;
@@ -175,7 +175,7 @@ impl Checkpoint {
             }
             Ok(())
         })?;
-        let loaded = filling.finish(plan, precision.rounds_activations())?;
+        let loaded = filling.finish(plan, precision)?;
         let wall = started.elapsed();
         let (read, convert) = (read_ns.into_inner() as f64, convert_ns.into_inner() as f64);
         let read_share = if read + convert > 0.0 { read / (read + convert) } else { 0.0 };
@@ -360,14 +360,20 @@ impl Builder {
         })
     }
 
-    fn finish(self, round_activations: bool) -> Result<Matrix, LayerError> {
+    fn finish(self, kind: MatrixKind, precision: Precision) -> Result<Matrix, LayerError> {
         Ok(match self {
             Self::Cpu(builder) => {
                 let mut matrix = builder.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
-                matrix.round_activations(round_activations);
+                matrix.round_activations(precision.rounds_activations());
                 Matrix::Cpu(Arc::new(matrix))
             }
-            Self::Gpu(builder) => Matrix::Gpu(Arc::new(builder.finish()?)),
+            Self::Gpu(builder) => {
+                let mut matrix = builder.finish()?;
+                if precision.rounds_to_eight_bits(kind, matrix.format().into()) {
+                    matrix.round_activations()?;
+                }
+                Matrix::Gpu(Arc::new(matrix))
+            }
         })
     }
 }
@@ -481,10 +487,10 @@ impl Filling {
         Ok(())
     }
 
-    fn finish(self, plan: &LoadPlan, round_activations: bool) -> Result<LoadedTensors, LayerError> {
+    fn finish(self, plan: &LoadPlan, precision: Precision) -> Result<LoadedTensors, LayerError> {
         let mut loaded = LoadedTensors { place: self.place, ..LoadedTensors::default() };
         for (builder, spec) in self.matrices.into_iter().zip(plan.matrices()) {
-            let matrix = builder.finish(round_activations)?;
+            let matrix = builder.finish(spec.kind, precision)?;
             loaded.matrices.insert(spec.key().to_owned(), matrix);
         }
         for (values, spec) in self.vectors.into_iter().zip(plan.vectors()) {

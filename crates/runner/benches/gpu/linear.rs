@@ -2,20 +2,28 @@
 
 use candle_core::DType;
 use vlinders_device::{DeviceError, Gpu};
-use vlinders_kernels::gpu::{GpuFormat, GpuMatrix, LinearVariant, linear_by};
+use vlinders_kernels::gpu::{GpuFormat, GpuMatrix, LinearVariant, can_round_activations, linear_by};
 
 use crate::Setting;
 use crate::clock::{random, report, seconds_of, seconds_of_library};
 
-const FORMATS: [GpuFormat; 4] = [GpuFormat::BF16, GpuFormat::Fp8, GpuFormat::Q8, GpuFormat::Q4];
+/// Formats, and whether activations have eight bits too.
+const FORMATS: [(GpuFormat, bool); 5] = [
+    (GpuFormat::BF16, false),
+    (GpuFormat::Fp8, false),
+    (GpuFormat::Fp8, true),
+    (GpuFormat::Q8, false),
+    (GpuFormat::Q4, false),
+];
 /// The most matrices that are rotated.
 const MOST_SETS: usize = 32;
 
 pub(crate) fn run(setting: Setting) {
     let (gpu, model) = (setting.gpu(), setting.model);
     for (name, out, inn) in model.matrices() {
-        for format in FORMATS {
-            let matrices = rotated(setting, &gpu, format, out, inn);
+        for (format, eight_bits) in FORMATS {
+            let Some(matrices) = rotated(setting, &gpu, format, eight_bits, out, inn) else { continue };
+            let format = name_of(format, eight_bits);
             for &n in model.decode_rows {
                 let seconds = seconds(model.rounds, &gpu, &matrices, n, None);
                 let bytes = matrices[0].num_bytes() + 2 * n * (inn + out);
@@ -36,12 +44,32 @@ pub(crate) fn run(setting: Setting) {
     }
 }
 
-/// Random matrices, so many that no cache holds them.
-fn rotated(setting: Setting, gpu: &Gpu, format: GpuFormat, out: usize, inn: usize) -> Vec<GpuMatrix> {
-    let matrix = |seed| GpuMatrix::random(gpu, format, out, inn, seed).expect("memory");
+fn name_of(format: GpuFormat, eight_bits: bool) -> String {
+    if eight_bits { format!("{format}+fp8") } else { format.to_string() }
+}
+
+/// Random matrices, so many that no cache holds them. `None` where activations of eight bits are not multiplied.
+fn rotated(
+    setting: Setting,
+    gpu: &Gpu,
+    format: GpuFormat,
+    eight_bits: bool,
+    out: usize,
+    inn: usize,
+) -> Option<Vec<GpuMatrix>> {
+    if eight_bits && !can_round_activations(gpu) {
+        return None;
+    }
+    let matrix = |seed| {
+        let mut matrix = GpuMatrix::random(gpu, format, out, inn, seed).expect("memory");
+        if eight_bits {
+            matrix.round_activations().expect("kernels");
+        }
+        matrix
+    };
     let first = matrix(0);
     let sets = setting.model.rotated_bytes.div_ceil(first.num_bytes()).clamp(1, MOST_SETS);
-    std::iter::once(first).chain((1..sets).map(|seed| matrix(seed as u64))).collect()
+    Some(std::iter::once(first).chain((1..sets).map(|seed| matrix(seed as u64))).collect())
 }
 
 fn flops(n: usize, out: usize, inn: usize) -> f64 {
@@ -52,9 +80,10 @@ fn flops(n: usize, out: usize, inn: usize) -> f64 {
 pub(crate) fn variants(setting: Setting) {
     let (gpu, model) = (setting.gpu(), setting.model);
     let rounds = model.rounds.min(2);
-    for format in [GpuFormat::BF16, GpuFormat::Fp8, GpuFormat::Q4] {
+    for (format, eight_bits) in FORMATS.into_iter().filter(|(format, _)| *format != GpuFormat::Q8) {
         for (name, out, inn) in model.matrices() {
-            let matrices = rotated(setting, &gpu, format, out, inn);
+            let Some(matrices) = rotated(setting, &gpu, format, eight_bits, out, inn) else { continue };
+            let format = name_of(format, eight_bits);
             for &n in model.variant_rows.iter().filter(|n| name != "head" || **n <= 256) {
                 for variant in LinearVariant::ALL.into_iter().filter(|variant| variant.can(n, &matrices[0])) {
                     let seconds = seconds(rounds, &gpu, &matrices, n, Some(variant));

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use vlinders_engine::{Executor, ExecutorError, StepOutput, StepPlan};
+use vlinders_kernels::gpu::can_round_activations;
 use vlinders_runner::{
-    DType, KvDtype, Leader, LoadOptions, LoadedModel, ModelInfo, NoProgress, Quantization, load,
+    Activations, DType, KvDtype, Leader, LoadOptions, LoadedModel, ModelInfo, NoProgress, Quantization, load,
 };
 
 use crate::Setting;
@@ -21,8 +22,16 @@ const BLOCK: usize = 16;
 /// One stream: how fast its tokens follow each other.
 pub(crate) fn decode(setting: Setting) {
     let (prompt, answer) = setting.model.single;
-    for (name, quantization) in [("bf16", None), ("fp8", Some(Quantization::Fp8))] {
-        let options = LoadOptions { quantization, ..options(setting, 1, prompt + answer) };
+    let fp8 = Some(Quantization::Fp8);
+    for (name, quantization, activations) in [
+        ("bf16", None, Activations::Auto),
+        ("fp8", fp8, Activations::Auto),
+        ("fp8+fp8", fp8, Activations::Fp8),
+    ] {
+        if activations == Activations::Fp8 && !can_round_activations(&setting.gpu_of(0)) {
+            continue;
+        }
+        let options = LoadOptions { quantization, activations, ..options(setting, 1, prompt + answer) };
         let single = single(setting, &options);
         let more = format!("\"weights_read\": {}, \"load_s\": {:.3}", single.weights_read, single.loading);
         report(&format!("decode 1 stream {name}"), single.rate, "tokens/s", &more);
@@ -112,11 +121,20 @@ fn report_streams(
 
 /// One long prompt, all of it in one step: how fast numbers are multiplied until the first token is there.
 pub(crate) fn prefill(setting: Setting) {
+    let plain = options(setting, 1, setting.model.prompt + 2);
+    prefill_of(setting, "", &plain);
+    if can_round_activations(&setting.gpu_of(0)) {
+        let (quantization, activations) = (Some(Quantization::Fp8), Activations::Fp8);
+        prefill_of(setting, " fp8+fp8", &LoadOptions { quantization, activations, ..plain });
+    }
+}
+
+fn prefill_of(setting: Setting, name: &str, options: &LoadOptions) {
     let prompt = setting.model.prompt;
-    let seconds = prompt_seconds(setting, &options(setting, 1, prompt + 2));
+    let seconds = prompt_seconds(setting, options);
     let rate = setting.model.prefill_flops(prompt) / seconds / 1e12;
     let more = format!("\"of\": \"product\", \"tokens_per_s\": {:.1}", prompt as f64 / seconds);
-    report(&format!("prefill {prompt}"), rate, "TFLOP/s", &more);
+    report(&format!("prefill {prompt}{name}"), rate, "TFLOP/s", &more);
 }
 
 /// Seconds from a long prompt to its first token.

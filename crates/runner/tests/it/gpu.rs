@@ -11,8 +11,8 @@ use vlinders_engine::{
     TokenEvent, TokenLogprobs, TokenStream, start,
 };
 use vlinders_runner::{
-    DType, DeviceChoice, GroupOptions, KvDtype, LoadOptions, LoadPhase, LoadProgress, LoadedModel, Member,
-    ModelFiles, NoProgress, Quantization, Tcp, inspect, load, load_member,
+    Activations, DType, DeviceChoice, GroupOptions, KvDtype, LoadOptions, LoadPhase, LoadProgress,
+    LoadedModel, Member, ModelFiles, NoProgress, Quantization, Tcp, inspect, load, load_member,
 };
 use vlinders_testkit::golden_root;
 
@@ -149,20 +149,34 @@ fn answers_are_those_of_the_cpu() {
 /// With bf16, on tensor cores, where the last bits would tell.
 #[test]
 fn graphs_and_company_change_no_bit() {
-    let bf16 = |warm_up, max_num_seqs| LoadOptions {
+    assert_bits_stay(LoadOptions {
         dtype: Some(DType::BF16),
         kv_cache_dtype: None,
-        warm_up,
-        max_num_seqs,
         ..options(support::gpu())
-    };
+    });
+}
+
+/// The same where all products but the head's are of numbers of eight bits.
+#[test]
+fn graphs_and_company_change_no_bit_in_eight_bits() {
+    assert_bits_stay(LoadOptions {
+        dtype: Some(DType::BF16),
+        quantization: Some(Quantization::Fp8),
+        activations: Activations::Fp8,
+        kv_cache_dtype: None,
+        ..options(support::gpu())
+    });
+}
+
+fn assert_bits_stay(options: LoadOptions) {
+    let with = |warm_up, max_num_seqs| LoadOptions { warm_up, max_num_seqs, ..options.clone() };
     let bits = |answers: Vec<Answer>| -> Vec<_> {
         let of = |all: &[TokenLogprobs]| all.iter().map(|row| row.logprob.to_bits()).collect::<Vec<_>>();
         answers.iter().map(|a| (a.tokens.clone(), of(&a.logprobs), of(&a.prompt))).collect()
     };
-    let with_graphs = bits(answers(&engine(&bf16(true, 6))));
-    assert_eq!(with_graphs, bits(answers(&engine(&bf16(false, 6)))), "without graphs");
-    assert_eq!(with_graphs, bits(answers(&engine(&bf16(true, 1)))), "one by one");
+    let with_graphs = bits(answers(&engine(&with(true, 6))));
+    assert_eq!(with_graphs, bits(answers(&engine(&with(false, 6)))), "without graphs");
+    assert_eq!(with_graphs, bits(answers(&engine(&with(true, 1)))), "one by one");
 }
 
 /// Every number of ranks, and a group that is joined over the network, whose devices send instead of reaching each other's memory.
@@ -333,6 +347,28 @@ fn what_a_device_can_not_do_is_said_before_a_step() {
         error(&fp8).to_string(),
         "quantization: fp8 is for GPUs, this model computes on the CPU: use q8"
     );
+    let eight = |quantization, dtype, device| LoadOptions {
+        quantization,
+        activations: Activations::Fp8,
+        dtype,
+        kv_cache_dtype: None,
+        ..options(device)
+    };
+    let (fp8, bf16) = (Some(Quantization::Fp8), Some(DType::BF16));
+    for (options, said) in [
+        (eight(None, bf16, support::gpu()), "write quantization: fp8 too"),
+        (eight(Some(Quantization::Q8), bf16, support::gpu()), "write quantization: fp8 too"),
+        (eight(fp8, Some(DType::F32), support::gpu()), "write dtype: bfloat16"),
+    ] {
+        let error = error(&options).to_string();
+        assert!(error.starts_with("activation_dtype: float8") && error.contains(said), "{error}");
+        assert_eq!(inspect(&files("llama-tiny"), &options, None).unwrap_err().to_string(), error);
+    }
+    assert!(inspect(&files("llama-tiny"), &eight(fp8, bf16, DeviceChoice::Cpu), None).is_err());
+    let fingerprint = |options| load(&files("llama-tiny"), &options, &NoProgress).unwrap().info.fingerprint;
+    let rounded = fingerprint(eight(fp8, bf16, support::gpu()));
+    let plain = LoadOptions { activations: Activations::Auto, ..eight(fp8, bf16, support::gpu()) };
+    assert_ne!(rounded, fingerprint(plain));
     let mixed = LoadOptions { kv_cache_dtype: Some(KvDtype::F16), ..options(DeviceChoice::Emulated) };
     assert_eq!(
         error(&mixed).to_string(),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::DType;
 use vlinders_device::Grid;
 
+use super::W8A8;
 use crate::gpu::format::TILE;
 use crate::gpu::{GpuFormat, GpuMatrix, WARPGROUPS};
 
@@ -42,6 +43,8 @@ pub enum Variant {
     Wide128x128,
     /// 128 by 192, with warps that do nothing but ask for copies.
     Wide128x192,
+    /// For matrices that round activations to eight bits, and for no others.
+    W8A8(W8A8),
 }
 
 /// More tokens than this are worth arranging for warpgroups.
@@ -68,8 +71,8 @@ pub fn ask_ahead(asks: bool) {
 pub(super) const TOKEN_BYTES: usize = 128;
 /// Wide kernels count arrivals and releases of steps, and beginnings of groups. Their shared memory begins at a multiple of this;
 /// an emulation has it end at a page.
-const COUNTER_BYTES: usize = 128;
-const WIDE_ALIGNED: usize = 1024;
+pub(super) const COUNTER_BYTES: usize = 128;
+pub(super) const WIDE_ALIGNED: usize = 1024;
 
 /// By type of activations and [`kind`] of format.
 macro_rules! kernels {
@@ -109,7 +112,7 @@ impl Half {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::Stream8,
         Self::Stream16,
         Self::Stream32,
@@ -121,6 +124,13 @@ impl Variant {
         Self::Wide128x64,
         Self::Wide128x128,
         Self::Wide128x192,
+        Self::W8A8(W8A8::Stream8),
+        Self::W8A8(W8A8::Stream16),
+        Self::W8A8(W8A8::Stream32),
+        Self::W8A8(W8A8::Wide64x64),
+        Self::W8A8(W8A8::Wide128x64),
+        Self::W8A8(W8A8::Wide128x128),
+        Self::W8A8(W8A8::Wide128x192),
     ];
     const WIDE: [Self; 4] = [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide128x192];
 
@@ -128,12 +138,16 @@ impl Variant {
     #[must_use]
     pub fn can(self, tokens: usize, w: &GpuMatrix) -> bool {
         let runs = !self.is_wide() || w.gpu().properties().capability == WARPGROUPS;
-        runs && self.takes(w.format()) && (!self.streams() || tokens <= self.shape().1)
+        let rounds = matches!(self, Self::W8A8(_)) == w.rounds_activations();
+        runs && rounds && self.takes(w.format()) && (!self.streams() || tokens <= self.shape().1)
     }
 
     /// Whether one block has all tokens.
     fn streams(self) -> bool {
-        matches!(self, Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32)
+        match self {
+            Self::W8A8(kernel) => kernel.streams(),
+            _ => matches!(self, Self::Stream8 | Self::Gated8 | Self::Stream16 | Self::Stream32),
+        }
     }
 
     /// Whether tokens must be arranged for it.
@@ -144,6 +158,9 @@ impl Variant {
     /// The fastest one. Blocks with more rows read activations less often, and those with more tokens weights, as long as there
     /// are enough of them to keep the device busy.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
+        if w.rounds_activations() {
+            return Self::W8A8(W8A8::choose(tokens, w));
+        }
         // With a block for each multiprocessor at most, a small one is as fast, and tokens need not be arranged.
         let few_blocks = Self::Small64.blocks(tokens, w) <= w.gpu().properties().multiprocessors as usize;
         if tokens <= FEW || (tokens <= 2 * FEW && few_blocks) {
@@ -163,10 +180,7 @@ impl Variant {
             Self::Wide128x128 => &[52],
             _ => &[48],
         };
-        let each = self.blocks(tokens, w).div_ceil((w.gpu().properties().multiprocessors as usize).max(1));
-        let last = each % of_blocks.len();
-        each / of_blocks.len() * of_blocks[of_blocks.len() - 1]
-            + if last > 0 { of_blocks[last - 1] } else { 0 }
+        cost_of_blocks(of_blocks, self.blocks(tokens, w), w.gpu().properties().multiprocessors as usize)
     }
 
     /// The fastest one that applies gates, if there is one that is faster than two kernels.
@@ -177,6 +191,7 @@ impl Variant {
         let fastest = Self::choose(tokens, w);
         match fastest {
             Self::Stream8 => Some(Self::Gated8),
+            Self::W8A8(_) => Some(fastest),
             wide if wide.is_wide() => Some(wide),
             _ => None,
         }
@@ -200,6 +215,7 @@ impl Variant {
     /// Whether there is such a kernel.
     pub(super) fn takes(self, format: GpuFormat) -> bool {
         match self {
+            Self::W8A8(_) => format == GpuFormat::Fp8,
             Self::Tile128 | Self::Wide64x64 | Self::Wide128x64 | Self::Wide128x128 | Self::Wide128x192 => {
                 !matches!(format, GpuFormat::Q8 | GpuFormat::Q4)
             }
@@ -221,6 +237,7 @@ impl Variant {
             Self::Wide128x64 => kernels!("linear_wide128x64"),
             Self::Wide128x128 => kernels!("linear_wide128x128"),
             Self::Wide128x192 => kernels!("linear_wide128x192"),
+            Self::W8A8(kernel) => return kernel.kernel(half),
         };
         kernels[half as usize][kind(format)]
     }
@@ -239,6 +256,7 @@ impl Variant {
             Self::Wide128x64 => (128, 64),
             Self::Tile128 | Self::Wide128x128 => (128, 128),
             Self::Wide128x192 => (128, 192),
+            Self::W8A8(kernel) => kernel.shape(),
         }
     }
 
@@ -276,6 +294,9 @@ impl Variant {
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
+        if let Self::W8A8(kernel) = self {
+            return kernel.grid(n, w);
+        }
         let (rows, tokens) = self.shape();
         let row_blocks = w.out_features().div_ceil(rows);
         let grid = if self.streams() {
@@ -319,6 +340,14 @@ impl Variant {
         let bytes = stages.max(self.sum_bytes());
         if self.is_wide() { (bytes + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED) } else { bytes }
     }
+}
+
+/// What steps of so many blocks take on so many multiprocessors, where `of_blocks` has what they take by how many blocks one of these
+/// has at once.
+pub(super) fn cost_of_blocks(of_blocks: &[usize], blocks: usize, multiprocessors: usize) -> usize {
+    let each = blocks.div_ceil(multiprocessors.max(1));
+    let last = each % of_blocks.len();
+    each / of_blocks.len() * of_blocks[of_blocks.len() - 1] + if last > 0 { of_blocks[last - 1] } else { 0 }
 }
 
 /// Formats have kernels of their own, but floats are floats.
