@@ -21,7 +21,7 @@ use super::cut::Cut;
 use super::scales::Scales;
 use super::shard::Shard;
 use super::{Checkpoint, Container, TensorInfo};
-use crate::{LayerError, LoadPlan, MatrixKind, MatrixSpec, Part, Place, Precision};
+use crate::{LayerError, LoadPlan, MatrixKind, MatrixSpec, Place, Precision};
 
 /// Bytes of one read.
 pub(super) const RUN_BYTES: usize = 8 << 20;
