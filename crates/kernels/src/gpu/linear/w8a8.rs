@@ -94,13 +94,13 @@ impl W8A8 {
     }
 
     /// What a wide kernel takes for a step of all its blocks, in units of ten nanoseconds. Numbers of two bytes take as long for half as
-    /// many: these are the figures of `Variant::cost`, and for 192 tokens what their multiplications would add.
+    /// many: these are the figures of `Variant::cost`.
     fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
         let of_blocks: &[usize] = match self {
             Self::Wide64x64 => &[40, 47, 54],
             Self::Wide128x64 => &[46, 60],
             Self::Wide128x128 => &[52],
-            _ => &[70],
+            _ => &[48],
         };
         let blocks = self.blocks(tokens, w);
         super::variant::cost_of_blocks(of_blocks, blocks, w.gpu().properties().multiprocessors as usize)
@@ -156,6 +156,7 @@ impl W8A8 {
         match self {
             Self::Stream8 => 512,
             Self::Wide64x64 => 128,
+            Self::Wide128x192 => 384,
             _ => 256,
         }
     }
