@@ -172,7 +172,7 @@ impl Variant {
 
     /// What a wide kernel takes for a step of all its blocks, in units of ten nanoseconds: measured on an H200 while barriers held
     /// warpgroups together, but for the largest, which is reckoned.
-    fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
+    pub(super) fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
         // By how many blocks a multiprocessor has at once.
         let of_blocks: &[usize] = match self {
             Self::Wide64x64 => &[40, 47, 54],
@@ -180,7 +180,10 @@ impl Variant {
             Self::Wide128x128 => &[52],
             _ => &[48],
         };
-        cost_of_blocks(of_blocks, self.blocks(tokens, w), w.gpu().properties().multiprocessors as usize)
+        let each = self.blocks(tokens, w).div_ceil((w.gpu().properties().multiprocessors as usize).max(1));
+        let last = each % of_blocks.len();
+        each / of_blocks.len() * of_blocks[of_blocks.len() - 1]
+            + if last > 0 { of_blocks[last - 1] } else { 0 }
     }
 
     /// The fastest one that applies gates, if there is one that is faster than two kernels.
@@ -261,7 +264,7 @@ impl Variant {
     }
 
     /// Blocks for so many tokens, where a block does not have all of them.
-    fn blocks(self, tokens: usize, w: &GpuMatrix) -> usize {
+    pub(super) fn blocks(self, tokens: usize, w: &GpuMatrix) -> usize {
         let (rows, of_tokens) = self.shape();
         w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
     }
@@ -340,14 +343,6 @@ impl Variant {
         let bytes = stages.max(self.sum_bytes());
         if self.is_wide() { (bytes + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED) } else { bytes }
     }
-}
-
-/// What steps of so many blocks take on so many multiprocessors, where `of_blocks` has what they take by how many blocks one of these
-/// has at once.
-pub(super) fn cost_of_blocks(of_blocks: &[usize], blocks: usize, multiprocessors: usize) -> usize {
-    let each = blocks.div_ceil(multiprocessors.max(1));
-    let last = each % of_blocks.len();
-    each / of_blocks.len() * of_blocks[of_blocks.len() - 1] + if last > 0 { of_blocks[last - 1] } else { 0 }
 }
 
 /// Formats have kernels of their own, but floats are floats.

@@ -10,7 +10,7 @@ mod tests;
 use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
 
-use super::variant::{COUNTER_BYTES, Half, TOKEN_BYTES, WIDE_ALIGNED};
+use super::variant::{COUNTER_BYTES, Half, TOKEN_BYTES, Variant, WIDE_ALIGNED};
 use crate::error::Result;
 use crate::gpu::GpuMatrix;
 use crate::gpu::format::TILE;
@@ -87,28 +87,28 @@ impl W8A8 {
             9..=16 => Self::Stream16,
             17..=32 => Self::Stream32,
             _ => {
-                let cheapest = Self::WIDE.into_iter().min_by_key(|wide| wide.cost(tokens, w));
+                let cheapest =
+                    Self::WIDE.into_iter().min_by_key(|wide| wide.twin().map(|twin| twin.cost(tokens, w)));
                 cheapest.unwrap_or(Self::Wide64x64)
             }
         }
     }
 
-    /// What a wide kernel takes for a step of all its blocks, in units of ten nanoseconds. Numbers of two bytes take as long for half as
-    /// many: these are the figures of `Variant::cost`.
-    fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
-        let of_blocks: &[usize] = match self {
-            Self::Wide64x64 => &[40, 47, 54],
-            Self::Wide128x64 => &[46, 60],
-            Self::Wide128x128 => &[52],
-            _ => &[48],
-        };
-        let blocks = self.blocks(tokens, w);
-        super::variant::cost_of_blocks(of_blocks, blocks, w.gpu().properties().multiprocessors as usize)
+    /// The kernel of the same shape for numbers of two bytes, of which a step has half as many and takes as long. `None` has all
+    /// tokens in one block.
+    fn twin(self) -> Option<Variant> {
+        match self {
+            Self::Stream8 | Self::Stream16 | Self::Stream32 => None,
+            Self::Wide64x64 => Some(Variant::Wide64x64),
+            Self::Wide128x64 => Some(Variant::Wide128x64),
+            Self::Wide128x128 => Some(Variant::Wide128x128),
+            Self::Wide128x192 => Some(Variant::Wide128x192),
+        }
     }
 
     /// Whether one block has all tokens.
     pub(super) fn streams(self) -> bool {
-        !Self::WIDE.contains(&self)
+        self.twin().is_none()
     }
 
     pub(super) fn kernel(self, half: Half) -> &'static str {
@@ -126,37 +126,27 @@ impl W8A8 {
 
     /// Rows of the matrix and tokens of a block.
     pub(super) fn shape(self) -> (usize, usize) {
-        match self {
-            Self::Stream8 => (32, 8),
-            Self::Stream16 => (64, 16),
-            Self::Stream32 => (64, 32),
-            Self::Wide64x64 => (64, 64),
-            Self::Wide128x64 => (128, 64),
-            Self::Wide128x128 => (128, 128),
-            Self::Wide128x192 => (128, 192),
+        match (self, self.twin()) {
+            (_, Some(twin)) => twin.shape(),
+            (Self::Stream8, None) => (32, 8),
+            (Self::Stream16, None) => (64, 16),
+            (_, None) => (64, 32),
         }
-    }
-
-    /// Units of rows times blocks of tokens.
-    fn blocks(self, tokens: usize, w: &GpuMatrix) -> usize {
-        let (rows, of_tokens) = self.shape();
-        w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
         let blocks = match self.streams() {
             // They walk.
-            true => self.blocks(n, w).min(w.gpu().properties().multiprocessors as usize),
-            false => self.blocks(n, w),
+            true => Variant::W8A8(self).blocks(n, w).min(w.gpu().properties().multiprocessors as usize),
+            false => Variant::W8A8(self).blocks(n, w),
         };
         Grid::of(blocks, self.threads()).with_shared(self.shared_bytes())
     }
 
     fn threads(self) -> u32 {
-        match self {
-            Self::Stream8 => 512,
-            Self::Wide64x64 => 128,
-            Self::Wide128x192 => 384,
+        match (self, self.twin()) {
+            (_, Some(twin)) => twin.threads(),
+            (Self::Stream8, None) => 512,
             _ => 256,
         }
     }
