@@ -116,7 +116,6 @@ impl Cuda {
             ),
             multiprocessors: attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             shared_bytes: attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
-            cache_bytes: attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
         };
         if properties.capability < LEAST_CAPABILITY {
             let (major, minor) = properties.capability;
@@ -288,7 +287,9 @@ impl Driver for Cuda {
     }
 
     unsafe fn read(&self, from: u64, into: &mut [u8]) -> Result<()> {
-        self.bind()?;
+        // To memory that is not locked the driver copies while it waits, and lets no other thread of this context do anything: also
+        // not the one that another rank's kernel, which ours may wait for, is to be launched by.
+        self.wait()?;
         // SAFETY: the caller's promise, and the copy is over when this returns.
         unsafe { result::memcpy_dtoh_async(into, from, self.stream) }.map_err(failed("cuMemcpyDtoHAsync"))?;
         self.wait()

@@ -14,8 +14,6 @@ pub struct Properties {
     pub multiprocessors: u32,
     /// The most dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
-    /// Bytes of the cache that all multiprocessors share.
-    pub cache_bytes: u32,
 }
 
 /// Memory of a device, in bytes.

@@ -124,7 +124,6 @@ impl Emulated {
             capability: (9, 0),
             multiprocessors: 4,
             shared_bytes: 227 << 10,
-            cache_bytes: 50 << 20,
         };
         Self { kernels, options, properties, shared: Arc::default(), runner: Mutex::default() }
     }

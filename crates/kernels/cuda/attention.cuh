@@ -30,8 +30,6 @@ struct AttentionParams {
   uint32_t group;   // heads / kv_heads
   float inner;      // with a soft cap (inner not 0), scores are tanh(q k * inner) * outer, else q k * outer: in powers of two
   float outer;
-  uint32_t early;   // whether the kernel behind this one may start at once: few blocks have anything to do
-  uint32_t unused;
 };
 
 // A plan begins with these words: how many units there are, and where things begin, in words.

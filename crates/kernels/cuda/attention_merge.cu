@@ -22,7 +22,6 @@ __device__ void merge(const AttentionParams& p) {
   T* out = at<T>(p.out) + ((uint64_t)token * p.heads + kv_head * group) * d;
   const uint32_t from = seen_from(position, p.window) / kSpan, last = position / kSpan;
   uint32_t i = 4 * threadIdx.x, row = i / d, column = i % d;
-  let_others_follow_few();
   follow_others();
   if (first == kNone) return;
   for (; i < group * d; i += 4 * kMergeThreads, row = i / d, column = i % d) {

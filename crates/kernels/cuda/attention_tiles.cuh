@@ -539,7 +539,6 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
 
 #define ATTENTION(name, T, C, D)                                                   \
   EAGER_KERNEL(name, vlinders::AttentionParams, vlinders::kAttentionThreads) {     \
-    if (p.early) vlinders::let_others_follow();                                    \
     vlinders::follow_others();                                                     \
     vlinders::attention<T, C, D>(p);                                               \
   }

@@ -56,15 +56,6 @@ __device__ __forceinline__ void let_others_follow() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
-// The same at the beginning of a kernel of few blocks, which leave most multiprocessors free: the next kernel can ask for its weights
-// while this one, and perhaps the one before it, are at work. So kernels that do this must stand between products, which
-// let nobody follow before all that was before them has ended.
-__device__ __forceinline__ void let_others_follow_few() {
-#ifdef __CUDACC__
-  constexpr unsigned kFewBlocks = 64;
-  if (gridDim.x * gridDim.y <= kFewBlocks) let_others_follow();
-#endif
-}
 typedef __nv_bfloat16 bf16;
 typedef __half f16;
 
@@ -75,18 +66,6 @@ constexpr int kWarp = 32;
 template <class T>
 __device__ __forceinline__ T* at(uint64_t address) {
   return reinterpret_cast<T*>(address);
-}
-
-// Ask for bytes, a multiple of sixteen, so that they are nearer when they are read. One thread asks for all.
-__device__ __forceinline__ void ask_for(uint64_t from, uint32_t bytes) {
-#ifdef __CUDACC__
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
-#endif
-#else
-  if (from % 16 || bytes % 16) emu::fail("what is asked for is not made of sixteen bytes");
-  for (uint64_t i = 0; i < bytes; i += 16) (void)*at<const volatile unsigned char>(from + i);
-#endif
 }
 
 __device__ __forceinline__ float to_float(float x) { return x; }

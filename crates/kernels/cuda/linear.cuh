@@ -24,7 +24,7 @@ struct LinearParams {
   int32_t y_is_f32;
   int32_t slots;  // chunks whose sums fit shared memory together, where that matters
   int32_t gated;  // whether y is [tokens, out / 2] T, silu of the first half of outputs times the second; halves are whole tiles
-  int32_t ahead;  // bytes of each tile to ask for before its numbers are loaded, where that is done
+  int32_t unused;  // so that the struct has no padding
 };
 
 // Which tile of w is number `i` of a block of kTiles. With gates, half of them are in the first half of w, and the others the ones that

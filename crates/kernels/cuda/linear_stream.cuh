@@ -109,13 +109,6 @@ struct Stream {
         for (int i = 0; i < 4; i++) slot[(8 * n + 2 * t + i % 2) * kPitch + 16 * (part * kRows + m) + i / 2 * 8 + g] = sums[m][n][i];
   }
 
-  // What comes behind the first weights, while the kernels before this one are at work.
-  __device__ __forceinline__ void ask_for_more() const {
-    constexpr int kTiles = kRows * kParts;
-    if (p.ahead <= 0 || threadIdx.x >= kTiles) return;
-    ask_for(step_of<Format>(p.codes, p.steps, tile_of_block<kTiles>(p, row_block, threadIdx.x), 0), p.ahead);
-  }
-
   __device__ void run() const {
     SHARED_BYTES(shared);
     float* slots = reinterpret_cast<float*>(shared);
@@ -124,10 +117,7 @@ struct Stream {
     Group ring[kRing] = {};
 #pragma unroll
     for (int i = 0; i < kRing; i++) load(ring[i], step_at(warp, i));
-    if (kEager) {
-      ask_for_more();
-      follow_others();
-    }
+    if (kEager) follow_others();
     for (int base = 0; base < chunks; base += p.slots) {
       const int count = min(p.slots, chunks - base);
       for (int first = warp; first < count; first += kTurn * kWarps) {

@@ -120,7 +120,6 @@ __device__ __forceinline__ void qkv(const QkvParams& p) {
     }
   }
   const uint32_t block = slot / (uint32_t)p.block_size, offset = slot % (uint32_t)p.block_size;
-  let_others_follow_few();
   follow_others();
 
   const T* from = at<const T>(p.qkv) + ((int64_t)token * all + head) * d;

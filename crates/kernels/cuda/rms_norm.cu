@@ -58,7 +58,6 @@ __device__ void rms_norm(const RmsNormParams& p) {
   Four<T> weights[kKept];
 #pragma unroll
   for (int n = 0; n < kKept; n++) weights[n] = load(weight, first + n * stretch);
-  let_others_follow_few();
   follow_others();
 
   float squares = 0.0f;

@@ -43,8 +43,6 @@ struct AttentionParams {
     group: u32,
     inner: f32,
     outer: f32,
-    early: u32,
-    unused: u32,
 }
 
 // SAFETY: the struct of cuda/attention.cuh, without padding.
@@ -105,15 +103,12 @@ pub fn paged_attention(
         // Weights are powers of two, which is what devices compute.
         inner: soft_cap.map_or(0.0, |cap| spec.scale / cap),
         outer: soft_cap.unwrap_or(spec.scale) * std::f32::consts::LOG2_E,
-        early: 0,
-        unused: 0,
     };
     let (width, heads) = (layer.dtype().width(), n * shape.kv_heads);
     // SAFETY: the shapes were checked, and the ids of the batch against the cache; the outputs are new.
     unsafe {
         let (grid, tiles) = batch.small().grid(width, heads);
-        let early = batch.is_decode() && heads <= gpu.properties().multiprocessors as usize;
-        gpu.launch(kernel, grid, &AttentionParams { tiles, early: u32::from(early), ..params })?;
+        gpu.launch(kernel, grid, &AttentionParams { tiles, ..params })?;
         if !batch.is_decode() {
             let by_warpgroups = by_warpgroups(q.dtype(), layer.dtype(), shape.head_dim);
             if let Some((kernel, grid)) = by_warpgroups.zip(batch.warpgroups()) {

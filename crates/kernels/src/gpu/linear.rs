@@ -17,7 +17,7 @@ use vlinders_device::{GpuTensor, Grid, Params};
 use self::arranged::arranged;
 pub use self::grouped::expert_linear;
 use self::variant::Half;
-pub use self::variant::{Variant, ask_ahead};
+pub use self::variant::Variant;
 use self::w8a8::Rounded;
 pub use self::w8a8::W8A8;
 use super::{GpuFormat, GpuMatrix, silu_mul};
@@ -46,7 +46,7 @@ struct LinearParams {
     y_is_f32: i32,
     slots: i32,
     gated: i32,
-    ahead: i32,
+    unused: i32,
 }
 
 // SAFETY: the struct of cuda/linear.cuh, without padding.
@@ -144,7 +144,6 @@ fn launch(
 ) -> Result<()> {
     let n = params.tokens as usize;
     params.slots = variant.slots(w.steps()) as i32;
-    params.ahead = variant.ahead(w) as i32;
     // They are given back when the kernel was launched: what comes later, comes later on the device too.
     let rounded = match variant {
         Variant::W8A8(kernel) => Some(kernel.rounded(x, half, w.steps())?),
@@ -183,7 +182,7 @@ impl LinearParams {
             y_is_f32: i32::from(y.dtype() == DType::F32),
             slots: 0,
             gated: 0,
-            ahead: 0,
+            unused: 0,
         }
     }
 }

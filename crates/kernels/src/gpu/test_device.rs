@@ -6,6 +6,9 @@ use super::{code, emulated};
 
 /// `cuda` for the devices of the machine, the first unless a test needs several; `emulated`, or nothing, for the host.
 const VARIABLE: &str = "VLINDERS_TEST_DEVICE";
+/// Bytes for results of a rank. Ranks that share a device may not give memory back to the driver in a step: it would wait for the kernels of
+/// one that wait for those of another.
+const ROOM: usize = 256 << 20;
 
 /// Whether tests run on a CUDA device.
 ///
@@ -37,7 +40,9 @@ pub fn test_device(order: u64) -> Result<Gpu, DeviceError> {
 /// As above.
 pub fn test_device_of_rank(rank: usize) -> Result<Gpu, DeviceError> {
     if tests_run_on_cuda()? {
-        return Gpu::open(rank % Gpu::count()?.max(1), code());
+        let gpu = Gpu::open(rank % Gpu::count()?.max(1), code())?;
+        gpu.set_aside(ROOM)?;
+        return Ok(gpu);
     }
     test_device(0)
 }

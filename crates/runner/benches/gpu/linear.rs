@@ -86,8 +86,11 @@ pub(crate) fn variants(setting: Setting) {
             let format = name_of(format, eight_bits);
             for &n in model.variant_rows.iter().filter(|n| name != "head" || **n <= 256) {
                 for variant in LinearVariant::ALL.into_iter().filter(|variant| variant.can(n, &matrices[0])) {
-                    let seconds = seconds(rounds, &gpu, &matrices, n, Some(variant));
-                    report(&format!("variants {name} {format} {n} {variant:?}"), 1e6 * seconds, "us", "");
+                    let what = format!("variants {name} {format} {n} {variant:?}");
+                    if setting.wants(&what) {
+                        let seconds = seconds(rounds, &gpu, &matrices, n, Some(variant));
+                        report(&what, 1e6 * seconds, "us", "");
+                    }
                 }
             }
         }

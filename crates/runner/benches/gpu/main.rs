@@ -1,8 +1,8 @@
 //! Measures kernels and whole models on a GPU, and sums over several, with random weights of the shape of Llama-3-8B.
 //!
-//! `gpu [PART...] [--device cuda|cuda:N|emulated] [--tiny]` prints one line of JSON for each number. Parts are
+//! `gpu [PART...] [--device cuda|cuda:N|emulated] [--tiny] [--of TEXT]` prints one line of JSON for each number. Parts are
 //! ceilings, linear, variants, attention, sampling, step, decode, streams, streams_int8, prefill and ranks (of several GPUs);
-//! without any, all of them. A test command finds one test in it: all parts on an emulated device, with a tiny model,
+//! without any, all of them. With --of, `variants` measures those alone whose names begin with that. A test command finds one test in it: all parts on an emulated device, with a tiny model,
 //! whose times mean nothing.
 
 #![allow(missing_docs, reason = "a program")]
@@ -28,7 +28,7 @@ use vlinders_runner::DeviceChoice;
 use self::shape::Model;
 
 const USAGE: &str = "usage: gpu [ceilings|linear|variants|attention|sampling|step|decode|streams|streams_int8|prefill|ranks]... \
-                     [--device cuda|cuda:N|emulated] [--tiny]";
+                     [--device cuda|cuda:N|emulated] [--tiny] [--of TEXT]";
 
 /// What test commands know it by.
 const TEST: &str = "every_part_runs_emulated_on_a_tiny_model";
@@ -38,6 +38,8 @@ const TEST: &str = "every_part_runs_emulated_on_a_tiny_model";
 pub(crate) struct Setting {
     pub(crate) device: DeviceChoice,
     pub(crate) model: &'static Model,
+    /// What names of kernels begin with that are measured, where there are many.
+    of: &'static str,
 }
 
 type Part = (&'static str, fn(Setting));
@@ -66,11 +68,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if words.is_empty() || given(TEST) {
-        let tiny = Setting { device: DeviceChoice::Emulated, model: &shape::TINY };
+        let tiny = Setting { device: DeviceChoice::Emulated, model: &shape::TINY, of: "" };
         PARTS.iter().for_each(|(_, run)| run(tiny));
         return ExitCode::SUCCESS;
     }
-    let mut setting = Setting { device: DeviceChoice::Cuda(0), model: &shape::LLAMA_3_8B };
+    let mut setting = Setting { device: DeviceChoice::Cuda(0), model: &shape::LLAMA_3_8B, of: "" };
     let mut parts = Vec::new();
     let mut rest = words.iter().map(String::as_str).filter(|word| *word != "--bench");
     while let Some(word) = rest.next() {
@@ -80,6 +82,10 @@ fn main() -> ExitCode {
                 None => return usage(),
             },
             "--tiny" => setting.model = &shape::TINY,
+            "--of" => match rest.next() {
+                Some(text) => setting.of = text.to_owned().leak(),
+                None => return usage(),
+            },
             name => match PARTS.iter().find(|part| part.0 == name) {
                 Some(part) => parts.push(*part),
                 None => return usage(),
@@ -108,6 +114,11 @@ impl Setting {
         let gpu = self.gpu_of(0);
         gpu.set_aside(self.model.room).expect("room for results");
         gpu
+    }
+
+    /// Whether this is measured.
+    pub(crate) fn wants(self, what: &str) -> bool {
+        what.starts_with(self.of)
     }
 
     /// The device of a rank.

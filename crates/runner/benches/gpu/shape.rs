@@ -53,7 +53,7 @@ pub(crate) static LLAMA_3_8B: Model = Model {
     head_dim: 128,
     decode_rows: &[1, 8, 32, 64, 256],
     prefill_rows: &[2048, 8192],
-    variant_rows: &[1, 8, 16, 32, 48, 64, 96, 128, 256, 512],
+    variant_rows: &[1, 8, 16, 32, 48, 64, 96, 128, 256, 512, 8192],
     contexts: &[(1, 1024), (1, 8192), (64, 1024), (64, 8192), (256, 1024), (256, 8192)],
     prompt: 8192,
     single: (128, 512),

@@ -6,7 +6,7 @@ use candle_core::DType;
 use vlinders_comm::Single;
 use vlinders_device::DeviceError;
 use vlinders_kernels::Stored;
-use vlinders_kernels::gpu::{Draw, SampleRow, TokenStates, ask_ahead, sample};
+use vlinders_kernels::gpu::{Draw, SampleRow, TokenStates, sample};
 use vlinders_layers::{
     Batch, GpuBatch, GpuBatchLimits, KvDtype, KvStore, LayerError, LoadedTensors, LogitRows, Place,
     Precision, Weights,
@@ -25,9 +25,6 @@ pub(crate) fn run(setting: Setting) {
     step(setting, model.streams, prompt + answer / 2, "");
     let context = model.single.0 + model.single.1 / 2;
     step(setting, 1, context, "");
-    ask_ahead(false);
-    step(setting, 1, context, ", weights not asked for ahead");
-    ask_ahead(true);
 }
 
 fn step(setting: Setting, sequences: usize, context: usize, how: &str) {

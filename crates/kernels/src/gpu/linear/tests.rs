@@ -245,21 +245,3 @@ fn nothing_is_done_for_no_tokens_and_what_does_not_fit_is_refused() {
     assert!(linear(&x(&[2, 8], DType::F16), &w, None, DType::F16).is_err());
     gpu.wait().unwrap();
 }
-
-#[test]
-fn what_is_asked_for_ahead_fits_the_cache_and_the_matrix() {
-    let gpu = device();
-    let cache = gpu.properties().cache_bytes as usize;
-    for (format, out, inn) in
-        [(GpuFormat::BF16, 40, 200), (GpuFormat::Fp8, 16, 64), (GpuFormat::Q4, 4096, 4096)]
-    {
-        let w = weights(&gpu, format, out, inn);
-        let (tiles, all) = (out.div_ceil(16), format.code_bytes(out, inn).unwrap());
-        let ahead = Variant::Stream8.ahead(&w);
-        assert!(ahead.is_multiple_of(128) && ahead * tiles <= all, "{ahead} of each tile");
-        assert!(ahead * tiles <= cache);
-        // All of these are small.
-        assert_eq!(ahead * tiles, all);
-        assert_eq!(Variant::Tile64.ahead(&w), 0, "kernels for many tokens compute longer than they read");
-    }
-}

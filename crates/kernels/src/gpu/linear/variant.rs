@@ -1,7 +1,5 @@
 //! Which kernel multiplies how many tokens, and how it is started.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use candle_core::DType;
 use vlinders_device::Grid;
 
@@ -56,17 +54,6 @@ const WARPS: usize = 8;
 const CHUNK: usize = 4;
 /// Shared memory for sums of chunks, unless one for each warp takes more.
 const SUM_BYTES: usize = 48 << 10;
-/// Weights are asked for in lines of the cache.
-const ASKED: usize = 128;
-/// Whether they are asked for before they are needed; to measure what that is worth.
-static ASKS_AHEAD: AtomicBool = AtomicBool::new(true);
-
-/// Whether kernels with few tokens ask for weights while the kernels before them are at work, which changes no bit. They do,
-/// unless this says otherwise; to measure what it is worth.
-pub fn ask_ahead(asks: bool) {
-    ASKS_AHEAD.store(asks, Ordering::Relaxed);
-}
-
 /// Bytes of a step of a token.
 pub(super) const TOKEN_BYTES: usize = 128;
 /// Wide kernels count arrivals and releases of steps, and beginnings of groups. Their shared memory begins at a multiple of this;
@@ -280,20 +267,6 @@ impl Variant {
         let turn = if self == Self::Stream32 { WARPS } else { 2 * WARPS };
         let room = SUM_BYTES / self.sum_bytes() / turn * turn;
         room.min(steps.div_ceil(CHUNK).next_multiple_of(turn)).max(turn)
-    }
-
-    /// Bytes of each tile of weights that are asked for while the kernels before are at work: together what a part of the cache
-    /// holds, or nothing where that is little of each.
-    pub(super) fn ahead(self, w: &GpuMatrix) -> usize {
-        const LEAST: usize = 4 << 10;
-        if !self.streams() || !ASKS_AHEAD.load(Ordering::Relaxed) {
-            return 0;
-        }
-        let tiles = w.out_features().div_ceil(TILE).max(1);
-        let of_tile = w.steps() * TILE * w.format().step_bytes();
-        let room = w.gpu().properties().cache_bytes as usize * 3 / 5 / tiles;
-        let ahead = of_tile.min(room) / ASKED * ASKED;
-        if ahead >= LEAST.min(of_tile) { ahead } else { 0 }
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {

@@ -8,7 +8,6 @@ fn device() -> Properties {
         capability: (9, 0),
         multiprocessors: 132,
         shared_bytes: 227 << 10,
-        cache_bytes: 50 << 20,
     }
 }
 
