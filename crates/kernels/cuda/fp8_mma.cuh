@@ -116,11 +116,10 @@ __device__ __forceinline__ void load_pair(const unsigned char* weights, uint32_t
   }
 }
 // Start products of a pair of steps.
-template <int kN>
-__device__ __forceinline__ void multiply_pair(const uint32_t (&a)[4][4], const unsigned char* tokens, bool add,
-                                              float (&sums)[kN / 8][4]) {
+template <int kN, class Tokens>
+__device__ __forceinline__ void multiply_pair(const uint32_t (&a)[4][4], Tokens tokens, bool add, float (&sums)[kN / 8][4]) {
 #pragma unroll
-  for (int i = 0; i < 4; i++) fp8_mma<kN>(sums, a[i], tokens_at(tokens, i), add || i > 0);
+  for (int i = 0; i < 4; i++) fp8_mma<kN>(sums, a[i], further(tokens, 0, i), add || i > 0);
 }
 #endif
 

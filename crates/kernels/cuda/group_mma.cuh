@@ -183,6 +183,14 @@ template <int kRegisters>
 __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
+// Four 8 x 8 matrices of two-byte numbers, as `mma` has sums of two rows of them beside two columns, to shared memory: `to` of lane
+// 8 i + j is where column j of matrix i goes, sixteen bytes.
+__device__ __forceinline__ void store_across(void* to, const uint32_t (&pairs)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+               "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
+               : "memory");
+}
 // By one thread, before the copies that fill a place: how many bytes they have.
 __device__ __forceinline__ void expect_arrivals(uint64_t* counter, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(arrivals_at(counter)), "r"(bytes) : "memory");
@@ -294,6 +302,18 @@ template <int kRegisters>
 inline void give_registers() {}
 template <int kRegisters>
 inline void take_registers() {}
+inline void store_across(void* to, const uint32_t (&pairs)[4]) {
+  if (reinterpret_cast<uintptr_t>(to) % 16) emu::fail("a matrix is stored where sixteen bytes do not begin");
+  const int lane = emu::current->number % kWarp, g = lane / 4, t = lane % 4;
+  emu::show()[lane] = to;
+  emu::warp_barrier(kFullMask);
+  for (int i = 0; i < 4; i++)
+    for (int half = 0; half < 2; half++) {
+      const uint16_t number = (uint16_t)(pairs[i] >> 16 * half);
+      memcpy(static_cast<unsigned char*>(emu::show()[8 * i + 2 * t + half]) + 2 * g, &number, 2);
+    }
+  emu::warp_barrier(kFullMask);
+}
 inline void expect_arrivals(uint64_t* counter, int bytes) { emu::arrive(arrivals_at(counter), bytes); }
 inline void copy_to_products(void* to, uint64_t from, int bytes, uint64_t* counter) {
   if (reinterpret_cast<uintptr_t>(to) % 16 || from % 16 || bytes % 16)

@@ -2,11 +2,15 @@
 // nvcc: sm_90a
 #include "linear_wide.cuh"
 
-#define WIDE_KERNELS(suffix, Format, T)                                                                                                              \
-  EAGER_KERNEL(linear_wide128x128_##suffix, vlinders::LinearParams, 256) { vlinders::linear_wide<vlinders::StepOfTokens<Format, T>, 2, 128, 5>(p); } \
-  EAGER_KERNEL(linear_wide128x64_##suffix, vlinders::LinearParams, 256) { vlinders::linear_wide<vlinders::StepOfTokens<Format, T>, 2, 64, 4>(p); }   \
-  EAGER_KERNEL(linear_wide64x64_##suffix, vlinders::LinearParams, 128) { vlinders::linear_wide<vlinders::StepOfTokens<Format, T>, 1, 64, 4>(p); }    \
-  LONE_KERNEL(linear_wide128x192_##suffix, vlinders::LinearParams, 384) { vlinders::linear_wide<vlinders::StepOfTokens<Format, T>, 2, 192, 5, true>(p); }
+#define WIDE_KERNEL(name, Format, T, kGroups, kN, kStages)                                             \
+  LONE_KERNEL(name, vlinders::LinearParams, 128 * (kGroups + 1)) {                                        \
+    vlinders::linear_wide<vlinders::StepOfTokens<Format, T>, kGroups, kN, kStages>(p);                    \
+  }
+#define WIDE_KERNELS(suffix, Format, T)                        \
+  WIDE_KERNEL(linear_wide64x64_##suffix, Format, T, 1, 64, 12) \
+  WIDE_KERNEL(linear_wide128x64_##suffix, Format, T, 2, 64, 8) \
+  WIDE_KERNEL(linear_wide128x128_##suffix, Format, T, 2, 128, 6) \
+  WIDE_KERNEL(linear_wide128x192_##suffix, Format, T, 2, 192, 5)
 
 WIDE_KERNELS(bf16_floats, vlinders::Floats<vlinders::bf16>, vlinders::bf16)
 WIDE_KERNELS(f16_floats, vlinders::Floats<vlinders::f16>, vlinders::f16)

@@ -1,13 +1,13 @@
 // Products with many tokens on warpgroups, for weights whose sums need no scales on the way.
 //
-// A block has 64 rows of w for each of its warpgroups, and all of them the same tokens. Steps of both come to shared memory by copies that
-// no thread has to look after: a tile of weights is one, and so are 64 tokens of a step, which are arranged (arranged.cuh). Products take
+// A block has a multiprocessor to itself and walks over units: 64 rows of w for each of its warpgroups, and the same tokens for all. Four
+// more warps do nothing but ask for copies, of weights and of tokens, which are arranged (arranged.cuh): all places of shared memory
+// are under way at all times, from the first unit to the last, also while warpgroups store what a unit has become. Products take
 // weights from registers, and tokens from where they lie.
 //
 // No barrier holds warpgroups together: what they do between two steps takes as long as the products of one, so each begins when the
-// one before it has given its first products, and goes on at its own pace while the others multiply. The place of a step is filled
-// again when all warps have said that they need it no more. Where blocks are many or small, their warps ask for copies themselves;
-// a large one that has a multiprocessor for itself has four warps more, which do nothing else.
+// one before it has given its first products, and goes on at its own pace while the others multiply or store. The place of a step is
+// filled again when all warps have said that they need it no more.
 #pragma once
 #include "group_mma.cuh"
 #include "linear_store.cuh"
@@ -29,10 +29,9 @@ struct StepOfTokens {
   static __device__ __forceinline__ void copy_weights(const LinearParams& p, int tile, int step, unsigned char* to, uint64_t* counter) {
     copy_to_products(to, step_of<Format>(p.codes, p.steps, tile, step), kTileBytes, counter);
   }
-  // Start products, with weights of which the lane's first are at `weights`.
-  template <int kN>
-  static __device__ __forceinline__ void multiply(const unsigned char* weights, const unsigned char* tokens, bool add,
-                                                  float (&sums)[kN / 8][4]) {
+  // Start products, with weights of which the lane's first are at `weights`, and what `tokens_at` says of tokens.
+  template <int kN, class Tokens>
+  static __device__ __forceinline__ void multiply(const unsigned char* weights, Tokens tokens, bool add, float (&sums)[kN / 8][4]) {
     uint32_t words[4 * Format::kPieces];
 #pragma unroll
     for (int i = 0; i < Format::kPieces; i++) unpack(words + 4 * i, *reinterpret_cast<const uint4*>(weights + i * kPieceBytes));
@@ -41,136 +40,77 @@ struct StepOfTokens {
     hold(rows[1].numbers);
     begin_products();
 #pragma unroll
-    for (int i = 0; i < 4; i++) group_mma<T, kN>(sums, rows[i / 2].numbers[i % 2], tokens_at(tokens, i), add || i > 0);
+    for (int i = 0; i < 4; i++) group_mma<T, kN>(sums, rows[i / 2].numbers[i % 2], further(tokens, 0, i), add || i > 0);
     commit_products();
   }
   // What sums of a token are multiplied with before all else.
   static __device__ __forceinline__ float scale_of(const LinearParams&, int) { return 1.0f; }
 };
 
-template <class Step, int kGroups, int kN, int kStages, bool kFed>
+// Which place in shared memory a step has, counted over all units of a block, and for the how manieth time it is used.
+template <int kStages>
+struct Place {
+  int stage = 0, round = 0;
+
+  __device__ __forceinline__ void advance() {
+    if (++stage == kStages) stage = 0, round++;
+  }
+};
+
+template <class Step, int kGroups, int kN, int kStages>
 struct Wide {
   using Format = typename Step::Format;
   using T = typename Step::T;
-  static_assert(kStages >= 3, "the step that is multiplied, the one before it, and one that is under way");
   static constexpr int kWorkers = kGroups * kGroupThreads, kWorkingWarps = kWorkers / kWarp;
-  static constexpr int kM = 64 * kGroups, kTiles = kM / kTileRows;
-  static_assert(kTiles == kWorkingWarps, "a warp has a tile of weights");
-  static constexpr int kFeeders = kGroupThreads / kWarp;
-  // How many steps before their products warps ask for copies, where they do so themselves.
-  static constexpr int kAhead = kStages - 2;
+  static constexpr int kFeeders = kGroupThreads / kWarp, kThreads = kWorkers + kGroupThreads;
+  // Rows and tiles of a warpgroup.
+  static constexpr int kM = 64, kTiles = kM / kTileRows;
+  static_assert(kTiles == kFeeders, "a feeder has a tile of each warpgroup");
   static constexpr int kTileBytes = Step::kTileBytes;
-  // Tokens of a copy.
+  // Tokens of a copy, and those that a warpgroup stores at a time.
   static constexpr int kTogether = 64, kCopies = kN / kTogether;
-  static constexpr int kTokensBytes = kN * kTokenBytes, kStageBytes = kTokensBytes + kTiles * kTileBytes;
-  static_assert(!kFed || (kTiles % kFeeders == 0 && kCopies <= kFeeders), "each feeder has its share of a step");
-  // Where arrivals are counted: behind steps and, later, sums.
-  static constexpr int kSumBytes = kN * kStorePitch<kM> * 4;
-  static constexpr int kArrivals = kStages * kStageBytes > kSumBytes ? kStages * kStageBytes : kSumBytes;
+  static_assert(kCopies <= kFeeders, "a feeder has one copy of tokens");
+  static constexpr int kTokensBytes = kN * kTokenBytes, kStageBytes = kTokensBytes + kGroups * kTiles * kTileBytes;
+  // What is stored lies by token; sixteen bytes more keep neighbours in banks of their own.
+  static constexpr int kStorePitch = kM * (int)sizeof(T) + 16, kStoreBytes = kTogether * kStorePitch;
+  static constexpr int kStoresAt = kStages * kStageBytes, kCountersAt = kStoresAt + kGroups * kStoreBytes;
 
   const LinearParams& p;
-  const int lane, warp, row_block, first_token, steps;
-  unsigned char* const stages;
-  // Of copies to a place, of warps that have used it, of warpgroups that have begun, and of warps at the end.
-  uint64_t *const arrivals, *const releases, *const beginnings, *const endings;
+  const int lane, warp, group;
+  unsigned char* const shared;
+  // Of copies to a place, of warps that have used it, of warpgroups that have begun, and of warps of a group that store.
+  uint64_t *const arrivals, *const releases, *const beginnings, *const meetings;
 
-  __device__ __forceinline__ Wide(const LinearParams& p, int row_block, int token_block, unsigned char* shared)
+  __device__ __forceinline__ Wide(const LinearParams& p, unsigned char* shared)
       : p(p),
         lane(threadIdx.x % kWarp),
-        warp(threadIdx.x / kWarp),
-        row_block(row_block),
-        first_token(token_block * kN),
-        steps(Step::count(p)),
-        stages(shared),
-        arrivals(reinterpret_cast<uint64_t*>(shared + kArrivals)),
+        warp(threadIdx.x % kGroupThreads / kWarp),
+        // The same in a warp, which the compiler is to know.
+        group(__shfl_sync(kFullMask, (int)threadIdx.x / kGroupThreads, 0)),
+        shared(shared),
+        arrivals(reinterpret_cast<uint64_t*>(shared + kCountersAt)),
         releases(arrivals + kStages),
         beginnings(releases + kStages),
-        endings(beginnings + kGroups) {}
+        meetings(beginnings + kGroups) {}
 
-  __device__ __forceinline__ unsigned char* stage_of(int step) const { return stages + step % kStages * kStageBytes; }
-
-  // Tile `i` of a step. Addresses are made anew each time: there are no registers to keep them in.
-  __device__ __forceinline__ void copy_weights(int step, int i) const {
-    Step::copy_weights(p, tile_of_block<kTiles>(p, row_block, i), step, stage_of(step) + kTokensBytes + i * kTileBytes,
-                       arrivals + step % kStages);
+  struct Unit {
+    int row_block, first_token;
+  };
+  // Registers are few: these are made anew each time.
+  __device__ __forceinline__ int num_steps() const { return Step::count(p); }
+  __device__ __forceinline__ int num_row_blocks() const { return (p.out + kGroups * kM - 1) / (kGroups * kM); }
+  __device__ __forceinline__ int num_token_blocks() const { return (p.tokens + kN - 1) / kN; }
+  __device__ __forceinline__ int num_units() const { return num_row_blocks() * num_token_blocks(); }
+  // Some token blocks follow each other before the next rows: what runs at once shares rows and tokens alike.
+  __device__ __forceinline__ Unit unit_at(int number) const {
+    constexpr int kBand = 8;
+    const int of_band = kBand * num_row_blocks(), band = number / of_band, in_band = number % of_band;
+    const int width = min(kBand, num_token_blocks() - band * kBand);
+    return {in_band / width, (band * kBand + in_band % width) * kN};
   }
-
-  // Tokens number `i` of a step.
-  __device__ __forceinline__ void copy_tokens(int step, int i) const {
-    const int token = first_token + i * kTogether;
-    const uint64_t from = p.x + ((uint64_t)(token / kArranged) * steps + step) * (kArranged * kTokenBytes) +
-                          token % kArranged * kTokenBytes;
-    copy_to_products(stage_of(step) + i * (kTogether * kTokenBytes), from, kTogether * kTokenBytes, arrivals + step % kStages);
-  }
-
-  // Wait until all warps have used what was in the place of a step.
-  __device__ __forceinline__ void await_place(int step) const {
-    if (step >= kStages) await_arrivals(releases + step % kStages, step / kStages - 1);
-  }
-
-  // By the first lane of each warp: the warp's rows, of which nobody else has anything. The first warp says how much will come.
-  __device__ __forceinline__ void load_weights(int step) const {
-    if (step >= steps) return;
-    if (warp == 0) expect_arrivals(arrivals + step % kStages, kStageBytes);
-    copy_weights(step, warp);
-  }
-
-  // By the first lane of the last warp, whose group is the last to begin and so seldom waits for others.
-  __device__ __forceinline__ void load_tokens(int step) const {
-    if (step >= steps) return;
-    await_place(step);
-    for (int i = 0; i < kCopies; i++) copy_tokens(step, i);
-  }
-
-  // The place was used two steps ago.
-  __device__ __forceinline__ void load_next(int step) const {
-    __syncwarp();
-    if (lane == 0) load_weights(step + kAhead);
-    if (threadIdx.x == kWorkers - kWarp) load_tokens(step + kAhead);
-  }
-
-  // All copies, by the first lanes of four warps, since each is asked for by itself.
-  __device__ __forceinline__ void feed(int feeder) const {
-    const int first = min(kStages, steps);
-    for (int step = 0; step < first; step++) ask_for_weights(step, feeder);
-    follow_others();
-    for (int step = 0; step < first; step++) ask_for_tokens(step, feeder);
-    for (int step = first; step < steps; step++) {
-      await_place(step);
-      ask_for_weights(step, feeder);
-      ask_for_tokens(step, feeder);
-    }
-  }
-  __device__ __forceinline__ void ask_for_weights(int step, int feeder) const {
-    if (feeder == 0) expect_arrivals(arrivals + step % kStages, kStageBytes);
-#pragma unroll
-    for (int i = 0; i < kTiles; i += kFeeders) copy_weights(step, i + feeder);
-  }
-  __device__ __forceinline__ void ask_for_tokens(int step, int feeder) const {
-    if (feeder < kCopies) copy_tokens(step, feeder);
-  }
-
-  // This warp needs the place of a step no more.
-  __device__ __forceinline__ void release(int step) const {
-    if (lane == 0) arrive(releases + step % kStages);
-  }
-
-  // Start the products of a step, once all of it is there.
-  __device__ __forceinline__ void multiply_step(int step, bool add, float (&sums)[kN / 8][4]) const {
-    await_arrivals(arrivals + step % kStages, step / kStages);
-    const unsigned char* stage = stage_of(step);
-    Step::template multiply<kN>(stage + kTokensBytes + warp * kTileBytes + lane * 16, stage, add, sums);
-  }
-
-  // Where all warps that multiply meet, for the time number `round`.
-  __device__ __forceinline__ void meet(int round) const {
-    if constexpr (kFed) {
-      __syncwarp();
-      if (lane == 0) arrive(endings);
-      await_arrivals(endings, round);
-    } else {
-      __syncthreads();
-    }
+  // A warpgroup's tile of the matrix: with gates, it has some and those that they are gates of.
+  __device__ __forceinline__ int tile_at(const Unit& unit, int of_group, int i) const {
+    return tile_of_block<kTiles>(p, unit.row_block * kGroups + of_group, i);
   }
 
   __device__ void run() const {
@@ -178,73 +118,218 @@ struct Wide {
       prepare_arrivals(arrivals, kStages, 1);
       prepare_arrivals(releases, kStages, kWorkingWarps);
       prepare_arrivals(beginnings, kGroups, 1);
-      prepare_arrivals(endings, 1, kWorkingWarps);
+      prepare_arrivals(meetings, kGroups, kTiles);
     }
     __syncthreads();
-    if constexpr (kFed) {
-      if (threadIdx.x >= kWorkers) {
-        give_registers<24>();
-        if (lane == 0) feed(warp - kWorkingWarps);
-        return;
-      }
+    if (group == kGroups) {
+      give_registers<24>();
+      if (lane == 0) feed_all(warp);
+    } else {
       take_registers<240>();
       follow_others();
-    } else {
-      if (lane == 0)
-        for (int step = 0; step < kAhead; step++) load_weights(step);
-      follow_others();
-      if (threadIdx.x == kWorkers - kWarp)
-        for (int step = 0; step < kAhead; step++) load_tokens(step);
+      multiply_all();
     }
-    work();
   }
 
-  __device__ __forceinline__ void work() const {
-    float sums[kN / 8][4] = {}, totals[kN / 8][4] = {};
-    const int group = warp / 4;
-    if (group > 0) await_arrivals(beginnings + group - 1, 0);
-    for (int first = 0; first < steps; first += Step::kOfChunk) {
-#pragma unroll
-      for (int j = 0; j < Step::kOfChunk; j++) {
-        const int step = first + j;
-        if (step >= steps) break;
-        multiply_step(step, j > 0, sums);
-        if constexpr (!kFed) load_next(step);
-        if (step == 0 && threadIdx.x % kGroupThreads == 0) arrive(beginnings + group);
-        if (j == 0) continue;
-        // The step before is done, and its registers are free.
-        wait_products<1>();
-        release(step - 1);
+  // === Copies, by the first lanes of four warps, since each is asked for by itself ===
+
+  __device__ __forceinline__ void feed_all(int feeder) const {
+    // Weights of the first steps do not wait for the kernels before this one.
+    const int early = min(kStages, num_steps());
+    const Unit first = unit_at(blockIdx.x);
+    for (int step = 0; step < early; step++) copy_weights(first, step, step, feeder);
+    follow_others();
+    Place<kStages> place;
+    for (int number = blockIdx.x; number < num_units(); number += gridDim.x) {
+      const Unit unit = unit_at(number);
+      for (int step = 0; step < num_steps(); step++) {
+        if (place.round > 0) await_arrivals(releases + place.stage, place.round - 1);
+        if (number != (int)blockIdx.x || step >= early) copy_weights(unit, step, place.stage, feeder);
+        if (feeder < kCopies) copy_tokens(unit, step, place.stage, feeder);
+        place.advance();
       }
-      wait_products<0>();
-      release(min(first + Step::kOfChunk, steps) - 1);
-      hold(sums);
-#pragma unroll
-      for (int n = 0; n < kN / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) totals[n][i] += sums[n][i];
     }
-    let_others_follow();
-    meet(0);
-    store(totals);
   }
 
-  __device__ __forceinline__ void store(const float (&totals)[kN / 8][4]) const {
-    float* tile = reinterpret_cast<float*>(stages);
-    const int g = lane / 4, t = lane % 4;
+  // One tile of each warpgroup. The first feeder says how much will come.
+  __device__ __forceinline__ void copy_weights(const Unit& unit, int step, int stage, int feeder) const {
+    if (feeder == 0) expect_arrivals(arrivals + stage, kStageBytes);
+    unsigned char* to = shared + stage * kStageBytes + kTokensBytes + feeder * kTileBytes;
+#pragma unroll
+    for (int i = 0; i < kGroups; i++)
+      Step::copy_weights(p, tile_at(unit, i, feeder), step, to + i * (kTiles * kTileBytes), arrivals + stage);
+  }
+
+  // Tokens number `i` of a step.
+  __device__ __forceinline__ void copy_tokens(const Unit& unit, int step, int stage, int i) const {
+    const int token = unit.first_token + i * kTogether;
+    const uint64_t from = p.x + ((uint64_t)(token / kArranged) * num_steps() + step) * (kArranged * kTokenBytes) +
+                          token % kArranged * kTokenBytes;
+    unsigned char* to = shared + stage * kStageBytes + i * (kTogether * kTokenBytes);
+    copy_to_products(to, from, kTogether * kTokenBytes, arrivals + stage);
+  }
+
+  // === Products ===
+
+  // This warp needs a place no more.
+  __device__ __forceinline__ void release(int stage) const {
+    if (lane == 0) arrive(releases + stage);
+  }
+
+  // Start the products of a step, once all of it is there.
+  __device__ __forceinline__ void multiply_step(const Place<kStages>& place, bool add, float (&sums)[kN / 8][4]) const {
+    await_arrivals(arrivals + place.stage, place.round);
+    const unsigned char* weights = shared + kTokensBytes + (group * kTiles + warp) * kTileBytes + lane * 16;
+    const int stage = place.stage * kStageBytes;
+    Step::template multiply<kN>(weights + stage, further(tokens_at(shared, 0), stage), add, sums);
+  }
+
+  __device__ __forceinline__ void multiply_all() const {
+    Place<kStages> place;
+    int met = 0;
+    if (group > 0) await_arrivals(beginnings + group - 1, 0);
+    for (int number = blockIdx.x; number < num_units(); number += gridDim.x) {
+      float sums[kN / 8][4] = {}, totals[kN / 8][4] = {};
+      for (int first = 0; first < num_steps(); first += Step::kOfChunk) {
+        int before = 0;
+#pragma unroll
+        for (int j = 0; j < Step::kOfChunk; j++) {
+          if (first + j >= num_steps()) break;
+          multiply_step(place, j > 0, sums);
+          if (first + j == 0 && number == (int)blockIdx.x && threadIdx.x % kGroupThreads == 0) arrive(beginnings + group);
+          if (j > 0) {
+            // The step before is done, and its registers are free.
+            wait_products<1>();
+            release(before);
+          }
+          before = place.stage;
+          place.advance();
+        }
+        wait_products<0>();
+        release(before);
+        hold(sums);
+#pragma unroll
+        for (int n = 0; n < kN / 8; n++)
+#pragma unroll
+          for (int i = 0; i < 4; i++) totals[n][i] += sums[n][i];
+      }
+      if (number + (int)gridDim.x >= num_units()) let_others_follow();
+      store(unit_at(number), totals, met);
+    }
+  }
+
+  // === Outputs ===
+
+  // What a lane knows of a row of its own: with them, sums become outputs.
+  struct Row {
+    int out;
+    float scale, bias;
+
+    __device__ __forceinline__ float finish(float sum) const {
+      return Format::kScales == Scales::kRow ? fmaf(sum, scale, bias) : sum + bias;
+    }
+  };
+  __device__ __forceinline__ Row row_at(int out) const {
+    Row row{out, 1.0f, 0.0f};
+    const int known = min(out, p.out - 1);
+    if constexpr (Format::kScales == Scales::kRow) row.scale = at<const float>(p.scales)[known];
+    if (p.bias) row.bias = to_float(at<const T>(p.bias)[known]);
+    return row;
+  }
+
+  // Where the warps of this group meet, for the time number `met`.
+  __device__ __forceinline__ void meet(int& met) const {
+    __syncwarp();
+    if (lane == 0) arrive(meetings + group);
+    await_arrivals(meetings + group, met++);
+  }
+
+  __device__ __forceinline__ void store(const Unit& unit, float (&totals)[kN / 8][4], int& met) const {
+    const int first_row = tile_at(unit, group, warp) * kTileRows + lane / 4;
+    const Row rows[2] = {row_at(first_row), row_at(first_row + 8)};
+#pragma unroll
+    for (int n = 0; n < kN / 8; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+        totals[n][i] = rows[i / 2].finish(totals[n][i] * Step::scale_of(p, unit.first_token + 8 * n + 2 * (lane % 4) + i % 2));
+    if (p.y_is_f32) {
+      store_singles(unit, totals, rows);
+      return;
+    }
+    unsigned char* own = shared + kStoresAt + group * kStoreBytes;
+#pragma unroll
+    for (int part = 0; part < kCopies; part++) {
+      const int first_token = unit.first_token + part * kTogether;
+      if (first_token >= p.tokens) break;
+      // Those before are read.
+      meet(met);
+#pragma unroll
+      for (int n = 0; n < kTogether / 8; n += 2) {
+        const float(&low)[4] = totals[part * (kTogether / 8) + n], (&high)[4] = totals[part * (kTogether / 8) + n + 1];
+        const uint32_t pairs[4] = {pair_of<T>(low[0], low[1]), pair_of<T>(low[2], low[3]), pair_of<T>(high[0], high[1]),
+                                   pair_of<T>(high[2], high[3])};
+        // Lanes say where rows of eight outputs go: two of each token of sixteen.
+        unsigned char* to = own + (8 * n + lane / 16 * 8 + lane % 8) * kStorePitch + (warp * kTileRows + lane / 8 % 2 * 8) * (int)sizeof(T);
+        store_across(to, pairs);
+      }
+      meet(met);
+      if (p.gated) {
+        store_gated(unit, own, first_token);
+      } else {
+        store_plain(unit, own, first_token);
+      }
+    }
+  }
+
+  // Eight outputs at a time.
+  __device__ __forceinline__ void store_plain(const Unit& unit, const unsigned char* own, int first_token) const {
+    constexpr int kCount = Pack<T>::kCount, kPacks = kM / kCount;
+    const int first_row = (unit.row_block * kGroups + group) * kM, tokens = min(kTogether, p.tokens - first_token);
+    const bool whole = p.out % kCount == 0;
+#pragma unroll
+    for (int i = 0; i < kTogether * kPacks / kGroupThreads; i++) {
+      const int index = threadIdx.x % kGroupThreads + i * kGroupThreads, token = index / kPacks, row = first_row + index % kPacks * kCount;
+      if (token >= tokens || row >= p.out) continue;
+      const Pack<T> pack = load_pack(reinterpret_cast<const T*>(own + token * kStorePitch + index % kPacks * 16));
+      T* to = at<T>(p.y) + (int64_t)(first_token + token) * p.out + row;
+      if (whole) {
+        store_pack(to, pack);
+      } else {
+#pragma unroll
+        for (int j = 0; j < kCount; j++)
+          if (row + j < p.out) to[j] = pack.values[j];
+      }
+    }
+  }
+
+  // The first half of a group's rows are gates.
+  __device__ __forceinline__ void store_gated(const Unit& unit, const unsigned char* own, int first_token) const {
+    constexpr int kCount = Pack<T>::kCount, kPacks = kM / 2 / kCount;
+    // A half is whole tiles, so packs are whole.
+    const int width = p.out / 2, first_row = (unit.row_block * kGroups + group) * (kM / 2), tokens = min(kTogether, p.tokens - first_token);
+#pragma unroll
+    for (int i = 0; i < kTogether * kPacks / kGroupThreads; i++) {
+      const int index = threadIdx.x % kGroupThreads + i * kGroupThreads, token = index / kPacks, row = first_row + index % kPacks * kCount;
+      if (token >= tokens || row >= width) continue;
+      const T* gates = reinterpret_cast<const T*>(own + token * kStorePitch + index % kPacks * 16);
+      const Pack<T> gate = load_pack(gates), up = load_pack(gates + kM / 2);
+      Pack<T> pack;
+#pragma unroll
+      for (int j = 0; j < kCount; j++) pack.values[j] = silu_mul(gate.values[j], up.values[j]);
+      store_pack(at<T>(p.y) + (int64_t)(first_token + token) * width + row, pack);
+    }
+  }
+
+  // Eight lanes have neighbours.
+  __device__ __forceinline__ void store_singles(const Unit& unit, const float (&totals)[kN / 8][4], const Row (&rows)[2]) const {
+    const int first_row = (unit.row_block * kGroups + group) * kM + warp * kTileRows + lane / 4;
 #pragma unroll
     for (int n = 0; n < kN / 8; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        const int token = 8 * n + 2 * t + i % 2;
-        tile[token * kStorePitch<kM> + warp * 16 + i / 2 * 8 + g] = totals[n][i] * Step::scale_of(p, first_token + token);
+        const int token = unit.first_token + 8 * n + 2 * (lane % 4) + i % 2, row = first_row + i / 2 * 8;
+        if (token < p.tokens && row < p.out) at<float>(p.y)[(int64_t)token * p.out + row] = totals[n][i];
       }
-    meet(1);
-    if (p.gated) {
-      store_gated_tile<Format, T, kM, kN, kWorkers>(p, tile, row_block, first_token);
-    } else {
-      store_tile<Format, T, kM, kN, kWorkers>(p, tile, row_block * kM, first_token);
-    }
   }
 };
 #else
@@ -252,18 +337,11 @@ template <class Format, class T>
 struct StepOfTokens {};
 #endif
 
-// Token blocks that follow each other before the next rows: what runs at once shares rows and tokens alike.
-constexpr int kBand = 8;
-
-template <class Step, int kGroups, int kN, int kStages, bool kFed = false>
+template <class Step, int kGroups, int kN, int kStages>
 __device__ __forceinline__ void linear_wide(const LinearParams& p) {
 #ifdef HAS_GROUP_MMA
   WIDE_SHARED_BYTES(shared);
-  using Kernel = Wide<Step, kGroups, kN, kStages, kFed>;
-  const int row_blocks = (p.out + Kernel::kM - 1) / Kernel::kM, token_blocks = (p.tokens + kN - 1) / kN;
-  const int band = blockIdx.x / (kBand * row_blocks), in_band = blockIdx.x % (kBand * row_blocks);
-  const int width = min(kBand, token_blocks - band * kBand);
-  Kernel(p, in_band / width, band * kBand + in_band % width, shared).run();
+  Wide<Step, kGroups, kN, kStages>(p, shared).run();
 #endif
 }
 

@@ -93,10 +93,10 @@ struct W8A8Stream {
       hold(rows[pair]);
     }
     begin_products();
-    multiply_pair<kN>(rows[0], tokens, false, sums);
+    multiply_pair<kN>(rows[0], tokens_at(tokens, 0), false, sums);
     if (chunk * kStepsOfChunk + kStepsOfPair < p.steps) {
       begin_products();
-      multiply_pair<kN>(rows[1], tokens + kPairBytes, true, sums);
+      multiply_pair<kN>(rows[1], tokens_at(tokens + kPairBytes, 0), true, sums);
     }
     commit_products();
     wait_products<0>();

@@ -26,9 +26,8 @@ struct PairOfTokens {
       for (int i = 0; i < kStepsOfPair; i++) copy_to_products(to + i * kStepBytes, from, kStepBytes, counter);
     }
   }
-  template <int kN>
-  static __device__ __forceinline__ void multiply(const unsigned char* weights, const unsigned char* tokens, bool add,
-                                                  float (&sums)[kN / 8][4]) {
+  template <int kN, class Tokens>
+  static __device__ __forceinline__ void multiply(const unsigned char* weights, Tokens tokens, bool add, float (&sums)[kN / 8][4]) {
     uint32_t rows[4][4];
     load_pair(weights, rows);
     hold(rows);

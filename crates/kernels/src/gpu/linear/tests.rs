@@ -162,6 +162,28 @@ fn gates_are_applied_with_the_bits_of_two_kernels() {
     }
 }
 
+/// Blocks of warpgroups have several units one after another, also where a step less than a chunk is left and where outputs end between two
+/// of sixteen bytes.
+#[test]
+fn units_that_follow_each_other_have_the_bits_of_others() {
+    let gpu = device();
+    for (format, n, inn, out) in
+        [(GpuFormat::BF16, 200, 330, 333), (GpuFormat::Fp8, 450, 40, 640), (GpuFormat::BF16, 65, 520, 1104)]
+    {
+        let w = weights(&gpu, format, out, inn);
+        let x = on_gpu(&gpu, &activations(DType::BF16, n, inn), &[n, inn], DType::BF16);
+        let bias = on_gpu(&gpu, &rounded_to(DType::BF16, &noise(8, out)), &[out], DType::BF16);
+        for dtype in [DType::BF16, DType::F32] {
+            let by =
+                |variant| bits(&values_of(&linear_by(Some(variant), &x, &w, Some(&bias), dtype).unwrap()));
+            let exact = by(Variant::Small64);
+            for variant in Variant::WIDE {
+                assert!(by(variant) == exact, "{format} {variant:?} {dtype:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_row_of_f32_has_the_same_bits_alone_and_among_others() {
     let (gpu, inn, out) = (device(), 300, 20);

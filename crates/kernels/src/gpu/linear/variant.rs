@@ -33,13 +33,13 @@ pub enum Variant {
     Tile64,
     /// 128 by 128, through shared memory. Not where blocks of weights have scales.
     Tile128,
-    /// 64 by 64, by warpgroups, as all wide ones. Those are not where blocks of weights have scales.
+    /// 64 by 64, by warpgroups, as all wide ones, whose blocks walk. Those are not where blocks of weights have scales.
     Wide64x64,
     /// 128 by 64.
     Wide128x64,
     /// 128 by 128.
     Wide128x128,
-    /// 128 by 192, with warps that do nothing but ask for copies.
+    /// 128 by 192.
     Wide128x192,
     /// For matrices that round activations to eight bits, and for no others.
     W8A8(W8A8),
@@ -56,10 +56,15 @@ const CHUNK: usize = 4;
 const SUM_BYTES: usize = 48 << 10;
 /// Bytes of a step of a token.
 pub(super) const TOKEN_BYTES: usize = 128;
-/// Wide kernels count arrivals and releases of steps, and beginnings of groups. Their shared memory begins at a multiple of this;
-/// an emulation has it end at a page.
-pub(super) const COUNTER_BYTES: usize = 128;
+/// Kernels of warpgroups count arrivals and releases of steps, beginnings and meetings of groups. Their shared memory begins at a
+/// multiple of the second; an emulation has it end at a page.
+pub(super) const COUNTER_BYTES: usize = 256;
 pub(super) const WIDE_ALIGNED: usize = 1024;
+/// Rows of a warpgroup, and threads of one.
+const GROUP_ROWS: usize = 64;
+const GROUP_THREADS: usize = 128;
+/// Outputs of a warpgroup that are stored together: so many tokens, with sixteen bytes between them.
+const STORE_BYTES: usize = 64 * (GROUP_ROWS * 2 + 16);
 
 /// By type of activations and [`kind`] of format.
 macro_rules! kernels {
@@ -119,7 +124,8 @@ impl Variant {
         Self::W8A8(W8A8::Wide128x128),
         Self::W8A8(W8A8::Wide128x192),
     ];
-    const WIDE: [Self; 4] = [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide128x192];
+    pub(super) const WIDE: [Self; 4] =
+        [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide128x192];
 
     /// Whether it can multiply so many tokens with these weights, where they are.
     #[must_use]
@@ -157,20 +163,16 @@ impl Variant {
         wide.min_by_key(|wide| wide.cost(tokens, w)).unwrap_or_else(|| Self::choose_narrow(tokens, w))
     }
 
-    /// What a wide kernel takes for a step of all its blocks, in units of ten nanoseconds: measured on an H200 while barriers held
-    /// warpgroups together, but for the largest, which is reckoned.
+    /// What a wide kernel takes, in units of ten nanoseconds: a step of a unit, and what is stored at its end.
     pub(super) fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
-        // By how many blocks a multiprocessor has at once.
-        let of_blocks: &[usize] = match self {
-            Self::Wide64x64 => &[40, 47, 54],
-            Self::Wide128x64 => &[46, 60],
-            Self::Wide128x128 => &[52],
-            _ => &[48],
+        let (step, store) = match self {
+            Self::Wide64x64 => (18, 100),
+            Self::Wide128x64 => (26, 100),
+            Self::Wide128x128 => (38, 150),
+            _ => (50, 200),
         };
-        let each = self.blocks(tokens, w).div_ceil((w.gpu().properties().multiprocessors as usize).max(1));
-        let last = each % of_blocks.len();
-        each / of_blocks.len() * of_blocks[of_blocks.len() - 1]
-            + if last > 0 { of_blocks[last - 1] } else { 0 }
+        let multiprocessors = w.gpu().properties().multiprocessors as usize;
+        self.blocks(tokens, w).div_ceil(multiprocessors.max(1)) * (w.steps() * step + store)
     }
 
     /// The fastest one that applies gates, if there is one that is faster than two kernels.
@@ -279,8 +281,9 @@ impl Variant {
             // If there are any tokens.
             Grid::of(row_blocks * n.min(1), self.threads())
         } else if self.is_wide() {
-            // They find their rows and tokens themselves.
-            Grid::of(self.blocks(n, w), self.threads())
+            // They walk.
+            let multiprocessors = w.gpu().properties().multiprocessors as usize;
+            Grid::of(self.blocks(n, w).min(multiprocessors), self.threads())
         } else {
             // Blocks with the same rows of the matrix follow each other.
             Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads())
@@ -290,8 +293,9 @@ impl Variant {
 
     pub(super) fn threads(self) -> u32 {
         match self {
-            Self::Small64 | Self::Wide64x64 => 128,
-            Self::Wide128x192 => 384,
+            Self::Small64 => 128,
+            // A warpgroup more than there are rows for.
+            _ if self.is_wide() => ((self.shape().0 / GROUP_ROWS + 1) * GROUP_THREADS) as u32,
             _ => 256,
         }
     }
@@ -301,20 +305,34 @@ impl Variant {
         if self.streams() {
             return self.slots(w.steps()) * self.sum_bytes();
         }
-        // As in cuda/linear_wide.cu and cuda/linear_kernels.cuh.
-        let stages = match self {
-            Self::Tile128 => 3,
-            Self::Wide128x128 | Self::Wide128x192 => 5,
-            _ => 4,
-        };
+        if self.is_wide() {
+            return self.wide_bytes(w.format().step_bytes());
+        }
+        // As in cuda/linear_kernels.cuh.
+        let stages = if self == Self::Tile128 { 3 } else { 4 };
         let (rows, tokens) = self.shape();
         let scales = match w.format() {
             GpuFormat::Q8 | GpuFormat::Q4 => 2 * rows * 16,
             _ => 0,
         };
         let stages = stages * (rows * w.format().step_bytes() + tokens * TOKEN_BYTES) + scales;
-        let bytes = stages.max(self.sum_bytes());
-        if self.is_wide() { (bytes + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED) } else { bytes }
+        stages.max(self.sum_bytes())
+    }
+
+    /// Shared memory of a block of a wide kernel, of which a step has so many bytes of each row of the matrix. As in
+    /// cuda/linear_wide.cu.
+    pub(super) fn wide_bytes(self, step_bytes: usize) -> usize {
+        let stages = match self {
+            Self::Wide64x64 => 12,
+            Self::Wide128x64 => 8,
+            Self::Wide128x128 => 6,
+            _ => 5,
+        };
+        let (rows, tokens) = self.shape();
+        let bytes = stages * (rows * step_bytes + tokens * TOKEN_BYTES)
+            + rows / GROUP_ROWS * STORE_BYTES
+            + COUNTER_BYTES;
+        bytes.next_multiple_of(WIDE_ALIGNED)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::gpu::format::TILE;
 /// A kernel, by what a block of it has at a time: rows of the matrix, and tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum W8A8 {
-    /// 32 by 8. There is a block for each multiprocessor at most, as for all that stream; weights are always under way.
+    /// 32 by 8. There is a block for each multiprocessor at most, as for all of them; weights are always under way.
     Stream8,
     /// 64 by 16.
     Stream16,
@@ -135,11 +135,8 @@ impl W8A8 {
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
-        let blocks = match self.streams() {
-            // They walk.
-            true => Variant::W8A8(self).blocks(n, w).min(w.gpu().properties().multiprocessors as usize),
-            false => Variant::W8A8(self).blocks(n, w),
-        };
+        let multiprocessors = w.gpu().properties().multiprocessors as usize;
+        let blocks = Variant::W8A8(self).blocks(n, w).min(multiprocessors);
         Grid::of(blocks, self.threads()).with_shared(self.shared_bytes())
     }
 
@@ -153,17 +150,17 @@ impl W8A8 {
 
     /// Shared memory of a block, as in cuda/linear_w8a8.cu.
     fn shared_bytes(self) -> usize {
+        if let Some(twin) = self.twin() {
+            return twin.wide_bytes(STEPS * TILE_BYTES / TILE);
+        }
         let (rows, tokens) = self.shape();
         let sums = (rows + 4) * tokens * size_of::<f32>();
         let pair = STEPS * rows / TILE * TILE_BYTES + tokens * TOKEN_BYTES;
+        // Warpgroups that share k, times rounds under way; sums of two rounds.
         let bytes = match self {
-            // Warpgroups that share k, times rounds under way; sums of two rounds.
             Self::Stream8 => 4 * 4 * PAIRS * pair + 2 * 4 * sums,
             Self::Stream16 => 2 * 4 * PAIRS * pair + 2 * 2 * sums,
-            Self::Stream32 => 2 * 3 * PAIRS * pair + 2 * 2 * sums,
-            // Two more than are under way.
-            Self::Wide64x64 | Self::Wide128x64 => (4 * pair).max(sums),
-            Self::Wide128x128 | Self::Wide128x192 => (5 * pair).max(sums),
+            _ => 2 * 3 * PAIRS * pair + 2 * 2 * sums,
         };
         (bytes + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED)
     }

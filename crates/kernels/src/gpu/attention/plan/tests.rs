@@ -3,12 +3,7 @@
 use super::*;
 
 fn device() -> Properties {
-    Properties {
-        name: String::new(),
-        capability: (9, 0),
-        multiprocessors: 132,
-        shared_bytes: 227 << 10,
-    }
+    Properties { name: String::new(), capability: (9, 0), multiprocessors: 132, shared_bytes: 227 << 10 }
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
