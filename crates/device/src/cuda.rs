@@ -238,11 +238,20 @@ impl Driver for Cuda {
         self.bind()?;
         // SAFETY: the handle is one of `kernel`, and kernels live as long as this.
         let kernel = unsafe { &*(kernel as usize as *const Kernel) };
-        let mut overlap = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
+        let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
+        let overlap = attribute(
+            sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        );
+        let cluster = attribute(
+            sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+            sys::CUlaunchAttributeValue {
+                clusterDim: sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: grid.cluster, y: 1, z: 1 },
+            },
+        );
+        let mut attributes = [overlap, cluster];
+        let wanted = [kernel.overlaps, grid.cluster > 1];
+        let first = usize::from(!kernel.overlaps);
         let config = sys::CUlaunchConfig {
             gridDimX: grid.blocks[0],
             gridDimY: grid.blocks[1],
@@ -252,8 +261,8 @@ impl Driver for Cuda {
             blockDimZ: grid.threads[2],
             sharedMemBytes: grid.shared_bytes,
             hStream: self.stream,
-            attrs: &raw mut overlap,
-            numAttrs: u32::from(kernel.overlaps),
+            attrs: attributes[first..].as_mut_ptr(),
+            numAttrs: wanted.map(u32::from).iter().sum(),
         };
         let mut arguments = [params.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the function has one parameter, which the driver copies; the rest is the caller's promise.

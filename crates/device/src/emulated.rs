@@ -20,10 +20,11 @@ use crate::{DeviceError, Grid, Memory, Properties, Result};
 pub struct EmulatedKernels {
     /// The kernel of that name and the bytes of its parameters, or null.
     pub find: unsafe extern "C" fn(name: *const c_char, params_bytes: *mut usize) -> *const c_void,
-    /// Run all blocks of a grid. Returns 0, or writes what is wrong as text of at most `error_bytes`.
+    /// Run all blocks of a grid, those of a cluster at once. Returns 0, or writes what is wrong as text of at most `error_bytes`.
     pub run: unsafe extern "C" fn(
         kernel: *const c_void,
         blocks: *const u32,
+        cluster: u32,
         threads: *const u32,
         shared_bytes: usize,
         params: *const c_void,
@@ -281,12 +282,13 @@ impl Driver for Emulated {
             std::ptr::copy_nonoverlapping(params.as_ptr(), copy.as_mut_ptr().cast::<u8>(), params.len());
         }
         self.queue(move || {
-            let mut error = [0 as c_char; 512];
+            let mut error = [0 as c_char; 2048];
             // SAFETY: the caller of `launch` answers for kernel, grid and parameters.
             let status = unsafe {
                 run(
                     kernel as usize as *const c_void,
                     grid.blocks.as_ptr(),
+                    grid.cluster,
                     grid.threads.as_ptr(),
                     grid.shared_bytes as usize,
                     copy.as_ptr().cast(),

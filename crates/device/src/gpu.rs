@@ -238,12 +238,13 @@ impl Gpu {
     /// Start a kernel.
     ///
     /// # Errors
-    /// When there is no such kernel, or the driver refuses.
+    /// When there is no such kernel, blocks are not whole clusters, or the driver refuses.
     ///
     /// # Safety
     /// `params` is what the kernel takes, and all that it will read and write for this grid is valid device memory until it
     /// has run, the memory it writes being used by nobody else.
     pub unsafe fn launch<P: Params>(&self, kernel: &'static str, grid: Grid, params: &P) -> Result<()> {
+        grid.check().map_err(|problem| DeviceError::Kernel { kernel: kernel.to_owned(), problem })?;
         if grid.is_empty() || self.is_rehearsing() {
             return Ok(());
         }

@@ -69,6 +69,7 @@ pub fn emulated(options: EmulationOptions) -> Gpu {
         fn vlinders_emu_run(
             kernel: *const c_void,
             blocks: *const u32,
+            cluster: u32,
             threads: *const u32,
             shared_bytes: usize,
             params: *const c_void,

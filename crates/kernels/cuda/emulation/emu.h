@@ -1,4 +1,4 @@
-// What device code needs of CUDA, for the host: threads are fibers, blocks run one after another.
+// What device code needs of CUDA, for the host: threads are fibers, blocks run one after another, those of a cluster at once.
 //
 // A barrier or a warp primitive is where a thread stops and others go on, in an order that tests choose. Not here: races
 // between blocks, the memory model, speed. Static __shared__ does not exist on purpose: dynamic shared memory is filled with
@@ -63,10 +63,13 @@ struct Thread {
 };
 extern thread_local const Thread* current;
 extern thread_local dim3 block_index, block_size, grid_size;
+extern thread_local unsigned cluster_rank, cluster_size;
 extern thread_local unsigned char* shared_memory;
 
 // Stop until all threads of the block are here.
 void block_barrier();
+// Stop until all threads of all blocks of the cluster are here.
+void cluster_barrier();
 // Stop until all lanes of `mask` are here.
 void warp_barrier(unsigned mask);
 // A place of eight bytes for each lane of this warp.
@@ -101,6 +104,11 @@ void arrive(Arrivals* counter, int bytes_to_come);
 void copy_counted(void* to, const void* from, size_t bytes, Arrivals* counter);
 // Stop until a round is over, odd or even, and the other kind has begun.
 void await(const Arrivals* counter, bool is_odd);
+
+// From here on others of the cluster that meet this block may arrive at the counters that it has prepared.
+void show_to_cluster();
+// Where block `rank` of the cluster has what this one has at `place` in shared memory, to arrive or copy there.
+void* in_block(const void* place, unsigned rank);
 
 struct Register {
   Register(const char* name, size_t bytes, unsigned threads, void (*run)(const void*));
