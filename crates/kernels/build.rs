@@ -43,5 +43,11 @@ fn cuda() -> Result<(), String> {
     println!("cargo::rerun-if-changed={}", nvcc.program.display());
     let targets = Targets::choose(&nvcc, setting("VLINDERS_CUDA_ARCHS").to_str())?;
     let jobs = setting("NUM_JOBS").to_str().and_then(|jobs| jobs.parse().ok()).unwrap_or(2);
-    fatbins::build(&nvcc, &package.join("cuda"), &PathBuf::from(setting("OUT_DIR")), &targets, jobs)
+    let folder = package.join("cuda");
+    let mut sources = nvcc::sources(&folder)?;
+    // Programs that can emulate devices are those that test them.
+    if env::var_os("CARGO_FEATURE_EMULATION").is_some() {
+        sources.extend(nvcc::sources(&folder.join("tests"))?);
+    }
+    fatbins::build(&nvcc, &folder, &sources, &PathBuf::from(setting("OUT_DIR")), &targets, jobs)
 }

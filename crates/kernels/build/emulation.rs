@@ -1,4 +1,4 @@
-//! Kernels for the host: every `cuda/*.cu` as C++, with what finds a kernel by its name.
+//! Kernels for the host: every `cuda/*.cu` and `cuda/tests/*.cu` as C++, with what finds a kernel by its name.
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,9 @@ pub(crate) fn build() {
         .include(folder)
         .cargo_metadata(false)
         .file(folder.join("emulation/emu.cpp"));
-    let mut sources: Vec<_> = std::fs::read_dir(folder)
-        .expect("cuda/ is a folder")
+    let mut sources: Vec<_> = [folder, &folder.join("tests")]
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(folder).expect("a folder"))
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "cu"))
         .collect();

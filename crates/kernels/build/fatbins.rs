@@ -1,4 +1,4 @@
-//! From each `cuda/*.cu` one fatbin with code for every GPU we support, compiled again only when something in it changed.
+//! From each source one fatbin with code for every GPU we support, compiled again only when something in it changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,25 +61,26 @@ struct Module {
     fatbin: PathBuf,
 }
 
-/// Make the fatbins of all sources in `folder` and `out/modules.rs`, which embeds them.
+/// Make the fatbins of `sources`, which are in `folder`, and `out/modules.rs`, which embeds them.
 ///
 /// # Errors
 /// What nvcc says, or a file that can not be read or written.
 pub(crate) fn build(
     nvcc: &Nvcc,
     folder: &Path,
+    sources: &[PathBuf],
     out: &Path,
     targets: &Targets,
     jobs: usize,
 ) -> Result<(), String> {
     let mut modules = Vec::new();
-    for source in nvcc::sources(folder)? {
+    for source in sources {
         let mut args: Vec<_> = nvcc::FLAGS.map(str::to_owned).into();
         args.extend(["--fatbin", "-Xfatbin=-compress-all"].map(str::to_owned));
-        args.extend(targets.flags(&source)?);
-        let name = nvcc::stem(&source);
-        let fatbin = out.join(format!("{name}-{}.fatbin", nvcc.fingerprint(folder, &source, &args)?));
-        modules.push(Module { name, source, args, fatbin });
+        args.extend(targets.flags(source)?);
+        let name = nvcc::stem(source);
+        let fatbin = out.join(format!("{name}-{}.fatbin", nvcc.fingerprint(folder, source, &args)?));
+        modules.push(Module { name, source: source.clone(), args, fatbin });
     }
     remove_others(out, &modules)?;
     nvcc::in_parallel(jobs, &modules, |module| module.compile(nvcc, folder))?;
@@ -93,7 +94,7 @@ impl Module {
         }
         // What an interrupted compilation leaves must not look like a fatbin.
         let part = self.fatbin.with_extension("part");
-        let file = self.source.file_name().unwrap_or_default();
+        let file = self.source.strip_prefix(folder).unwrap_or(&self.source);
         nvcc::run(nvcc.command().current_dir(folder).args(&self.args).arg("-o").arg(&part).arg(file))?;
         fs::rename(&part, &self.fatbin).map_err(|error| format!("cannot rename {}: {error}", part.display()))
     }
@@ -155,7 +156,7 @@ fi
     impl Project {
         fn new(files: &[(&str, &str)]) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            for name in ["cuda/deep", "out"] {
+            for name in ["cuda/deep", "cuda/tests", "out"] {
                 fs::create_dir_all(folder.path().join(name)).unwrap();
             }
             let program = folder.path().join("nvcc");
@@ -178,7 +179,10 @@ fi
 
         fn build_for(&self, archs: Option<&str>) -> Result<(), String> {
             let targets = Targets::choose(&self.nvcc, archs)?;
-            build(&self.nvcc, &self.folder.path().join("cuda"), &self.out(), &targets, 2)
+            let folder = self.folder.path().join("cuda");
+            let mut sources = nvcc::sources(&folder)?;
+            sources.extend(nvcc::sources(&folder.join("tests"))?);
+            build(&self.nvcc, &folder, &sources, &self.out(), &targets, 2)
         }
 
         /// What a build compiles.
@@ -272,6 +276,15 @@ fi
         project.build_for(None).unwrap();
         let embedded: Vec<_> = project.embedded().into_iter().map(|(name, _)| name).collect();
         assert_eq!(embedded, ["a", "b", "c", "m", "x", "y", "z"]);
+    }
+
+    #[test]
+    fn sources_may_be_in_folders() {
+        let project =
+            Project::new(&[("a.cu", "// A.\n"), ("tests/t.cu", "#include \"one.cuh\"\n"), ("one.cuh", "")]);
+        assert_eq!(project.compiled(), ["a.cu", "tests/t.cu"]);
+        project.write("one.cuh", "int one;\n");
+        assert_eq!(project.compiled(), ["tests/t.cu"], "headers are found from the folder of all");
     }
 
     #[test]

@@ -5,6 +5,9 @@
 
 mod activation;
 mod attention;
+#[cfg(test)]
+#[cfg(feature = "emulation")]
+mod clusters;
 mod embedding;
 mod format;
 mod group;
