@@ -5,11 +5,14 @@
 // are under way at all times, from the first unit to the last, also while warpgroups store what a unit has become. Products take
 // weights from registers, and tokens from where they lie.
 //
+// Where the numbers of tokens would be read from the second-level cache faster than that can give them, two blocks are a cluster: they have
+// the same tokens and rows beside each other, and each fetches half of the tokens for both.
+//
 // No barrier holds warpgroups together: what they do between two steps takes as long as the products of one, so each begins when the
 // one before it has given its first products, and goes on at its own pace while the others multiply or store. The place of a step is
 // filled again when all warps have said that they need it no more.
 #pragma once
-#include "group_mma.cuh"
+#include "cluster.cuh"
 #include "linear_store.cuh"
 
 namespace vlinders {
@@ -57,7 +60,7 @@ struct Place {
   }
 };
 
-template <class Step, int kGroups, int kN, int kStages>
+template <class Step, int kGroups, int kN, int kStages, int kBlocks>
 struct Wide {
   using Format = typename Step::Format;
   using T = typename Step::T;
@@ -67,8 +70,8 @@ struct Wide {
   static constexpr int kM = 64, kTiles = kM / kTileRows;
   static_assert(kTiles == kFeeders, "a feeder has a tile of each warpgroup");
   static constexpr int kTileBytes = Step::kTileBytes;
-  // Tokens of a copy, and those that a warpgroup stores at a time.
-  static constexpr int kTogether = 64, kCopies = kN / kTogether;
+  // Tokens of a copy, which the blocks of a cluster share, and those that a warpgroup stores at a time.
+  static constexpr int kTogether = 64, kCopies = kN / kTogether, kCopyBytes = kTogether * kTokenBytes / kBlocks;
   static_assert(kCopies <= kFeeders, "a feeder has one copy of tokens");
   static constexpr int kTokensBytes = kN * kTokenBytes, kStageBytes = kTokensBytes + kGroups * kTiles * kTileBytes;
   // What is stored lies by token; sixteen bytes more keep neighbours in banks of their own.
@@ -93,20 +96,24 @@ struct Wide {
         beginnings(releases + kStages),
         meetings(beginnings + kGroups) {}
 
+  // What a block has at a time. Those of a cluster have neighbours.
   struct Unit {
     int row_block, first_token;
   };
   // Registers are few: these are made anew each time.
   __device__ __forceinline__ int num_steps() const { return Step::count(p); }
-  __device__ __forceinline__ int num_row_blocks() const { return (p.out + kGroups * kM - 1) / (kGroups * kM); }
+  __device__ __forceinline__ int num_rows() const { return (p.out + kBlocks * kGroups * kM - 1) / (kBlocks * kGroups * kM); }
   __device__ __forceinline__ int num_token_blocks() const { return (p.tokens + kN - 1) / kN; }
-  __device__ __forceinline__ int num_units() const { return num_row_blocks() * num_token_blocks(); }
+  __device__ __forceinline__ int num_units() const { return num_rows() * num_token_blocks(); }
+  static __device__ __forceinline__ int rank() { return blockIdx.x % kBlocks; }
+  static __device__ __forceinline__ int first_unit() { return blockIdx.x / kBlocks; }
+  static __device__ __forceinline__ int further_units() { return gridDim.x / kBlocks; }
   // Some token blocks follow each other before the next rows: what runs at once shares rows and tokens alike.
   __device__ __forceinline__ Unit unit_at(int number) const {
     constexpr int kBand = 8;
-    const int of_band = kBand * num_row_blocks(), band = number / of_band, in_band = number % of_band;
+    const int of_band = kBand * num_rows(), band = number / of_band, in_band = number % of_band;
     const int width = min(kBand, num_token_blocks() - band * kBand);
-    return {in_band / width, (band * kBand + in_band % width) * kN};
+    return {in_band / width * kBlocks + rank(), (band * kBand + in_band % width) * kN};
   }
   // A warpgroup's tile of the matrix: with gates, it has some and those that they are gates of.
   __device__ __forceinline__ int tile_at(const Unit& unit, int of_group, int i) const {
@@ -116,18 +123,29 @@ struct Wide {
   __device__ void run() const {
     if (threadIdx.x == 0) {
       prepare_arrivals(arrivals, kStages, 1);
-      prepare_arrivals(releases, kStages, kWorkingWarps);
+      prepare_arrivals(releases, kStages, kBlocks * kWorkingWarps);
       prepare_arrivals(beginnings, kGroups, 1);
       prepare_arrivals(meetings, kGroups, kTiles);
+      if (kBlocks > 1) show_arrivals_to_cluster();
     }
-    __syncthreads();
+    meet_all();
     if (group == kGroups) {
       give_registers<24>();
       if (lane == 0) feed_all(warp);
+      if constexpr (kBlocks > 1) __syncwarp();
     } else {
       take_registers<240>();
       follow_others();
       multiply_all();
+    }
+    // The other block may still say that it needs a place no more.
+    if (kBlocks > 1) meet_cluster();
+  }
+  __device__ __forceinline__ void meet_all() const {
+    if constexpr (kBlocks > 1) {
+      meet_cluster();
+    } else {
+      __syncthreads();
     }
   }
 
@@ -136,15 +154,18 @@ struct Wide {
   __device__ __forceinline__ void feed_all(int feeder) const {
     // Weights of the first steps do not wait for the kernels before this one.
     const int early = min(kStages, num_steps());
-    const Unit first = unit_at(blockIdx.x);
+    const Unit first = unit_at(first_unit());
+#pragma unroll 1
     for (int step = 0; step < early; step++) copy_weights(first, step, step, feeder);
     follow_others();
     Place<kStages> place;
-    for (int number = blockIdx.x; number < num_units(); number += gridDim.x) {
+#pragma unroll 1
+    for (int number = first_unit(); number < num_units(); number += further_units()) {
       const Unit unit = unit_at(number);
+#pragma unroll 1
       for (int step = 0; step < num_steps(); step++) {
         if (place.round > 0) await_arrivals(releases + place.stage, place.round - 1);
-        if (number != (int)blockIdx.x || step >= early) copy_weights(unit, step, place.stage, feeder);
+        if (number != first_unit() || step >= early) copy_weights(unit, step, place.stage, feeder);
         if (feeder < kCopies) copy_tokens(unit, step, place.stage, feeder);
         place.advance();
       }
@@ -160,20 +181,29 @@ struct Wide {
       Step::copy_weights(p, tile_at(unit, i, feeder), step, to + i * (kTiles * kTileBytes), arrivals + stage);
   }
 
-  // Tokens number `i` of a step.
+  // Tokens number `i` of a step: this block's share of them, for all of the cluster. Places are free there too, and what is not expected
+  // there yet may come nevertheless.
   __device__ __forceinline__ void copy_tokens(const Unit& unit, int step, int stage, int i) const {
     const int token = unit.first_token + i * kTogether;
     const uint64_t from = p.x + ((uint64_t)(token / kArranged) * num_steps() + step) * (kArranged * kTokenBytes) +
                           token % kArranged * kTokenBytes;
-    unsigned char* to = shared + stage * kStageBytes + i * (kTogether * kTokenBytes);
-    copy_to_products(to, from, kTogether * kTokenBytes, arrivals + stage);
+    unsigned char* to = shared + stage * kStageBytes + i * (kTogether * kTokenBytes) + rank() * kCopyBytes;
+    if constexpr (kBlocks > 1) {
+      copy_to_all(to, from + rank() * kCopyBytes, kCopyBytes, arrivals + stage, (1 << kBlocks) - 1);
+    } else {
+      copy_to_products(to, from, kCopyBytes, arrivals + stage);
+    }
   }
 
   // === Products ===
 
-  // This warp needs a place no more.
+  // This warp needs a place no more, as all blocks are told that fill it.
   __device__ __forceinline__ void release(int stage) const {
-    if (lane == 0) arrive(releases + stage);
+    if constexpr (kBlocks > 1) {
+      if (lane < kBlocks) release_in(releases + stage, lane);
+    } else {
+      if (lane == 0) arrive(releases + stage);
+    }
   }
 
   // Start the products of a step, once all of it is there.
@@ -188,7 +218,7 @@ struct Wide {
     Place<kStages> place;
     int met = 0;
     if (group > 0) await_arrivals(beginnings + group - 1, 0);
-    for (int number = blockIdx.x; number < num_units(); number += gridDim.x) {
+    for (int number = first_unit(); number < num_units(); number += further_units()) {
       float sums[kN / 8][4] = {}, totals[kN / 8][4] = {};
       for (int first = 0; first < num_steps(); first += Step::kOfChunk) {
         int before = 0;
@@ -196,7 +226,7 @@ struct Wide {
         for (int j = 0; j < Step::kOfChunk; j++) {
           if (first + j >= num_steps()) break;
           multiply_step(place, j > 0, sums);
-          if (first + j == 0 && number == (int)blockIdx.x && threadIdx.x % kGroupThreads == 0) arrive(beginnings + group);
+          if (first + j == 0 && number == first_unit() && threadIdx.x % kGroupThreads == 0) arrive(beginnings + group);
           if (j > 0) {
             // The step before is done, and its registers are free.
             wait_products<1>();
@@ -213,7 +243,7 @@ struct Wide {
 #pragma unroll
           for (int i = 0; i < 4; i++) totals[n][i] += sums[n][i];
       }
-      if (number + (int)gridDim.x >= num_units()) let_others_follow();
+      if (number + further_units() >= num_units()) let_others_follow();
       store(unit_at(number), totals, met);
     }
   }
@@ -337,11 +367,11 @@ template <class Format, class T>
 struct StepOfTokens {};
 #endif
 
-template <class Step, int kGroups, int kN, int kStages>
+template <class Step, int kGroups, int kN, int kStages, int kBlocks>
 __device__ __forceinline__ void linear_wide(const LinearParams& p) {
 #ifdef HAS_GROUP_MMA
   WIDE_SHARED_BYTES(shared);
-  Wide<Step, kGroups, kN, kStages>(p, shared).run();
+  Wide<Step, kGroups, kN, kStages, kBlocks>(p, shared).run();
 #endif
 }
 

@@ -121,13 +121,20 @@ fn on_ranks(
                 (Some(peers), Some(gpu)) => {
                     peers.bring(gpu, communicator.rank())?;
                     communicator.barrier()?;
-                    peers.join(gpu, communicator.rank())?.map(|group| Arc::new(GpuGroup::Peers(group)))
+                    let group = peers.join(gpu, communicator.rank())?;
+                    communicator.barrier()?;
+                    group.map(|group| Arc::new(GpuGroup::Peers(group)))
                 }
                 _ => None,
             };
             assert_eq!(gpus.is_some(), peers.is_some());
-            let ranks = Ranks::with_gpus(Arc::new(communicator), gpus);
-            Ok(Rank::load(golden, ranks, &place)?.run(golden))
+            let communicator = Arc::new(communicator);
+            let rank = Rank::load(golden, Ranks::with_gpus(communicator.clone(), gpus), &place)?;
+            if peers.is_some() {
+                // Where ranks share a device, memory that is given out may wait for kernels that run.
+                communicator.barrier()?;
+            }
+            Ok(rank.run(golden))
         };
         let ranks: Vec<_> =
             Threads::group(ranks).into_iter().map(|rank| scope.spawn(move || run(rank))).collect();

@@ -17,7 +17,7 @@ use vlinders_device::{GpuTensor, Grid, Params};
 use self::arranged::arranged;
 pub use self::grouped::expert_linear;
 use self::variant::Half;
-pub use self::variant::Variant;
+pub use self::variant::{Variant, use_pairs};
 use self::w8a8::Rounded;
 pub use self::w8a8::W8A8;
 use super::{GpuFormat, GpuMatrix, silu_mul};

@@ -82,6 +82,7 @@ fn main() -> ExitCode {
                 None => return usage(),
             },
             "--tiny" => setting.model = &shape::TINY,
+            "--without-pairs" => kernels::use_pairs(false),
             "--of" => match rest.next() {
                 Some(text) => setting.of = text.to_owned().leak(),
                 None => return usage(),

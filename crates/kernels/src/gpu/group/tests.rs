@@ -38,6 +38,8 @@ fn on_ranks<T: Send>(ranks: usize, work: impl Fn(usize, &Gpu, &GpuGroup) -> T + 
         peers.bring(&gpu, rank).unwrap();
         all_there.wait();
         let by_peers = peers.join(&gpu, rank).unwrap().expect("devices that reach each other");
+        // Where ranks share a device, kernels that are loaded wait for those that run.
+        all_there.wait();
         let mut groups = vec![GpuGroup::Peers(by_peers)];
         // NCCL wants a device for each rank.
         if test_devices_suffice(ranks).unwrap() {
@@ -131,11 +133,14 @@ fn columns_of_all_ranks_are_beside_each_other_on_the_first() {
 /// Counters are in memory of the device, so a graph goes on where the last kernel was.
 #[test]
 fn graphs_of_sums_can_be_launched_again() {
+    let all_captured = Barrier::new(2);
     let sums = on_ranks(2, |rank, gpu, group| {
         let x = on_gpu(gpu, &part(rank, 1024, DType::F32), &[2, 512], DType::F32);
         let y = gpu.allocate(x.num_bytes()).unwrap();
         let y = vlinders_device::GpuTensor::of_buffer(&y, x.dims(), x.dtype()).unwrap();
         let graph = gpu.capture(|| -> Result<()> { Ok(gpu.copy(&group.all_reduce(&x)?, &y)?) }).unwrap();
+        // Where ranks share a device, a graph that is made waits for kernels that run.
+        all_captured.wait();
         let mut found = Vec::new();
         for _ in 0..3 {
             graph.launch().unwrap();

@@ -11,7 +11,7 @@ use crate::testing::{assert_close, bits, noise, stored};
 
 pub(super) const HALVES: [DType; 2] = [DType::BF16, DType::F16];
 /// All kernels, and how many tokens they take.
-const VARIANTS: [(Variant, usize); 11] = [
+const VARIANTS: [(Variant, usize); 13] = [
     (Variant::Stream8, 8),
     (Variant::Stream16, 16),
     (Variant::Stream32, 32),
@@ -23,6 +23,8 @@ const VARIANTS: [(Variant, usize); 11] = [
     (Variant::Wide128x64, usize::MAX),
     (Variant::Wide128x128, usize::MAX),
     (Variant::Wide128x192, usize::MAX),
+    (Variant::Wide256x128, usize::MAX),
+    (Variant::Wide256x192, usize::MAX),
 ];
 
 /// Formats that activations of this type are multiplied with.
@@ -142,6 +144,8 @@ fn gates_are_applied_with_the_bits_of_two_kernels() {
                 (Variant::Wide128x64, 3),
                 (Variant::Wide128x128, 130),
                 (Variant::Wide128x192, 9),
+                (Variant::Wide256x128, 140),
+                (Variant::Wide256x192, 65),
             ] {
                 if variant.takes(format) {
                     let x = on_gpu(&gpu, &activations(dtype, n, inn), &[n, inn], dtype);

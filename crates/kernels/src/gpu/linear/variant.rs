@@ -41,12 +41,16 @@ pub enum Variant {
     Wide128x128,
     /// 128 by 192.
     Wide128x192,
+    /// 256 by 128, by two blocks that fetch tokens for each other.
+    Wide256x128,
+    /// 256 by 192, likewise.
+    Wide256x192,
     /// For matrices that round activations to eight bits, and for no others.
     W8A8(W8A8),
 }
 
 /// More tokens than this are worth arranging for warpgroups.
-const FEW: usize = 64;
+const FEW: usize = 32;
 
 /// Warps of a block that streams: they take chunks in turn.
 const WARPS: usize = 8;
@@ -54,6 +58,18 @@ const WARPS: usize = 8;
 const CHUNK: usize = 4;
 /// Shared memory for sums of chunks, unless one for each warp takes more.
 const SUM_BYTES: usize = 48 << 10;
+/// Whether blocks fetch for each other; to measure it.
+static PAIRS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
+
+pub(super) fn pairs() -> bool {
+    PAIRS.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Whether blocks fetch for each other; to measure it.
+pub fn use_pairs(pairs: bool) {
+    PAIRS.store(pairs, std::sync::atomic::Ordering::Relaxed);
+}
+
 /// Bytes of a step of a token.
 pub(super) const TOKEN_BYTES: usize = 128;
 /// Kernels of warpgroups count arrivals and releases of steps, beginnings and meetings of groups. Their shared memory begins at a
@@ -104,7 +120,7 @@ impl Half {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Stream8,
         Self::Stream16,
         Self::Stream32,
@@ -116,16 +132,24 @@ impl Variant {
         Self::Wide128x64,
         Self::Wide128x128,
         Self::Wide128x192,
+        Self::Wide256x128,
+        Self::Wide256x192,
         Self::W8A8(W8A8::Stream8),
-        Self::W8A8(W8A8::Stream16),
-        Self::W8A8(W8A8::Stream32),
         Self::W8A8(W8A8::Wide64x64),
         Self::W8A8(W8A8::Wide128x64),
         Self::W8A8(W8A8::Wide128x128),
         Self::W8A8(W8A8::Wide128x192),
+        Self::W8A8(W8A8::Wide256x128),
+        Self::W8A8(W8A8::Wide256x192),
     ];
-    pub(super) const WIDE: [Self; 4] =
-        [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide128x192];
+    pub(super) const WIDE: [Self; 6] = [
+        Self::Wide64x64,
+        Self::Wide128x64,
+        Self::Wide128x128,
+        Self::Wide128x192,
+        Self::Wide256x128,
+        Self::Wide256x192,
+    ];
 
     /// Whether it can multiply so many tokens with these weights, where they are.
     #[must_use]
@@ -154,25 +178,36 @@ impl Variant {
         if w.rounds_activations() {
             return Self::W8A8(W8A8::choose(tokens, w));
         }
-        // With a block for each multiprocessor at most, a small one is as fast, and tokens need not be arranged.
-        let few_blocks = Self::Small64.blocks(tokens, w) <= w.gpu().properties().multiprocessors as usize;
-        if tokens <= FEW || (tokens <= 2 * FEW && few_blocks) {
+        if tokens <= FEW {
             return Self::choose_narrow(tokens, w);
         }
-        let wide = Self::WIDE.into_iter().filter(|wide| wide.can(tokens, w));
-        wide.min_by_key(|wide| wide.cost(tokens, w)).unwrap_or_else(|| Self::choose_narrow(tokens, w))
+        Self::choose_wide(tokens, w).unwrap_or_else(|| Self::choose_narrow(tokens, w))
+    }
+
+    /// The fastest one by warpgroups, where there are any.
+    fn choose_wide(tokens: usize, w: &GpuMatrix) -> Option<Self> {
+        let wide =
+            Self::WIDE.into_iter().filter(|wide| wide.can(tokens, w) && (pairs() || wide.cluster() == 1));
+        wide.min_by_key(|wide| wide.cost(tokens, w))
     }
 
     /// What a wide kernel takes, in units of ten nanoseconds: a step of a unit, and what is stored at its end.
     pub(super) fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
-        let (step, store) = match self {
-            Self::Wide64x64 => (18, 100),
-            Self::Wide128x64 => (26, 100),
-            Self::Wide128x128 => (38, 150),
-            _ => (50, 200),
+        let step = match self {
+            Self::Wide64x64 => 22,
+            Self::Wide128x64 => 31,
+            Self::Wide128x128 => 46,
+            Self::Wide256x128 => 42,
+            Self::Wide128x192 => 66,
+            _ => 58,
         };
-        let multiprocessors = w.gpu().properties().multiprocessors as usize;
-        self.blocks(tokens, w).div_ceil(multiprocessors.max(1)) * (w.steps() * step + store)
+        let at_once = (w.gpu().properties().multiprocessors as usize / self.cluster()).max(1);
+        self.blocks(tokens, w).div_ceil(at_once) * w.steps() * step
+    }
+
+    /// Blocks of a cluster, which have its rows together.
+    pub(super) fn cluster(self) -> usize {
+        if matches!(self, Self::Wide256x128 | Self::Wide256x192) { 2 } else { 1 }
     }
 
     /// The fastest one that applies gates, if there is one that is faster than two kernels.
@@ -180,12 +215,11 @@ impl Variant {
         if !w.out_features().is_multiple_of(2 * TILE) {
             return None;
         }
-        let fastest = Self::choose(tokens, w);
-        match fastest {
+        match Self::choose(tokens, w) {
             Self::Stream8 => Some(Self::Gated8),
-            Self::W8A8(_) => Some(fastest),
-            wide if wide.is_wide() => Some(wide),
-            _ => None,
+            Self::W8A8(kernel) => Some(Self::W8A8(kernel)),
+            // A kernel for gates alone takes longer than what tokens are arranged in.
+            _ => Self::choose_wide(tokens, w),
         }
     }
 
@@ -208,9 +242,7 @@ impl Variant {
     pub(super) fn takes(self, format: GpuFormat) -> bool {
         match self {
             Self::W8A8(_) => format == GpuFormat::Fp8,
-            Self::Tile128 | Self::Wide64x64 | Self::Wide128x64 | Self::Wide128x128 | Self::Wide128x192 => {
-                !matches!(format, GpuFormat::Q8 | GpuFormat::Q4)
-            }
+            _ if self == Self::Tile128 || self.is_wide() => !matches!(format, GpuFormat::Q8 | GpuFormat::Q4),
             _ => true,
         }
     }
@@ -229,12 +261,14 @@ impl Variant {
             Self::Wide128x64 => kernels!("linear_wide128x64"),
             Self::Wide128x128 => kernels!("linear_wide128x128"),
             Self::Wide128x192 => kernels!("linear_wide128x192"),
+            Self::Wide256x128 => kernels!("linear_wide256x128"),
+            Self::Wide256x192 => kernels!("linear_wide256x192"),
             Self::W8A8(kernel) => return kernel.kernel(half),
         };
         kernels[half as usize][kind(format)]
     }
 
-    /// Rows of the matrix and tokens of a block.
+    /// Rows of the matrix and tokens of a block, or of a cluster.
     pub(super) fn shape(self) -> (usize, usize) {
         match self {
             Self::Stream8 => (16, 8),
@@ -248,11 +282,13 @@ impl Variant {
             Self::Wide128x64 => (128, 64),
             Self::Tile128 | Self::Wide128x128 => (128, 128),
             Self::Wide128x192 => (128, 192),
+            Self::Wide256x128 => (256, 128),
+            Self::Wide256x192 => (256, 192),
             Self::W8A8(kernel) => kernel.shape(),
         }
     }
 
-    /// Blocks for so many tokens, where a block does not have all of them.
+    /// Blocks for so many tokens, where a block does not have all of them, or clusters.
     pub(super) fn blocks(self, tokens: usize, w: &GpuMatrix) -> usize {
         let (rows, of_tokens) = self.shape();
         w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
@@ -281,9 +317,7 @@ impl Variant {
             // If there are any tokens.
             Grid::of(row_blocks * n.min(1), self.threads())
         } else if self.is_wide() {
-            // They walk.
-            let multiprocessors = w.gpu().properties().multiprocessors as usize;
-            Grid::of(self.blocks(n, w).min(multiprocessors), self.threads())
+            self.walking(self.blocks(n, w), w)
         } else {
             // Blocks with the same rows of the matrix follow each other.
             Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads())
@@ -291,11 +325,18 @@ impl Variant {
         grid.with_shared(self.shared_bytes(w))
     }
 
+    /// As many blocks of a wide kernel as there are multiprocessors walk over its units, or as many clusters as fit there.
+    pub(super) fn walking(self, units: usize, w: &GpuMatrix) -> Grid {
+        let (multiprocessors, cluster) = (w.gpu().properties().multiprocessors as usize, self.cluster());
+        let blocks = units.min((multiprocessors / cluster).max(1)) * cluster;
+        Grid::of(blocks, self.threads()).in_clusters(cluster as u32)
+    }
+
     pub(super) fn threads(self) -> u32 {
         match self {
             Self::Small64 => 128,
             // A warpgroup more than there are rows for.
-            _ if self.is_wide() => ((self.shape().0 / GROUP_ROWS + 1) * GROUP_THREADS) as u32,
+            _ if self.is_wide() => ((self.groups() + 1) * GROUP_THREADS) as u32,
             _ => 256,
         }
     }
@@ -325,14 +366,17 @@ impl Variant {
         let stages = match self {
             Self::Wide64x64 => 12,
             Self::Wide128x64 => 8,
-            Self::Wide128x128 => 6,
+            Self::Wide128x128 | Self::Wide256x128 => 6,
             _ => 5,
         };
-        let (rows, tokens) = self.shape();
-        let bytes = stages * (rows * step_bytes + tokens * TOKEN_BYTES)
-            + rows / GROUP_ROWS * STORE_BYTES
-            + COUNTER_BYTES;
+        let stage = self.groups() * GROUP_ROWS * step_bytes + self.shape().1 * TOKEN_BYTES;
+        let bytes = stages * stage + self.groups() * STORE_BYTES + COUNTER_BYTES;
         bytes.next_multiple_of(WIDE_ALIGNED)
+    }
+
+    /// Warpgroups of a block that have rows.
+    fn groups(self) -> usize {
+        self.shape().0 / self.cluster() / GROUP_ROWS
     }
 }
 

@@ -20,10 +20,6 @@ use crate::gpu::format::TILE;
 pub enum W8A8 {
     /// 32 by 8. There is a block for each multiprocessor at most, as for all of them; weights are always under way.
     Stream8,
-    /// 64 by 16.
-    Stream16,
-    /// 64 by 32.
-    Stream32,
     /// 64 by 64.
     Wide64x64,
     /// 128 by 64.
@@ -32,6 +28,10 @@ pub enum W8A8 {
     Wide128x128,
     /// 128 by 192.
     Wide128x192,
+    /// 256 by 128, by two blocks that fetch tokens for each other.
+    Wide256x128,
+    /// 256 by 192, likewise.
+    Wide256x192,
 }
 
 /// Bytes of a step of a tile.
@@ -39,6 +39,8 @@ const TILE_BYTES: usize = 1024;
 /// Steps of weights whose numbers a token has in [`TOKEN_BYTES`], and pairs of them in a chunk.
 const STEPS: usize = 2;
 const PAIRS: usize = 2;
+/// Of a block of [`W8A8::Stream8`].
+const STREAM_THREADS: u32 = 512;
 /// Tokens that lie together.
 const TOGETHER: usize = 128;
 /// Numbers of a token that a thread rounds, and the most threads of a token.
@@ -71,38 +73,39 @@ impl W8A8 {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Stream8,
-        Self::Stream16,
-        Self::Stream32,
         Self::Wide64x64,
         Self::Wide128x64,
         Self::Wide128x128,
         Self::Wide128x192,
+        Self::Wide256x128,
+        Self::Wide256x192,
     ];
-    const WIDE: [Self; 4] = [Self::Wide64x64, Self::Wide128x64, Self::Wide128x128, Self::Wide128x192];
 
-    /// The fastest one, as far as is known: no device has measured them.
+    /// The fastest one.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
-        match tokens {
-            0..=8 => Self::Stream8,
-            9..=16 => Self::Stream16,
-            17..=32 => Self::Stream32,
-            _ => {
-                let cheapest =
-                    Self::WIDE.into_iter().min_by_key(|wide| wide.twin().map(|twin| twin.cost(tokens, w)));
-                cheapest.unwrap_or(Self::Wide64x64)
-            }
+        let multiprocessors = w.gpu().properties().multiprocessors as usize;
+        // Where there are few rows, more blocks have some of them.
+        if tokens <= Self::Stream8.shape().1 && Variant::Wide64x64.blocks(tokens, w) * 3 < multiprocessors * 2
+        {
+            return Self::Stream8;
         }
+        let wide = Self::ALL.into_iter().filter_map(|kernel| Some((kernel, kernel.twin()?)));
+        let wide = wide.filter(|(_, twin)| super::variant::pairs() || twin.cluster() == 1);
+        let cheapest = wide.min_by_key(|(_, twin)| twin.cost(tokens, w));
+        cheapest.map_or(Self::Stream8, |(kernel, _)| kernel)
     }
 
     /// The kernel of the same shape for numbers of two bytes, of which a step has half as many and takes as long. `None` has all
     /// tokens in one block.
     fn twin(self) -> Option<Variant> {
         match self {
-            Self::Stream8 | Self::Stream16 | Self::Stream32 => None,
+            Self::Stream8 => None,
             Self::Wide64x64 => Some(Variant::Wide64x64),
             Self::Wide128x64 => Some(Variant::Wide128x64),
             Self::Wide128x128 => Some(Variant::Wide128x128),
             Self::Wide128x192 => Some(Variant::Wide128x192),
+            Self::Wide256x128 => Some(Variant::Wide256x128),
+            Self::Wide256x192 => Some(Variant::Wide256x192),
         }
     }
 
@@ -114,55 +117,37 @@ impl W8A8 {
     pub(super) fn kernel(self, half: Half) -> &'static str {
         let kernels = match self {
             Self::Stream8 => ["linear_w8a8_stream8_bf16", "linear_w8a8_stream8_f16"],
-            Self::Stream16 => ["linear_w8a8_stream16_bf16", "linear_w8a8_stream16_f16"],
-            Self::Stream32 => ["linear_w8a8_stream32_bf16", "linear_w8a8_stream32_f16"],
             Self::Wide64x64 => ["linear_w8a8_wide64x64_bf16", "linear_w8a8_wide64x64_f16"],
             Self::Wide128x64 => ["linear_w8a8_wide128x64_bf16", "linear_w8a8_wide128x64_f16"],
             Self::Wide128x128 => ["linear_w8a8_wide128x128_bf16", "linear_w8a8_wide128x128_f16"],
             Self::Wide128x192 => ["linear_w8a8_wide128x192_bf16", "linear_w8a8_wide128x192_f16"],
+            Self::Wide256x128 => ["linear_w8a8_wide256x128_bf16", "linear_w8a8_wide256x128_f16"],
+            Self::Wide256x192 => ["linear_w8a8_wide256x192_bf16", "linear_w8a8_wide256x192_f16"],
         };
         kernels[half as usize]
     }
 
-    /// Rows of the matrix and tokens of a block.
+    /// Rows of the matrix and tokens of a block, or of a cluster.
     pub(super) fn shape(self) -> (usize, usize) {
-        match (self, self.twin()) {
-            (_, Some(twin)) => twin.shape(),
-            (Self::Stream8, None) => (32, 8),
-            (Self::Stream16, None) => (64, 16),
-            (_, None) => (64, 32),
-        }
+        self.twin().map_or((32, 8), Variant::shape)
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
-        let multiprocessors = w.gpu().properties().multiprocessors as usize;
-        let blocks = Variant::W8A8(self).blocks(n, w).min(multiprocessors);
-        Grid::of(blocks, self.threads()).with_shared(self.shared_bytes())
-    }
-
-    fn threads(self) -> u32 {
-        match (self, self.twin()) {
-            (_, Some(twin)) => twin.threads(),
-            (Self::Stream8, None) => 512,
-            _ => 256,
-        }
-    }
-
-    /// Shared memory of a block, as in cuda/linear_w8a8.cu.
-    fn shared_bytes(self) -> usize {
+        let units = Variant::W8A8(self).blocks(n, w);
+        // Shared memory as in cuda/linear_w8a8.cu.
         if let Some(twin) = self.twin() {
-            return twin.wide_bytes(STEPS * TILE_BYTES / TILE);
+            return twin.walking(units, w).with_shared(twin.wide_bytes(STEPS * TILE_BYTES / TILE));
         }
+        let multiprocessors = w.gpu().properties().multiprocessors as usize;
+        Grid::of(units.min(multiprocessors), STREAM_THREADS).with_shared(self.stream_bytes())
+    }
+
+    /// Four warpgroups that share k, times four rounds under way; sums of two rounds.
+    fn stream_bytes(self) -> usize {
         let (rows, tokens) = self.shape();
         let sums = (rows + 4) * tokens * size_of::<f32>();
         let pair = STEPS * rows / TILE * TILE_BYTES + tokens * TOKEN_BYTES;
-        // Warpgroups that share k, times rounds under way; sums of two rounds.
-        let bytes = match self {
-            Self::Stream8 => 4 * 4 * PAIRS * pair + 2 * 4 * sums,
-            Self::Stream16 => 2 * 4 * PAIRS * pair + 2 * 2 * sums,
-            _ => 2 * 3 * PAIRS * pair + 2 * 2 * sums,
-        };
-        (bytes + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED)
+        (4 * 4 * PAIRS * pair + 2 * 4 * sums + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED)
     }
 
     /// `x` in eight bits. Its rows are aligned to sixteen bytes, and those of `w` have `steps`.

@@ -233,7 +233,7 @@ fn what_does_not_fit_is_refused() {
     assert!(by(Variant::Stream8, &w).is_err());
     let many = on_gpu(&gpu, &activations(DType::BF16, 9, 32), &[9, 32], DType::BF16);
     assert!(linear_by(Some(Variant::W8A8(W8A8::Stream8)), &many, &w, None, DType::F32).is_err());
-    assert!(!Variant::W8A8(W8A8::Stream8).can(9, &w) && Variant::W8A8(W8A8::Stream16).can(9, &w));
+    assert!(!Variant::W8A8(W8A8::Stream8).can(9, &w) && Variant::W8A8(W8A8::Wide64x64).can(9, &w));
     // In f32 weights alone are rounded.
     let single = on_gpu(&gpu, &activations(DType::F32, 2, 32), &[2, 32], DType::F32);
     let of = |w| bits(&values_of(&linear(&single, w, None, DType::F32).unwrap()));
