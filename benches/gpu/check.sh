@@ -7,8 +7,8 @@
 # of kernels and models on the device, then ceilings, whole models, Hugging Face transformers beside them, and
 # kernels one by one, all within nine minutes: each part has a limit, and one that fails says so and does not stop the others.
 # Prints one table and writes gpu-check.json, with logs beside it, to $OUT, or to the working directory. Parts are
-# tests, ceilings, decode, prefill, step, streams, streams_int8, peers, start, ranks (where there are several GPUs), linear,
-# attention and sampling. With --seconds all of them together take at most N, 510 by default.
+# tests, ceilings, decode, prefill, step, streams, streams_int8, streams_fp8, peers, start, ranks (where there are several GPUs),
+# linear, attention and sampling. With --seconds all of them together take at most N, 510 by default.
 #
 # With --emulated some tests and a tiny model run on the host, without a GPU: to try the script itself.
 set -Eeuo pipefail
@@ -127,7 +127,7 @@ tests() {
 
 echo "vlinders: the GPU check"
 jobs=8
-export TEST_LIMIT=60
+export TEST_LIMIT=30
 device=(--device cuda)
 if [[ -n $emulated ]]; then
   echo "emulated: nothing here is a measurement"
@@ -177,6 +177,7 @@ if wanted prefill; then bench prefill 30; fi
 if wanted step; then bench step 40; fi
 if wanted streams; then bench streams 110; fi
 if wanted streams_int8; then bench streams_int8 90; fi
+if wanted streams_fp8; then bench streams_fp8 70; fi
 if [[ -z $emulated ]] && wanted peers; then peer peer_batching 75 batching; fi
 if wanted start; then
   start=(--vlinders "$bin/vlinders")

@@ -27,6 +27,7 @@ def targets(value, more):
     both, prefill = value("decode 1 stream fp8+fp8"), value("prefill 8192 fp8+fp8")
     # Where the device multiplies numbers of eight bits.
     eight_bits = [
+        ("  and weights and activations of eight bits", value("decode 256 streams fp8+fp8, int8 cache"), 12_000, "tokens/s", False),
         ("fp8 with fp8 activations against bf16, 1 stream", ratio(both, single), 1.7, "x", False),
         ("  the same, prefill 8192", ratio(prefill, value("prefill 8192")), 1, "x", False),
     ]

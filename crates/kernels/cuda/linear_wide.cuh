@@ -76,6 +76,9 @@ struct Wide {
   static constexpr int kTokensBytes = kN * kTokenBytes, kStageBytes = kTokensBytes + kGroups * kTiles * kTileBytes;
   // What is stored lies by token; sixteen bytes more keep neighbours in banks of their own.
   static constexpr int kStorePitch = kM * (int)sizeof(T) + 16, kStoreBytes = kTogether * kStorePitch;
+  // Registers of threads that multiply, and of those that copy. A block of three warpgroups is started with 168 for each.
+  static constexpr bool kNeedsAll = kGroups == 1 || kN > 128;
+  static constexpr int kWorkRegisters = kNeedsAll ? 240 : 232, kFeedRegisters = kGroups > 1 && kNeedsAll ? 24 : 40;
   static constexpr int kStoresAt = kStages * kStageBytes, kCountersAt = kStoresAt + kGroups * kStoreBytes;
 
   const LinearParams& p;
@@ -130,11 +133,11 @@ struct Wide {
     }
     meet_all();
     if (group == kGroups) {
-      give_registers<24>();
+      give_registers<kFeedRegisters>();
       if (lane == 0) feed_all(warp);
       if constexpr (kBlocks > 1) __syncwarp();
     } else {
-      take_registers<240>();
+      take_registers<kWorkRegisters>();
       follow_others();
       multiply_all();
     }

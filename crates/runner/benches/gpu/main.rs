@@ -1,7 +1,7 @@
 //! Measures kernels and whole models on a GPU, and sums over several, with random weights of the shape of Llama-3-8B.
 //!
 //! `gpu [PART...] [--device cuda|cuda:N|emulated] [--tiny] [--of TEXT]` prints one line of JSON for each number. Parts are
-//! ceilings, linear, variants, attention, sampling, step, decode, streams, streams_int8, prefill and ranks (of several GPUs);
+//! ceilings, linear, variants, attention, sampling, step, decode, streams, streams_int8, streams_fp8, prefill and ranks (of several GPUs);
 //! without any, all of them. With --of, `variants` measures those alone whose names begin with that. A test command finds one test in it: all parts on an emulated device, with a tiny model,
 //! whose times mean nothing.
 
@@ -27,7 +27,7 @@ use vlinders_runner::DeviceChoice;
 
 use self::shape::Model;
 
-const USAGE: &str = "usage: gpu [ceilings|linear|variants|attention|sampling|step|decode|streams|streams_int8|prefill|ranks]... \
+const USAGE: &str = "usage: gpu [ceilings|linear|variants|attention|sampling|step|decode|streams|streams_int8|streams_fp8|prefill|ranks]... \
                      [--device cuda|cuda:N|emulated] [--tiny] [--of TEXT]";
 
 /// What test commands know it by.
@@ -44,7 +44,7 @@ pub(crate) struct Setting {
 
 type Part = (&'static str, fn(Setting));
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     ("ceilings", ceilings::run),
     ("linear", linear::run),
     ("variants", linear::variants),
@@ -54,6 +54,7 @@ const PARTS: [Part; 11] = [
     ("decode", serving::decode),
     ("streams", serving::streams),
     ("streams_int8", serving::streams_int8),
+    ("streams_fp8", serving::streams_fp8),
     ("prefill", serving::prefill),
     ("ranks", ranks::run),
 ];
@@ -82,7 +83,6 @@ fn main() -> ExitCode {
                 None => return usage(),
             },
             "--tiny" => setting.model = &shape::TINY,
-            "--without-pairs" => kernels::use_pairs(false),
             "--of" => match rest.next() {
                 Some(text) => setting.of = text.to_owned().leak(),
                 None => return usage(),

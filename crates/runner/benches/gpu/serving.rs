@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use vlinders_engine::{Executor, ExecutorError, StepOutput, StepPlan};
-use vlinders_kernels::gpu::can_round_activations;
+use vlinders_kernels::gpu::{can_round_activations, use_pairs};
 use vlinders_runner::{
     Activations, DType, KvDtype, Leader, LoadOptions, LoadedModel, ModelInfo, NoProgress, Quantization, load,
 };
@@ -81,6 +81,23 @@ pub(crate) fn streams_int8(setting: Setting) {
     many(setting, &mut bench, &log, " int8 cache");
 }
 
+/// The same with weights and activations of eight bits too: the most that a GPU gives.
+pub(crate) fn streams_fp8(setting: Setting) {
+    if !can_round_activations(&setting.gpu_of(0)) {
+        return;
+    }
+    let (prompt, answer) = setting.model.lengths;
+    let options = options(setting, setting.model.streams, prompt + answer);
+    let options = LoadOptions {
+        kv_cache_dtype: Some(KvDtype::Int8),
+        quantization: Some(Quantization::Fp8),
+        activations: Activations::Fp8,
+        ..options
+    };
+    let (mut bench, log) = engine(loaded(setting, &options), setting.model.streams);
+    many(setting, &mut bench, &log, " fp8+fp8, int8 cache");
+}
+
 fn many(setting: Setting, bench: &mut Measured, log: &Log, kind: &str) {
     let (streams, (prompt, answer)) = (setting.model.streams, setting.model.lengths);
     // A short run warms up, and tells how long a full one takes.
@@ -123,6 +140,9 @@ fn report_streams(
 pub(crate) fn prefill(setting: Setting) {
     let plain = options(setting, 1, setting.model.prompt + 2);
     prefill_of(setting, "", &plain);
+    use_pairs(true);
+    prefill_of(setting, " by pairs of blocks", &plain);
+    use_pairs(false);
     if can_round_activations(&setting.gpu_of(0)) {
         let (quantization, activations) = (Some(Quantization::Fp8), Activations::Fp8);
         prefill_of(setting, " fp8+fp8", &LoadOptions { quantization, activations, ..plain });

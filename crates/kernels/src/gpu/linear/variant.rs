@@ -1,5 +1,7 @@
 //! Which kernel multiplies how many tokens, and how it is started.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::DType;
 use vlinders_device::Grid;
 
@@ -58,16 +60,13 @@ const WARPS: usize = 8;
 const CHUNK: usize = 4;
 /// Shared memory for sums of chunks, unless one for each warp takes more.
 const SUM_BYTES: usize = 48 << 10;
-/// Whether blocks fetch for each other; to measure it.
-static PAIRS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
+/// Whether pairs of blocks that fetch tokens for each other are chosen: not before a device has measured them.
+static USES_PAIRS: AtomicBool = AtomicBool::new(false);
 
-pub(super) fn pairs() -> bool {
-    PAIRS.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-/// Whether blocks fetch for each other; to measure it.
-pub fn use_pairs(pairs: bool) {
-    PAIRS.store(pairs, std::sync::atomic::Ordering::Relaxed);
+/// Whether products with many tokens may be done by pairs of blocks that fetch tokens for each other, which changes no bit; to
+/// measure what that is worth.
+pub fn use_pairs(uses: bool) {
+    USES_PAIRS.store(uses, Ordering::Relaxed);
 }
 
 /// Bytes of a step of a token.
@@ -186,12 +185,12 @@ impl Variant {
 
     /// The fastest one by warpgroups, where there are any.
     fn choose_wide(tokens: usize, w: &GpuMatrix) -> Option<Self> {
-        let wide =
-            Self::WIDE.into_iter().filter(|wide| wide.can(tokens, w) && (pairs() || wide.cluster() == 1));
+        let wide = Self::WIDE.into_iter().filter(|wide| wide.can(tokens, w) && wide.may_be_chosen());
         wide.min_by_key(|wide| wide.cost(tokens, w))
     }
 
-    /// What a wide kernel takes, in units of ten nanoseconds: a step of a unit, and what is stored at its end.
+    /// What a wide kernel takes for all steps, in units of ten nanoseconds: measured on an H100 from 1 to 8,192 tokens, but for pairs of
+    /// blocks, which are reckoned.
     pub(super) fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
         let step = match self {
             Self::Wide64x64 => 22,
@@ -203,6 +202,10 @@ impl Variant {
         };
         let at_once = (w.gpu().properties().multiprocessors as usize / self.cluster()).max(1);
         self.blocks(tokens, w).div_ceil(at_once) * w.steps() * step
+    }
+
+    pub(super) fn may_be_chosen(self) -> bool {
+        self.cluster() == 1 || USES_PAIRS.load(Ordering::Relaxed)
     }
 
     /// Blocks of a cluster, which have its rows together.

@@ -90,7 +90,7 @@ impl W8A8 {
             return Self::Stream8;
         }
         let wide = Self::ALL.into_iter().filter_map(|kernel| Some((kernel, kernel.twin()?)));
-        let wide = wide.filter(|(_, twin)| super::variant::pairs() || twin.cluster() == 1);
+        let wide = wide.filter(|(_, twin)| twin.may_be_chosen());
         let cheapest = wide.min_by_key(|(_, twin)| twin.cost(tokens, w));
         cheapest.map_or(Self::Stream8, |(kernel, _)| kernel)
     }
