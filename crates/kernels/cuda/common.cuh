@@ -17,6 +17,9 @@
 // the host says of the step.
 #define EAGER_KERNEL(name, Params, threads) \
   extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
+// The same with so few registers that `blocks` fit a multiprocessor.
+#define CROWDED_KERNEL(name, Params, threads, blocks) \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Params p)
 // The same for a block that has a multiprocessor to itself, so that warps may give registers to each other.
 #define LONE_KERNEL(name, Params, threads) \
   extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params p)
@@ -29,6 +32,7 @@
   static emu::Register register_##name(#name, sizeof(Params), threads,                       \
                                        [](const void* p) { name(*(const Params*)p); });      \
   extern "C" void name(const Params& p)
+#define CROWDED_KERNEL(name, Params, threads, blocks) EAGER_KERNEL(name, Params, threads)
 #define LONE_KERNEL EAGER_KERNEL
 #endif
 // A kernel that follows others as a whole.

@@ -34,9 +34,10 @@ __device__ void grouped_tile(const GroupedParams& p) {
 
 }  // namespace vlinders
 
-#define LINEAR_KERNELS(suffix, Format, T)                                                                                     \
-  EAGER_KERNEL(linear_stream8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 1>(p); }              \
-  EAGER_KERNEL(linear_gated8_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 1, 2>(p); }              \
+// `blocks` with few tokens fit a multiprocessor: as many as there are registers for.
+#define LINEAR_KERNELS(suffix, Format, T, blocks)                                                                             \
+  CROWDED_KERNEL(linear_stream8_##suffix, vlinders::LinearParams, 256, blocks) { vlinders::linear_stream<Format, T, 1, 1>(p); }    \
+  CROWDED_KERNEL(linear_gated8_##suffix, vlinders::LinearParams, 256, blocks) { vlinders::linear_stream<Format, T, 1, 1, 2>(p); }  \
   EAGER_KERNEL(linear_stream16_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 1, 2>(p); }             \
   EAGER_KERNEL(linear_stream32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_stream<Format, T, 2, 4>(p); }             \
   EAGER_KERNEL(linear_tile32_##suffix, vlinders::LinearParams, 256) { vlinders::linear_tile<Format, T, 128, 32, 8, 1, 4>(p); }     \

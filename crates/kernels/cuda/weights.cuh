@@ -101,22 +101,36 @@ struct Bytes {
   }
 };
 
+// Bytes 0 and 1 of a word, or 2 and 3, as signed numbers of sixteen bits.
+template <int kFirst>
+__device__ __forceinline__ uint32_t widen_pair(uint32_t word) {
+#ifdef __CUDACC__
+  uint32_t pair;
+  asm("prmt.b32 %0, %1, 0, %2;" : "=r"(pair) : "r"(word), "n"(kFirst ? 0xb3a2 : 0x9180));
+  return pair;
+#else
+  const auto wide = [&](int i) { return (uint32_t)(uint16_t)(int16_t)(int8_t)(word >> 8 * i); };
+  return wide(kFirst) | wide(kFirst + 1) << 16;
+#endif
+}
+
 // e4m3 and a scale for each row.
 struct Fp8 : Bytes {
   static constexpr Scales kScales = Scales::kRow;
-  // Exponent and mantissa move into those of T, whose exponents are 8 or 120 less then. No code is a NaN.
+  // Exponent and mantissa move into those of T, whose exponents are 8 or 120 less then; of the signs before them the first is left.
+  // No code is a NaN.
   template <class T>
-  static __device__ __forceinline__ uint32_t pair(uint32_t high_bytes) {
-    constexpr int kShift = kIsBf16<T> ? 4 : 1;
-    constexpr uint32_t kMask = kIsBf16<T> ? 0x07f007f0u : 0x3f803f80u, kPower = kIsBf16<T> ? 0x7b807b80u : 0x5c005c00u;
-    return pair_times<T>((high_bytes >> kShift & kMask) | (high_bytes & 0x80008000u), kPower);
+  static __device__ __forceinline__ uint32_t pair(uint32_t widened) {
+    constexpr int kShift = kIsBf16<T> ? 4 : 7;
+    constexpr uint32_t kMask = kIsBf16<T> ? 0x87f087f0u : 0xbf80bf80u, kPower = kIsBf16<T> ? 0x7b807b80u : 0x5c005c00u;
+    return pair_times<T>(widened << kShift & kMask, kPower);
   }
   template <class T>
   static __device__ __forceinline__ void expand(const uint32_t (&words)[8], int b, uint32_t (&to)[2][4]) {
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       const uint32_t word = words[i / 4 * 4 + 2 * b + i % 4 / 2];
-      put_pair(to, i % 4, i / 4, pair<T>(__byte_perm(word, 0, i % 2 ? 0x3424 : 0x1404)));
+      put_pair(to, i % 4, i / 4, pair<T>(i % 2 ? widen_pair<2>(word) : widen_pair<0>(word)));
     }
   }
   static __device__ __forceinline__ float number(uint32_t word, int k) {

@@ -1,6 +1,7 @@
 // What device code needs of CUDA, for the host: threads are fibers, blocks run one after another, those of a cluster at once.
 //
-// A barrier or a warp primitive is where a thread stops and others go on, in an order that tests choose. Not here: races
+// A barrier or a warp primitive is where a thread stops and others go on, in an order that tests choose; in shuffled ones warps fall behind
+// by chance. Not here: races
 // between blocks, the memory model, speed. Static __shared__ does not exist on purpose: dynamic shared memory is filled with
 // NaNs before each block, and ends where the mapping ends.
 #pragma once
