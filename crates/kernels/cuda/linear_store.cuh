@@ -51,24 +51,6 @@ __device__ __forceinline__ T gated(const LinearParams& p, float gate_sum, float 
   return silu_mul(x, from_float<T>(finish<Format, T>(p, up_sum, gate + p.out / 2)));
 }
 
-// Of block number `block`: the first half of a token's kM sums are of gates.
-template <class Format, class T, int kM, int kN, int kThreads>
-__device__ __forceinline__ void store_gated_tile(const LinearParams& p, const float* tile, int block, int first_token) {
-  constexpr int kCount = Pack<T>::kCount, kHalf = kM / 2;
-  // A half is whole tiles, so packs are whole.
-  const int width = p.out / 2, first_row = block * kHalf;
-  const int tokens = min(kN, p.tokens - first_token), rows = min(kHalf, width - first_row);
-  for (int index = threadIdx.x; index < tokens * (kHalf / kCount); index += kThreads) {
-    const int token = index / (kHalf / kCount), row = index % (kHalf / kCount) * kCount;
-    if (row >= rows) continue;
-    const float* sums = tile + token * kStorePitch<kM> + row;
-    Pack<T> pack;
-#pragma unroll
-    for (int i = 0; i < kCount; i++) pack.values[i] = gated<Format, T>(p, sums[i], sums[kHalf + i], first_row + row + i);
-    store_pack(at<T>(p.y) + (int64_t)(first_token + token) * width + first_row + row, pack);
-  }
-}
-
 // Sums of kM rows and kN tokens, by token: what is beyond the last row or token is left out.
 template <class Format, class T, int kM, int kN, int kThreads>
 __device__ __forceinline__ void store_tile(const LinearParams& p, const float* tile, int first_row, int first_token) {

@@ -65,7 +65,7 @@ struct Wide {
   using Format = typename Step::Format;
   using T = typename Step::T;
   static constexpr int kWorkers = kGroups * kGroupThreads, kWorkingWarps = kWorkers / kWarp;
-  static constexpr int kFeeders = kGroupThreads / kWarp, kThreads = kWorkers + kGroupThreads;
+  static constexpr int kFeeders = kGroupThreads / kWarp;
   // Rows and tiles of a warpgroup.
   static constexpr int kM = 64, kTiles = kM / kTileRows;
   static_assert(kTiles == kFeeders, "a feeder has a tile of each warpgroup");
