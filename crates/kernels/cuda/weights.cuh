@@ -165,6 +165,17 @@ struct Q8 : Bytes {
   static __device__ __forceinline__ float number(uint32_t word, int k) { return (int8_t)(word >> k % 4 * 8); }
 };
 
+// word & mask | base: one instruction, which the compiler would make two of, since two of the three are constants.
+__device__ __forceinline__ uint32_t put_bits(uint32_t word, uint32_t mask, uint32_t base) {
+#ifdef __CUDACC__
+  uint32_t bits;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(bits) : "r"(word), "r"(mask), "r"(base));
+  return bits;
+#else
+  return (word & mask) | base;
+#endif
+}
+
 // Whole numbers from -8 to 7 and a scale for each 32. A word has eight codes plus eight, number j in bits 4 (j/2) + 16 (j%2).
 struct Q4 {
   static constexpr int kPieces = 1, kPerWord = 8;
@@ -176,8 +187,8 @@ struct Q4 {
     constexpr uint32_t kBase = kIsBf16<T> ? 0x43004300u : 0x64006400u;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      const uint32_t codes = words[i / 4 * 2 + b] >> i % 4 * 4 & 0x000f000fu;
-      put_pair(to, i % 4, i / 4, pair_minus<T>(codes | kBase, kBase | 0x00080008u));
+      const uint32_t codes = words[i / 4 * 2 + b] >> i % 4 * 4;
+      put_pair(to, i % 4, i / 4, pair_minus<T>(put_bits(codes, 0x000f000fu, kBase), kBase | 0x00080008u));
     }
   }
   static __device__ __forceinline__ float number(uint32_t word, int k) {
