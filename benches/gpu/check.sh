@@ -127,7 +127,7 @@ tests() {
 
 echo "vlinders: the GPU check"
 jobs=8
-export TEST_LIMIT=30
+export TEST_LIMIT=60
 device=(--device cuda)
 if [[ -n $emulated ]]; then
   echo "emulated: nothing here is a measurement"
@@ -136,6 +136,7 @@ if [[ -n $emulated ]]; then
   record '{"device": "emulated", "driver": "none"}'
 else
   export VLINDERS_TEST_DEVICE=cuda
+  TEST_LIMIT=30
   gpu=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || true
   echo "device: ${gpu:-nvidia-smi shows none}"
   record "{\"device\": \"${gpu%%,*}\", \"driver\": \"${gpu##*, }\"}"
