@@ -70,12 +70,9 @@ struct WarpgroupAttention {
       : p(params),
         shared(bytes),
         counters(reinterpret_cast<uint64_t*>(bytes + kCountersAt)),
-        group(same(threadIdx.x / kGroupThreads)),
+        group(same_in_warp(threadIdx.x / kGroupThreads)),
         lane(threadIdx.x % kWarp),
         warp(threadIdx.x % kGroupThreads / kWarp) {}
-
-  // What all lanes have: where that is known, addresses for products are made once for a warp.
-  static __device__ __forceinline__ uint32_t same(uint32_t number) { return __shfl_sync(kFullMask, number, 0); }
 
   // Keys of a tile, by its number among all of this block, then values, then ones.
   __device__ __forceinline__ unsigned char* keys_of(uint32_t number) const {
@@ -278,7 +275,7 @@ struct WarpgroupAttention {
 
   // Products of queries and the keys of a tile, later.
   __device__ __forceinline__ void ask_for_scores(uint32_t number) {
-    const auto rows = tokens_at(queries(), 0), keys = tokens_at(keys_of(same(number)), 0);
+    const auto rows = tokens_at(queries(), 0), keys = tokens_at(keys_of(same_in_warp(number)), 0);
     await_arrivals(filled<false>(number), number / kStages);
     begin_products();
 #pragma unroll
@@ -292,7 +289,7 @@ struct WarpgroupAttention {
   __device__ __forceinline__ void await_values(uint32_t number) const { await_arrivals(filled<true>(number), number / kStages); }
   // Add weighted values of a tile, which are there, to sums, or begin with them, later.
   __device__ __forceinline__ void ask_for_sums(uint32_t number, bool add) {
-    const auto values = across_at(keys_of(same(number)) + kKeysBytes, kHalfBytes);
+    const auto values = across_at(keys_of(same_in_warp(number)) + kKeysBytes, kHalfBytes);
     begin_products();
 #pragma unroll
     for (int step = 0; step < kTile / 16; step++)

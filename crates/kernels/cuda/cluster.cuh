@@ -26,16 +26,8 @@ __device__ __forceinline__ void meet_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-// Arrive at this counter of block `rank`, which may be the own one. What this thread did before is seen by who waits: until then the
-// thread is held, as long as what it wrote takes to reach all of the device.
-__device__ __forceinline__ void arrive_in(uint64_t* counter, int rank) {
-  asm volatile(
-      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" ::"r"(
-          arrivals_at(counter)),
-      "r"(rank)
-      : "memory");
-}
-// The same by who has only read what the counter stands for: nothing is held, and nothing of what this thread wrote is shown.
+// Arrive at this counter of block `rank`, which may be the own one, by who has only read what it stands for: nothing that this thread wrote is
+// shown, which would hold it as long as that takes to reach all of the device.
 __device__ __forceinline__ void release_in(uint64_t* counter, int rank) {
   asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(
                    arrivals_at(counter)),
@@ -55,8 +47,7 @@ inline int cluster_rank() { return emu::cluster_rank; }
 inline int cluster_size() { return emu::cluster_size; }
 inline void show_arrivals_to_cluster() { emu::show_to_cluster(); }
 inline void meet_cluster() { emu::cluster_barrier(); }
-inline void arrive_in(uint64_t* counter, int rank) { arrive(static_cast<uint64_t*>(emu::in_block(counter, rank))); }
-inline void release_in(uint64_t* counter, int rank) { arrive_in(counter, rank); }
+inline void release_in(uint64_t* counter, int rank) { arrive(static_cast<uint64_t*>(emu::in_block(counter, rank))); }
 // Each block gets the bytes when they arrive there.
 inline void copy_to_all(void* to, uint64_t from, int bytes, uint64_t* counter, uint16_t blocks) {
   if (blocks == 0) emu::fail("a copy goes to no block of the cluster");

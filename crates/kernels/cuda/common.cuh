@@ -100,6 +100,9 @@ __device__ __forceinline__ void store_pack(T* to, const Pack<T>& pack) {
   *reinterpret_cast<Pack<T>*>(to) = pack;
 }
 
+// What all lanes of a warp have, as the compiler is to know: what is made of it is made once for a warp.
+__device__ __forceinline__ int same_in_warp(int number) { return __shfl_sync(kFullMask, number, 0); }
+
 // The sum over a warp, on all lanes, always added in the same order.
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll

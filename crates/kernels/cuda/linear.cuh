@@ -79,12 +79,21 @@ struct Operand {
   }
 };
 
-// What becomes of the sum of all chunks of an output.
+// What becomes of sums of all chunks of an output.
+template <class Format, class T>
+struct Finish {
+  float scale, bias;
+
+  __device__ __forceinline__ Finish(const LinearParams& p, int out)
+      : scale(Format::kScales == Scales::kRow ? at<const float>(p.scales)[out] : 1.0f),
+        bias(p.bias ? to_float(at<const T>(p.bias)[out]) : 0.0f) {}
+  __device__ __forceinline__ float of(float sum) const {
+    return Format::kScales == Scales::kRow ? fmaf(sum, scale, bias) : sum + bias;
+  }
+};
 template <class Format, class T>
 __device__ __forceinline__ float finish(const LinearParams& p, float sum, int out) {
-  const float bias = p.bias ? to_float(at<const T>(p.bias)[out]) : 0.0f;
-  if constexpr (Format::kScales == Scales::kRow) return fmaf(sum, at<const float>(p.scales)[out], bias);
-  return sum + bias;
+  return Finish<Format, T>(p, out).of(sum);
 }
 
 // Four words of weights. These are read once: they should not push anything else out of the first-level cache.

@@ -91,8 +91,7 @@ struct Wide {
       : p(p),
         lane(threadIdx.x % kWarp),
         warp(threadIdx.x % kGroupThreads / kWarp),
-        // The same in a warp, which the compiler is to know.
-        group(__shfl_sync(kFullMask, (int)threadIdx.x / kGroupThreads, 0)),
+        group(same_in_warp(threadIdx.x / kGroupThreads)),
         shared(shared),
         arrivals(reinterpret_cast<uint64_t*>(shared + kCountersAt)),
         releases(arrivals + kStages),
@@ -253,23 +252,6 @@ struct Wide {
 
   // === Outputs ===
 
-  // What a lane knows of a row of its own: with them, sums become outputs.
-  struct Row {
-    int out;
-    float scale, bias;
-
-    __device__ __forceinline__ float finish(float sum) const {
-      return Format::kScales == Scales::kRow ? fmaf(sum, scale, bias) : sum + bias;
-    }
-  };
-  __device__ __forceinline__ Row row_at(int out) const {
-    Row row{out, 1.0f, 0.0f};
-    const int known = min(out, p.out - 1);
-    if constexpr (Format::kScales == Scales::kRow) row.scale = at<const float>(p.scales)[known];
-    if (p.bias) row.bias = to_float(at<const T>(p.bias)[known]);
-    return row;
-  }
-
   // Where the warps of this group meet, for the time number `met`.
   __device__ __forceinline__ void meet(int& met) const {
     __syncwarp();
@@ -279,14 +261,14 @@ struct Wide {
 
   __device__ __forceinline__ void store(const Unit& unit, float (&totals)[kN / 8][4], int& met) const {
     const int first_row = tile_at(unit, group, warp) * kTileRows + lane / 4;
-    const Row rows[2] = {row_at(first_row), row_at(first_row + 8)};
+    const Finish<Format, T> rows[2] = {{p, min(first_row, p.out - 1)}, {p, min(first_row + 8, p.out - 1)}};
 #pragma unroll
     for (int n = 0; n < kN / 8; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        totals[n][i] = rows[i / 2].finish(totals[n][i] * Step::scale_of(p, unit.first_token + 8 * n + 2 * (lane % 4) + i % 2));
+        totals[n][i] = rows[i / 2].of(totals[n][i] * Step::scale_of(p, unit.first_token + 8 * n + 2 * (lane % 4) + i % 2));
     if (p.y_is_f32) {
-      store_singles(unit, totals, rows);
+      store_singles(unit, totals);
       return;
     }
     unsigned char* own = shared + kStoresAt + group * kStoreBytes;
@@ -354,7 +336,7 @@ struct Wide {
   }
 
   // Eight lanes have neighbours.
-  __device__ __forceinline__ void store_singles(const Unit& unit, const float (&totals)[kN / 8][4], const Row (&rows)[2]) const {
+  __device__ __forceinline__ void store_singles(const Unit& unit, const float (&totals)[kN / 8][4]) const {
     const int first_row = (unit.row_block * kGroups + group) * kM + warp * kTileRows + lane / 4;
 #pragma unroll
     for (int n = 0; n < kN / 8; n++)

@@ -37,8 +37,8 @@ struct W8A8Stream {
       : p(p),
         lane(threadIdx.x % kWarp),
         warp(threadIdx.x % kGroupThreads / kWarp),
-        // The same in a warp, which the compiler is to know: products stand where all of a group go.
-        group(__shfl_sync(kFullMask, (int)threadIdx.x / kGroupThreads, 0)),
+        // Products stand where all of a group go.
+        group(same_in_warp(threadIdx.x / kGroupThreads)),
         stages(shared),
         slots(reinterpret_cast<float*>(shared + kSlots)),
         arrivals(reinterpret_cast<uint64_t*>(shared + kArrivals)),

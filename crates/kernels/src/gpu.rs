@@ -39,7 +39,9 @@ pub use self::{
     format::GpuFormat,
     group::{GpuGroup, PeerGroup, Peers},
     kv::GpuKvLayer,
-    linear::{Variant as LinearVariant, W8A8, expert_linear, gated_linear, linear, linear_by, use_pairs},
+    linear::{
+        Variant as LinearVariant, W8A8, Wide, expert_linear, gated_linear, linear, linear_by, use_pairs,
+    },
     matrix::{GpuMatrix, GpuMatrixBuilder, RowStaging, can_round_activations},
     moe::{Routing, combine, route},
     norm::{add_rms_norm, rms_norm},

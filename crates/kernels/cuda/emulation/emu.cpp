@@ -318,9 +318,8 @@ void enter(Scheduler& s, Fiber& fiber) {
 }
 
 // In orders that are shuffled warps fall behind others by chance: who relies on them all doing a little by turns is found out.
-void change_naps(Scheduler& s, uint64_t order) {
-  s.naps.resize((s.order.size() + kWarp - 1) / kWarp);
-  for (size_t warp = 0; warp < s.naps.size(); warp++) s.naps[warp] = order > 1 && s.random() % 8 < (s.naps[warp] ? 6 : 1);
+void change_naps(Scheduler& s) {
+  for (size_t warp = 0; warp < s.naps.size(); warp++) s.naps[warp] = s.random() % 8 < (s.naps[warp] ? 6 : 1);
 }
 
 // Runs the blocks of a cluster, of which the first has this index.
@@ -334,8 +333,10 @@ void run_cluster(Scheduler& s, dim3 first, uint64_t order, size_t shared_bytes) 
     for (unsigned i = 0; i < s.threads; i++) prepare(s, block, i, block_size);
   }
   for (;;) {
-    if (order > 1) std::shuffle(s.order.begin(), s.order.end(), s.random);
-    change_naps(s, order);
+    if (order > 1) {
+      std::shuffle(s.order.begin(), s.order.end(), s.random);
+      change_naps(s);
+    }
     bool any = false;
     for (unsigned number : s.order) {
       Fiber& fiber = s.fibers[number];
@@ -521,6 +522,7 @@ extern "C" int vlinders_emu_run(const void* kernel, const unsigned* blocks, unsi
     provide(s, cluster);
     s.order.resize(fibers);
     for (unsigned i = 0; i < fibers; i++) s.order[i] = order == 1 ? fibers - 1 - i : i;
+    s.naps.assign((fibers + kWarp - 1) / kWarp, false);
     s.random.seed(order);
     for (unsigned z = 0; z < blocks[2]; z++)
       for (unsigned y = 0; y < blocks[1]; y++)

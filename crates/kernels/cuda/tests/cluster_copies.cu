@@ -80,12 +80,7 @@ struct ClusterCopies {
       for (int i = threadIdx.x; i < bytes / 16; i += readers * kWarp) to[i] = from[i];
       __syncwarp();
       if (p.mistake == kReleaseLeftOut && rank == 0 && warp == 0 && row == 1) continue;
-      if (lane >= size) continue;
-      if (row % 2 == 0) {
-        arrive_in(releases + slot, lane);
-      } else {
-        release_in(releases + slot, lane);
-      }
+      if (lane < size) release_in(releases + slot, lane);
     }
   }
 

@@ -10,6 +10,7 @@ mod grouped;
 mod tests;
 mod variant;
 mod w8a8;
+mod wide;
 
 use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
@@ -17,9 +18,10 @@ use vlinders_device::{GpuTensor, Grid, Params};
 use self::arranged::arranged;
 pub use self::grouped::expert_linear;
 use self::variant::Half;
-pub use self::variant::{Variant, use_pairs};
+pub use self::variant::Variant;
 use self::w8a8::Rounded;
 pub use self::w8a8::W8A8;
+pub use self::wide::{Wide, use_pairs};
 use super::{GpuFormat, GpuMatrix, silu_mul};
 use crate::error::{KernelError, Result};
 

@@ -85,7 +85,7 @@ pub(crate) fn variants(setting: Setting) {
             let Some(matrices) = rotated(setting, &gpu, format, eight_bits, out, inn) else { continue };
             let format = name_of(format, eight_bits);
             for &n in model.variant_rows.iter().filter(|n| name != "head" || **n <= 256) {
-                for variant in LinearVariant::ALL.into_iter().filter(|variant| variant.can(n, &matrices[0])) {
+                for variant in LinearVariant::all().filter(|variant| variant.can(n, &matrices[0])) {
                     let what = format!("variants {name} {format} {n} {variant:?}");
                     if setting.wants(&what) {
                         let seconds = seconds(rounds, &gpu, &matrices, n, Some(variant));

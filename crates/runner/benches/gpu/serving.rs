@@ -74,28 +74,26 @@ pub(crate) fn streams(setting: Setting) {
 
 /// Many streams, whose keys and values have eight bits.
 pub(crate) fn streams_int8(setting: Setting) {
-    let (prompt, answer) = setting.model.lengths;
-    let options = options(setting, setting.model.streams, prompt + answer);
-    let options = LoadOptions { kv_cache_dtype: Some(KvDtype::Int8), ..options };
-    let (mut bench, log) = engine(loaded(setting, &options), setting.model.streams);
-    many(setting, &mut bench, &log, " int8 cache");
+    many_in_int8(setting, " int8 cache", None, Activations::Auto);
 }
 
 /// The same with weights and activations of eight bits too: the most that a GPU gives.
 pub(crate) fn streams_fp8(setting: Setting) {
-    if !can_round_activations(&setting.gpu_of(0)) {
-        return;
+    if can_round_activations(&setting.gpu_of(0)) {
+        many_in_int8(setting, " fp8+fp8, int8 cache", Some(Quantization::Fp8), Activations::Fp8);
     }
+}
+
+fn many_in_int8(setting: Setting, kind: &str, quantization: Option<Quantization>, activations: Activations) {
     let (prompt, answer) = setting.model.lengths;
-    let options = options(setting, setting.model.streams, prompt + answer);
     let options = LoadOptions {
         kv_cache_dtype: Some(KvDtype::Int8),
-        quantization: Some(Quantization::Fp8),
-        activations: Activations::Fp8,
-        ..options
+        quantization,
+        activations,
+        ..options(setting, setting.model.streams, prompt + answer)
     };
     let (mut bench, log) = engine(loaded(setting, &options), setting.model.streams);
-    many(setting, &mut bench, &log, " fp8+fp8, int8 cache");
+    many(setting, &mut bench, &log, kind);
 }
 
 fn many(setting: Setting, bench: &mut Measured, log: &Log, kind: &str) {

@@ -19,12 +19,12 @@ const VARIANTS: [(Variant, usize); 13] = [
     (Variant::Tile32, usize::MAX),
     (Variant::Tile64, usize::MAX),
     (Variant::Tile128, usize::MAX),
-    (Variant::Wide64x64, usize::MAX),
-    (Variant::Wide128x64, usize::MAX),
-    (Variant::Wide128x128, usize::MAX),
-    (Variant::Wide128x192, usize::MAX),
-    (Variant::Wide256x128, usize::MAX),
-    (Variant::Wide256x192, usize::MAX),
+    (Variant::Wide(Wide::Of64x64), usize::MAX),
+    (Variant::Wide(Wide::Of128x64), usize::MAX),
+    (Variant::Wide(Wide::Of128x128), usize::MAX),
+    (Variant::Wide(Wide::Of128x192), usize::MAX),
+    (Variant::Wide(Wide::Pair256x128), usize::MAX),
+    (Variant::Wide(Wide::Pair256x192), usize::MAX),
 ];
 
 /// Formats that activations of this type are multiplied with.
@@ -140,12 +140,12 @@ fn gates_are_applied_with_the_bits_of_two_kernels() {
             for (variant, n) in [
                 (Variant::Gated8, 1),
                 (Variant::Gated8, 7),
-                (Variant::Wide64x64, 65),
-                (Variant::Wide128x64, 3),
-                (Variant::Wide128x128, 130),
-                (Variant::Wide128x192, 9),
-                (Variant::Wide256x128, 140),
-                (Variant::Wide256x192, 65),
+                (Variant::Wide(Wide::Of64x64), 65),
+                (Variant::Wide(Wide::Of128x64), 3),
+                (Variant::Wide(Wide::Of128x128), 130),
+                (Variant::Wide(Wide::Of128x192), 9),
+                (Variant::Wide(Wide::Pair256x128), 140),
+                (Variant::Wide(Wide::Pair256x192), 65),
             ] {
                 if variant.takes(format) {
                     let x = on_gpu(&gpu, &activations(dtype, n, inn), &[n, inn], dtype);
@@ -181,7 +181,7 @@ fn units_that_follow_each_other_have_the_bits_of_others() {
             let by =
                 |variant| bits(&values_of(&linear_by(Some(variant), &x, &w, Some(&bias), dtype).unwrap()));
             let exact = by(Variant::Small64);
-            for variant in Variant::WIDE {
+            for variant in Wide::ALL.map(Variant::Wide) {
                 assert!(by(variant) == exact, "{format} {variant:?} {dtype:?}");
             }
         }

@@ -1,11 +1,10 @@
 //! Which kernel multiplies how many tokens, and how it is started.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use candle_core::DType;
 use vlinders_device::Grid;
 
-use super::W8A8;
+use super::wide::by_shape;
+use super::{W8A8, Wide};
 use crate::gpu::format::TILE;
 use crate::gpu::{GpuFormat, GpuMatrix, WARPGROUPS};
 
@@ -35,18 +34,8 @@ pub enum Variant {
     Tile64,
     /// 128 by 128, through shared memory. Not where blocks of weights have scales.
     Tile128,
-    /// 64 by 64, by warpgroups, as all wide ones, whose blocks walk. Those are not where blocks of weights have scales.
-    Wide64x64,
-    /// 128 by 64.
-    Wide128x64,
-    /// 128 by 128.
-    Wide128x128,
-    /// 128 by 192.
-    Wide128x192,
-    /// 256 by 128, by two blocks that fetch tokens for each other.
-    Wide256x128,
-    /// 256 by 192, likewise.
-    Wide256x192,
+    /// By warpgroups. Not where blocks of weights have scales.
+    Wide(Wide),
     /// For matrices that round activations to eight bits, and for no others.
     W8A8(W8A8),
 }
@@ -60,42 +49,23 @@ const WARPS: usize = 8;
 const CHUNK: usize = 4;
 /// Shared memory for sums of chunks, unless one for each warp takes more.
 const SUM_BYTES: usize = 48 << 10;
-/// Whether pairs of blocks that fetch tokens for each other are chosen: not before a device has measured them.
-static USES_PAIRS: AtomicBool = AtomicBool::new(false);
-
-/// Whether products with many tokens may be done by pairs of blocks that fetch tokens for each other, which changes no bit; to
-/// measure what that is worth.
-pub fn use_pairs(uses: bool) {
-    USES_PAIRS.store(uses, Ordering::Relaxed);
-}
-
 /// Bytes of a step of a token.
 pub(super) const TOKEN_BYTES: usize = 128;
-/// Kernels of warpgroups count arrivals and releases of steps, beginnings and meetings of groups. Their shared memory begins at a
-/// multiple of the second; an emulation has it end at a page.
-pub(super) const COUNTER_BYTES: usize = 256;
-pub(super) const WIDE_ALIGNED: usize = 1024;
-/// Rows of a warpgroup, and threads of one.
-const GROUP_ROWS: usize = 64;
-const GROUP_THREADS: usize = 128;
-/// Outputs of a warpgroup that are stored together: so many tokens, with sixteen bytes between them.
-const STORE_BYTES: usize = 64 * (GROUP_ROWS * 2 + 16);
-
 /// By type of activations and [`kind`] of format.
 macro_rules! kernels {
-    ($variant:literal) => {
+    ($($part:literal),+) => {
         [
             [
-                concat!($variant, "_bf16_floats"),
-                concat!($variant, "_bf16_fp8"),
-                concat!($variant, "_bf16_q8"),
-                concat!($variant, "_bf16_q4"),
+                concat!($($part),+, "_bf16_floats"),
+                concat!($($part),+, "_bf16_fp8"),
+                concat!($($part),+, "_bf16_q8"),
+                concat!($($part),+, "_bf16_q4"),
             ],
             [
-                concat!($variant, "_f16_floats"),
-                concat!($variant, "_f16_fp8"),
-                concat!($variant, "_f16_q8"),
-                concat!($variant, "_f16_q4"),
+                concat!($($part),+, "_f16_floats"),
+                concat!($($part),+, "_f16_fp8"),
+                concat!($($part),+, "_f16_q8"),
+                concat!($($part),+, "_f16_q4"),
             ],
         ]
     };
@@ -118,37 +88,19 @@ impl Half {
 // === impl Variant ===
 
 impl Variant {
-    /// All of them.
-    pub const ALL: [Self; 20] = [
-        Self::Stream8,
-        Self::Stream16,
-        Self::Stream32,
-        Self::Small64,
-        Self::Tile32,
-        Self::Tile64,
-        Self::Tile128,
-        Self::Wide64x64,
-        Self::Wide128x64,
-        Self::Wide128x128,
-        Self::Wide128x192,
-        Self::Wide256x128,
-        Self::Wide256x192,
-        Self::W8A8(W8A8::Stream8),
-        Self::W8A8(W8A8::Wide64x64),
-        Self::W8A8(W8A8::Wide128x64),
-        Self::W8A8(W8A8::Wide128x128),
-        Self::W8A8(W8A8::Wide128x192),
-        Self::W8A8(W8A8::Wide256x128),
-        Self::W8A8(W8A8::Wide256x192),
-    ];
-    pub(super) const WIDE: [Self; 6] = [
-        Self::Wide64x64,
-        Self::Wide128x64,
-        Self::Wide128x128,
-        Self::Wide128x192,
-        Self::Wide256x128,
-        Self::Wide256x192,
-    ];
+    /// All of them, but those for gates alone.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let narrow = [
+            Self::Stream8,
+            Self::Stream16,
+            Self::Stream32,
+            Self::Small64,
+            Self::Tile32,
+            Self::Tile64,
+            Self::Tile128,
+        ];
+        narrow.into_iter().chain(Wide::ALL.map(Self::Wide)).chain(W8A8::all().map(Self::W8A8))
+    }
 
     /// Whether it can multiply so many tokens with these weights, where they are.
     #[must_use]
@@ -168,7 +120,7 @@ impl Variant {
 
     /// Whether tokens must be arranged for it.
     pub(super) fn is_wide(self) -> bool {
-        Self::WIDE.contains(&self)
+        matches!(self, Self::Wide(_))
     }
 
     /// The fastest one. Blocks with more rows read activations less often, and those with more tokens weights, as long as there
@@ -185,32 +137,8 @@ impl Variant {
 
     /// The fastest one by warpgroups, where there are any.
     fn choose_wide(tokens: usize, w: &GpuMatrix) -> Option<Self> {
-        let wide = Self::WIDE.into_iter().filter(|wide| wide.can(tokens, w) && wide.may_be_chosen());
-        wide.min_by_key(|wide| wide.cost(tokens, w))
-    }
-
-    /// What a wide kernel takes for all steps, in units of ten nanoseconds: measured on an H100 from 1 to 8,192 tokens, but for pairs of
-    /// blocks, which are reckoned.
-    pub(super) fn cost(self, tokens: usize, w: &GpuMatrix) -> usize {
-        let step = match self {
-            Self::Wide64x64 => 22,
-            Self::Wide128x64 => 31,
-            Self::Wide128x128 => 46,
-            Self::Wide256x128 => 42,
-            Self::Wide128x192 => 66,
-            _ => 58,
-        };
-        let at_once = (w.gpu().properties().multiprocessors as usize / self.cluster()).max(1);
-        self.blocks(tokens, w).div_ceil(at_once) * w.steps() * step
-    }
-
-    pub(super) fn may_be_chosen(self) -> bool {
-        self.cluster() == 1 || USES_PAIRS.load(Ordering::Relaxed)
-    }
-
-    /// Blocks of a cluster, which have its rows together.
-    pub(super) fn cluster(self) -> usize {
-        if matches!(self, Self::Wide256x128 | Self::Wide256x192) { 2 } else { 1 }
+        let wide = Self::Wide(Wide::choose(tokens, w));
+        wide.can(tokens, w).then_some(wide)
     }
 
     /// The fastest one that applies gates, if there is one that is faster than two kernels.
@@ -245,7 +173,7 @@ impl Variant {
     pub(super) fn takes(self, format: GpuFormat) -> bool {
         match self {
             Self::W8A8(_) => format == GpuFormat::Fp8,
-            _ if self == Self::Tile128 || self.is_wide() => !matches!(format, GpuFormat::Q8 | GpuFormat::Q4),
+            Self::Tile128 | Self::Wide(_) => !matches!(format, GpuFormat::Q8 | GpuFormat::Q4),
             _ => true,
         }
     }
@@ -260,12 +188,7 @@ impl Variant {
             Self::Tile32 => kernels!("linear_tile32"),
             Self::Tile64 => kernels!("linear_tile64"),
             Self::Tile128 => kernels!("linear_tile128"),
-            Self::Wide64x64 => kernels!("linear_wide64x64"),
-            Self::Wide128x64 => kernels!("linear_wide128x64"),
-            Self::Wide128x128 => kernels!("linear_wide128x128"),
-            Self::Wide128x192 => kernels!("linear_wide128x192"),
-            Self::Wide256x128 => kernels!("linear_wide256x128"),
-            Self::Wide256x192 => kernels!("linear_wide256x192"),
+            Self::Wide(wide) => by_shape!(kernels, "linear_wide", wide),
             Self::W8A8(kernel) => return kernel.kernel(half),
         };
         kernels[half as usize][kind(format)]
@@ -281,20 +204,15 @@ impl Variant {
             Self::Small64 => (64, 64),
             Self::Tile32 => (128, 32),
             Self::Tile64 => (128, 64),
-            Self::Wide64x64 => (64, 64),
-            Self::Wide128x64 => (128, 64),
-            Self::Tile128 | Self::Wide128x128 => (128, 128),
-            Self::Wide128x192 => (128, 192),
-            Self::Wide256x128 => (256, 128),
-            Self::Wide256x192 => (256, 192),
+            Self::Tile128 => (128, 128),
+            Self::Wide(wide) => wide.shape(),
             Self::W8A8(kernel) => kernel.shape(),
         }
     }
 
     /// Blocks for so many tokens, where a block does not have all of them, or clusters.
     pub(super) fn blocks(self, tokens: usize, w: &GpuMatrix) -> usize {
-        let (rows, of_tokens) = self.shape();
-        w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
+        blocks(self.shape(), tokens, w)
     }
 
     /// Bytes of the sums of a block, which lie by token, each with room for four more.
@@ -311,16 +229,16 @@ impl Variant {
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
-        if let Self::W8A8(kernel) = self {
-            return kernel.grid(n, w);
+        match self {
+            Self::W8A8(kernel) => return kernel.grid(n, w),
+            Self::Wide(wide) => return wide.grid(n, w, w.format().step_bytes()),
+            _ => {}
         }
         let (rows, tokens) = self.shape();
         let row_blocks = w.out_features().div_ceil(rows);
         let grid = if self.streams() {
             // If there are any tokens.
             Grid::of(row_blocks * n.min(1), self.threads())
-        } else if self.is_wide() {
-            self.walking(self.blocks(n, w), w)
         } else {
             // Blocks with the same rows of the matrix follow each other.
             Grid::of_two(n.div_ceil(tokens), row_blocks, self.threads())
@@ -328,18 +246,9 @@ impl Variant {
         grid.with_shared(self.shared_bytes(w))
     }
 
-    /// As many blocks of a wide kernel as there are multiprocessors walk over its units, or as many clusters as fit there.
-    pub(super) fn walking(self, units: usize, w: &GpuMatrix) -> Grid {
-        let (multiprocessors, cluster) = (w.gpu().properties().multiprocessors as usize, self.cluster());
-        let blocks = units.min((multiprocessors / cluster).max(1)) * cluster;
-        Grid::of(blocks, self.threads()).in_clusters(cluster as u32)
-    }
-
     pub(super) fn threads(self) -> u32 {
         match self {
             Self::Small64 => 128,
-            // A warpgroup more than there are rows for.
-            _ if self.is_wide() => ((self.groups() + 1) * GROUP_THREADS) as u32,
             _ => 256,
         }
     }
@@ -348,9 +257,6 @@ impl Variant {
     pub(super) fn shared_bytes(self, w: &GpuMatrix) -> usize {
         if self.streams() {
             return self.slots(w.steps()) * self.sum_bytes();
-        }
-        if self.is_wide() {
-            return self.wide_bytes(w.format().step_bytes());
         }
         // As in cuda/linear_kernels.cuh.
         let stages = if self == Self::Tile128 { 3 } else { 4 };
@@ -362,25 +268,11 @@ impl Variant {
         let stages = stages * (rows * w.format().step_bytes() + tokens * TOKEN_BYTES) + scales;
         stages.max(self.sum_bytes())
     }
+}
 
-    /// Shared memory of a block of a wide kernel, of which a step has so many bytes of each row of the matrix. As in
-    /// cuda/linear_wide.cu.
-    pub(super) fn wide_bytes(self, step_bytes: usize) -> usize {
-        let stages = match self {
-            Self::Wide64x64 => 12,
-            Self::Wide128x64 => 8,
-            Self::Wide128x128 | Self::Wide256x128 => 6,
-            _ => 5,
-        };
-        let stage = self.groups() * GROUP_ROWS * step_bytes + self.shape().1 * TOKEN_BYTES;
-        let bytes = stages * stage + self.groups() * STORE_BYTES + COUNTER_BYTES;
-        bytes.next_multiple_of(WIDE_ALIGNED)
-    }
-
-    /// Warpgroups of a block that have rows.
-    fn groups(self) -> usize {
-        self.shape().0 / self.cluster() / GROUP_ROWS
-    }
+/// Blocks that have so many rows and tokens each, for all of `w` and `tokens`.
+pub(super) fn blocks((rows, of_tokens): (usize, usize), tokens: usize, w: &GpuMatrix) -> usize {
+    w.out_features().div_ceil(rows) * tokens.div_ceil(of_tokens)
 }
 
 /// Formats have kernels of their own, but floats are floats.

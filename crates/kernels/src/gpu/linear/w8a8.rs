@@ -10,7 +10,9 @@ mod tests;
 use candle_core::DType;
 use vlinders_device::{GpuTensor, Grid, Params};
 
-use super::variant::{COUNTER_BYTES, Half, TOKEN_BYTES, Variant, WIDE_ALIGNED};
+use super::Wide;
+use super::variant::{Half, TOKEN_BYTES, blocks};
+use super::wide::{COUNTER_BYTES, WIDE_ALIGNED, by_shape};
 use crate::error::Result;
 use crate::gpu::GpuMatrix;
 use crate::gpu::format::TILE;
@@ -20,18 +22,8 @@ use crate::gpu::format::TILE;
 pub enum W8A8 {
     /// 32 by 8. There is a block for each multiprocessor at most, as for all of them; weights are always under way.
     Stream8,
-    /// 64 by 64.
-    Wide64x64,
-    /// 128 by 64.
-    Wide128x64,
-    /// 128 by 128.
-    Wide128x128,
-    /// 128 by 192.
-    Wide128x192,
-    /// 256 by 128, by two blocks that fetch tokens for each other.
-    Wide256x128,
-    /// 256 by 192, likewise.
-    Wide256x192,
+    /// As for numbers of two bytes, of which a step has half as many and takes as long.
+    Wide(Wide),
 }
 
 /// Bytes of a step of a tile.
@@ -67,87 +59,66 @@ pub(super) struct Rounded {
     scale_bytes: usize,
 }
 
+/// By type of activations.
+macro_rules! kernels {
+    ($($part:literal),+) => {
+        [concat!($($part),+, "_bf16"), concat!($($part),+, "_f16")]
+    };
+}
+
 // === impl W8A8 ===
 
 impl W8A8 {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Stream8,
-        Self::Wide64x64,
-        Self::Wide128x64,
-        Self::Wide128x128,
-        Self::Wide128x192,
-        Self::Wide256x128,
-        Self::Wide256x192,
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Stream8).chain(Wide::ALL.map(Self::Wide))
+    }
 
     /// The fastest one.
     pub(super) fn choose(tokens: usize, w: &GpuMatrix) -> Self {
         let multiprocessors = w.gpu().properties().multiprocessors as usize;
         // Where there are few rows, more blocks have some of them.
-        if tokens <= Self::Stream8.shape().1 && Variant::Wide64x64.blocks(tokens, w) * 3 < multiprocessors * 2
-        {
+        if tokens <= Self::Stream8.shape().1 && Wide::Of64x64.units(tokens, w) * 3 < multiprocessors * 2 {
             return Self::Stream8;
         }
-        let wide = Self::ALL.into_iter().filter_map(|kernel| Some((kernel, kernel.twin()?)));
-        let wide = wide.filter(|(_, twin)| twin.may_be_chosen());
-        let cheapest = wide.min_by_key(|(_, twin)| twin.cost(tokens, w));
-        cheapest.map_or(Self::Stream8, |(kernel, _)| kernel)
-    }
-
-    /// The kernel of the same shape for numbers of two bytes, of which a step has half as many and takes as long. `None` has all
-    /// tokens in one block.
-    fn twin(self) -> Option<Variant> {
-        match self {
-            Self::Stream8 => None,
-            Self::Wide64x64 => Some(Variant::Wide64x64),
-            Self::Wide128x64 => Some(Variant::Wide128x64),
-            Self::Wide128x128 => Some(Variant::Wide128x128),
-            Self::Wide128x192 => Some(Variant::Wide128x192),
-            Self::Wide256x128 => Some(Variant::Wide256x128),
-            Self::Wide256x192 => Some(Variant::Wide256x192),
-        }
+        Self::Wide(Wide::choose(tokens, w))
     }
 
     /// Whether one block has all tokens.
     pub(super) fn streams(self) -> bool {
-        self.twin().is_none()
+        self == Self::Stream8
     }
 
     pub(super) fn kernel(self, half: Half) -> &'static str {
         let kernels = match self {
-            Self::Stream8 => ["linear_w8a8_stream8_bf16", "linear_w8a8_stream8_f16"],
-            Self::Wide64x64 => ["linear_w8a8_wide64x64_bf16", "linear_w8a8_wide64x64_f16"],
-            Self::Wide128x64 => ["linear_w8a8_wide128x64_bf16", "linear_w8a8_wide128x64_f16"],
-            Self::Wide128x128 => ["linear_w8a8_wide128x128_bf16", "linear_w8a8_wide128x128_f16"],
-            Self::Wide128x192 => ["linear_w8a8_wide128x192_bf16", "linear_w8a8_wide128x192_f16"],
-            Self::Wide256x128 => ["linear_w8a8_wide256x128_bf16", "linear_w8a8_wide256x128_f16"],
-            Self::Wide256x192 => ["linear_w8a8_wide256x192_bf16", "linear_w8a8_wide256x192_f16"],
+            Self::Stream8 => kernels!("linear_w8a8_stream8"),
+            Self::Wide(wide) => by_shape!(kernels, "linear_w8a8_wide", wide),
         };
         kernels[half as usize]
     }
 
     /// Rows of the matrix and tokens of a block, or of a cluster.
     pub(super) fn shape(self) -> (usize, usize) {
-        self.twin().map_or((32, 8), Variant::shape)
+        match self {
+            Self::Stream8 => (32, 8),
+            Self::Wide(wide) => wide.shape(),
+        }
     }
 
     pub(super) fn grid(self, n: usize, w: &GpuMatrix) -> Grid {
-        let units = Variant::W8A8(self).blocks(n, w);
-        // Shared memory as in cuda/linear_w8a8.cu.
-        if let Some(twin) = self.twin() {
-            return twin.walking(units, w).with_shared(twin.wide_bytes(STEPS * TILE_BYTES / TILE));
+        match self {
+            // Four warpgroups that share k, times four rounds under way; sums of two rounds. As in cuda/linear_w8a8.cu.
+            Self::Stream8 => {
+                let (rows, tokens) = self.shape();
+                let pair = STEPS * rows / TILE * TILE_BYTES + tokens * TOKEN_BYTES;
+                let sums = (rows + 4) * tokens * size_of::<f32>();
+                let bytes = 4 * 4 * PAIRS * pair + 2 * 4 * sums + COUNTER_BYTES;
+                let multiprocessors = w.gpu().properties().multiprocessors as usize;
+                Grid::of(blocks(self.shape(), n, w).min(multiprocessors), STREAM_THREADS)
+                    .with_shared(bytes.next_multiple_of(WIDE_ALIGNED))
+            }
+            Self::Wide(wide) => wide.grid(n, w, STEPS * TILE_BYTES / TILE),
         }
-        let multiprocessors = w.gpu().properties().multiprocessors as usize;
-        Grid::of(units.min(multiprocessors), STREAM_THREADS).with_shared(self.stream_bytes())
-    }
-
-    /// Four warpgroups that share k, times four rounds under way; sums of two rounds.
-    fn stream_bytes(self) -> usize {
-        let (rows, tokens) = self.shape();
-        let sums = (rows + 4) * tokens * size_of::<f32>();
-        let pair = STEPS * rows / TILE * TILE_BYTES + tokens * TOKEN_BYTES;
-        (4 * 4 * PAIRS * pair + 2 * 4 * sums + COUNTER_BYTES).next_multiple_of(WIDE_ALIGNED)
     }
 
     /// `x` in eight bits. Its rows are aligned to sixteen bytes, and those of `w` have `steps`.

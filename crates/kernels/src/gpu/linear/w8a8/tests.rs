@@ -3,7 +3,7 @@
 use vlinders_device::Gpu;
 
 use super::super::tests::{HALVES, activations, weights};
-use super::super::{Variant, gated_linear, gated_linear_by, linear, linear_by};
+use super::super::{Variant, Wide, gated_linear, gated_linear_by, linear, linear_by};
 use super::*;
 use crate::gpu::testing::{device, devices, ids_on_gpu, on_gpu, rounded_to, values_of};
 use crate::gpu::{GpuFormat, GpuMatrixBuilder, embedding, silu_mul, tests_run_on_cuda};
@@ -111,8 +111,8 @@ fn a_token_has_the_same_bits_alone_and_among_others_by_every_kernel() {
             let by = |kernel, x: &GpuTensor| {
                 bits(&values_of(&linear_by(Some(Variant::W8A8(kernel)), x, &w, None, DType::F32).unwrap()))
             };
-            let all = by(W8A8::Wide128x64, &x);
-            for kernel in W8A8::ALL {
+            let all = by(W8A8::Wide(Wide::Of128x64), &x);
+            for kernel in W8A8::all() {
                 for (first, count) in [(0, 200), (3, 1), (60, 7), (100, 16), (70, 30), (8, 129)] {
                     // Large blocks are slow here, so not each has all tokens of each row.
                     let worth = count <= 32 || inn == 584;
@@ -131,7 +131,7 @@ fn gates_are_applied_with_the_bits_of_two_kernels() {
     let (gpu, inn, inner) = (device(), 584, 112);
     for dtype in HALVES {
         let w = rounding(&gpu, 2 * inner, inn);
-        for kernel in W8A8::ALL {
+        for kernel in W8A8::all() {
             for n in [1, 7, 30, 65, 193] {
                 if kernel.streams() && n > kernel.shape().1 || n > 65 && dtype == DType::F16 {
                     continue;
@@ -153,7 +153,7 @@ fn gates_are_applied_with_the_bits_of_two_kernels() {
 #[test]
 fn no_order_of_threads_changes_anything() {
     let (inn, out) = (1400, 300);
-    for kernel in W8A8::ALL {
+    for kernel in W8A8::all() {
         let n = kernel.shape().1.min(20);
         let x = activations(DType::BF16, n, inn);
         let mut found = devices().map(|gpu| {
@@ -233,7 +233,7 @@ fn what_does_not_fit_is_refused() {
     assert!(by(Variant::Stream8, &w).is_err());
     let many = on_gpu(&gpu, &activations(DType::BF16, 9, 32), &[9, 32], DType::BF16);
     assert!(linear_by(Some(Variant::W8A8(W8A8::Stream8)), &many, &w, None, DType::F32).is_err());
-    assert!(!Variant::W8A8(W8A8::Stream8).can(9, &w) && Variant::W8A8(W8A8::Wide64x64).can(9, &w));
+    assert!(!Variant::W8A8(W8A8::Stream8).can(9, &w) && Variant::W8A8(W8A8::Wide(Wide::Of64x64)).can(9, &w));
     // In f32 weights alone are rounded.
     let single = on_gpu(&gpu, &activations(DType::F32, 2, 32), &[2, 32], DType::F32);
     let of = |w| bits(&values_of(&linear(&single, w, None, DType::F32).unwrap()));
