@@ -61,6 +61,8 @@ class Cluster:
 
     def is_whole(self):
         """Three masters, each with its replica, and everybody knows exactly these six."""
+        # The first one hears of roles a moment after those who have them.
+        wait_for(lambda: self.roles() == ["master"] * 3 + ["slave"] * 3, "three masters and three replicas")
         wait_for(lambda: all(node.is_in_step() for node in self.nodes), "replicas that have the data")
         assert self.roles() == ["master"] * 3 + ["slave"] * 3
         masters_of_replicas = {master for _, flags, master, _ in self.nodes[0].members().values() if "slave" in flags}
